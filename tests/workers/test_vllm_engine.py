@@ -1,0 +1,295 @@
+"""Real vLLM on the starter checkpoints: several experts, one engine."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from experts import starter
+from experts.domains import domain
+from experts.spec import ExpertSpec
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling
+from workers.vllm_engine import VllmEngine, VllmSettings
+from workers.worker import Worker
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
+
+HOME = Path(os.environ["COE_HOME"])
+DOMAINS = ("sql", "dates", "cron")
+TOKENS = 32
+
+
+def pool() -> dict[str, ExpertSpec]:
+    return {spec.name: spec for spec in starter.starter_experts(HOME)}
+
+
+def chat(expert: str, prompt: str, number: object = "", **sampling: object) -> ChatCall:
+    asked = Sampling(**{"temperature": 0.0, "max_tokens": TOKENS, **sampling})  # type: ignore[arg-type]
+    return ChatCall(f"{expert}/{number}", expert, ({"role": "user", "content": prompt},), asked)
+
+
+async def collect(engine: VllmEngine | Worker, call: ChatCall) -> tuple[str, Event]:
+    text, last = "", None
+    async with aclosing(engine.generate(call)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                text += event.text
+            last = event
+    assert last is not None
+    return text, last
+
+
+async def answer(engine: VllmEngine | Worker, call: ChatCall) -> str:
+    text, last = await collect(engine, call)
+    assert isinstance(last, Finish), last
+    assert last.expert == call.expert
+    return text
+
+
+def prompts(name: str, count: int) -> list[str]:
+    return [question.prompt for question in domain(name).held_out(random.Random(3), count)]
+
+
+def transformers_answers(spec: ExpertSpec, questions: Sequence[str]) -> list[str]:
+    """Greedy answers of the checkpoint by itself, one by one, in another library: the oracle."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(spec.source)
+    model = AutoModelForCausalLM.from_pretrained(spec.source, dtype=torch.float32)
+    answers = []
+    for question in questions:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+        )
+        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+        with torch.inference_mode():
+            out = model.generate(**ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+        answers.append(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+    return answers
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
+    """One engine with the generalist and three specialists; one member has no weights and one is of another shape."""
+    specs = [pool()[starter.GENERALIST], *(pool()[starter.specialist(name)] for name in DOMAINS)]
+    gone = ExpertSpec(name="gone", source=str(tmp_path_factory.mktemp("gone")), family=starter.FAMILY)
+    stranger = ExpertSpec(
+        name="stranger", source=str(other_shape(tmp_path_factory.mktemp("stranger"))), family=starter.FAMILY
+    )
+    engine = VllmEngine(starter.FAMILY, [gone, *specs, stranger], VllmSettings(max_model_len=1024))
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+def other_shape(folder: Path) -> Path:
+    """A whole checkpoint of the same architecture with half the width."""
+    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+    source = pool()[starter.GENERALIST].source
+    config = AutoConfig.from_pretrained(source)
+    config.hidden_size, config.intermediate_size = 288, 768
+    config.num_attention_heads, config.num_key_value_heads, config.head_dim = 9, 3, 32
+    config.num_hidden_layers = 30
+    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def alone(engine: VllmEngine) -> dict[str, dict[str, str]]:
+    """Expert -> prompt -> the answer of that checkpoint alone."""
+    return {
+        starter.specialist(name): dict(
+            zip(
+                prompts(name, 4),
+                await asyncio.to_thread(transformers_answers, pool()[starter.specialist(name)], prompts(name, 4)),
+                strict=True,
+            )
+        )
+        for name in DOMAINS
+    }
+
+
+async def test_interleaved_experts_answer_as_each_does_alone(
+    engine: VllmEngine, alone: dict[str, dict[str, str]]
+) -> None:
+    wanted = [(expert, prompt, text) for expert, answers in alone.items() for prompt, text in answers.items()]
+    random.Random(0).shuffle(wanted)
+    calls = [chat(expert, prompt, number) for number, (expert, prompt, _) in enumerate(wanted)]
+    before = (await engine.stats()).swaps
+    got = await asyncio.gather(*(answer(engine, call) for call in calls))
+    assert got == [text for _, _, text in wanted]
+    assert (await engine.stats()).swaps >= before + len(DOMAINS) - 1
+
+
+async def test_a_prompt_of_two_experts_shares_no_cache(engine: VllmEngine) -> None:
+    long = "Please remember this list of words: " + " ".join(f"word{n}" for n in range(200))
+    cached = []
+    for number, expert in enumerate(("smol-sql", "smol-cron", "smol-sql")):
+        _, last = await collect(engine, chat(expert, long, f"cache{number}", max_tokens=2))
+        assert isinstance(last, Finish)
+        cached.append(last.usage.cached_tokens)
+    assert cached[:2] == [0, 0]
+    assert cached[2] > 0
+
+
+async def test_each_expert_renders_with_its_own_template(engine: VllmEngine) -> None:
+    sizes = {}
+    for expert in (starter.GENERALIST, "smol-sql"):
+        _, last = await collect(engine, chat(expert, "hello", "template", max_tokens=1))
+        assert isinstance(last, Finish)
+        sizes[expert] = last.usage.prompt_tokens
+    assert sizes[starter.GENERALIST] > sizes["smol-sql"]  # only the generalist's adds a system message
+
+
+async def test_an_expert_without_weights_and_one_of_another_shape_fail_alone(engine: VllmEngine) -> None:
+    tiers = (await engine.stats()).tiers
+    assert "config.json is missing" in tiers["gone"]
+    assert tiers["stranger"].startswith("failed: ")
+    assert {tiers[starter.specialist(name)] for name in DOMAINS} == {"device"}
+    for expert in ("gone", "stranger"):
+        _, last = await collect(engine, chat(expert, "hello"))
+        assert isinstance(last, Failure)
+        assert last.code == "expert_unavailable"
+    assert await answer(engine, chat(starter.GENERALIST, "What is the capital of France?", "still"))
+
+
+async def test_closing_the_stream_aborts_in_the_engine(engine: VllmEngine) -> None:
+    call = chat(starter.GENERALIST, "Tell me a very long story about a river.", "left", max_tokens=900)
+    async with aclosing(engine.generate(call)) as events:
+        first = await anext(events)
+    assert isinstance(first, Delta)
+    assert (await engine.stats()).running == 0
+    await all_blocks_come_back(engine)
+
+
+async def test_limits_of_one_request(engine: VllmEngine) -> None:
+    text, last = await collect(engine, chat(starter.GENERALIST, "Count from one to fifty in words.", max_tokens=5))
+    assert isinstance(last, Finish)
+    assert (last.reason, last.usage.completion_tokens) == ("length", 5)
+    stopped, last = await collect(
+        engine, chat(starter.GENERALIST, "What is the capital of France?", max_tokens=30, stop=(" Par",))
+    )
+    assert isinstance(last, Finish)
+    assert last.reason == "stop"
+    assert stopped == "The capital of France is"
+
+    _, last = await collect(engine, chat("smol-sql", "word " * 2000))
+    assert isinstance(last, Failure)
+    assert last.code == "prompt_too_long"
+    assert "1024" in last.message
+    _, last = await collect(engine, chat("smol-sql", "hello", max_tokens=100_000))
+    assert isinstance(last, Failure)
+    assert last.code == "prompt_too_long"
+    _, last = await collect(engine, ChatCall("late", "smol-sql", ({"role": "user", "content": "hi"},), deadline=1.0))
+    assert isinstance(last, Failure)
+    assert last.code == "deadline"
+
+
+async def test_a_seed_repeats_a_sampled_answer(engine: VllmEngine) -> None:
+    sampled = [
+        await answer(engine, chat(starter.GENERALIST, "Invent a name for a boat.", n, temperature=1.5, seed=seed))
+        for n, seed in enumerate((11, 11, 12))
+    ]
+    assert sampled[0] == sampled[1] != sampled[2]
+
+
+async def test_a_pool_full_of_paused_requests_never_stops_the_others(alone: dict[str, dict[str, str]]) -> None:
+    """12 blocks of KV cache and a swap after every step: everything still finishes, with the right words."""
+    from workers.swap_policy import SwapSettings
+
+    settings = VllmSettings(
+        max_model_len=512,
+        max_num_seqs=8,
+        swap=SwapSettings(overhead=0.99),
+        engine_args={"num_gpu_blocks_override": 12, "block_size": 32},
+    )
+    engine = VllmEngine(starter.FAMILY, [pool()[expert] for expert in alone], settings)
+    await engine.start()
+    try:
+        wanted = [(expert, prompt, text) for expert, answers in alone.items() for prompt, text in answers.items()]
+        calls = [chat(expert, prompt, number) for number, (expert, prompt, _) in enumerate(wanted)]
+        long = [chat(expert, "Repeat: " + "lorem ipsum " * 40, f"long-{expert}", max_tokens=200) for expert in alone]
+        leaver = asyncio.create_task(collect(engine, chat("smol-sql", "Repeat: " + "a b c " * 40, "leaver")))
+        others = asyncio.gather(*(answer(engine, call) for call in (*long, *calls)))
+        await asyncio.sleep(0.5)
+        leaver.cancel()
+        got = await others
+        assert got[len(long) :] == [text for _, _, text in wanted]
+        await all_blocks_come_back(engine)
+    finally:
+        await engine.close()
+
+
+async def test_a_killed_engine_is_told_and_comes_back() -> None:
+    spec = pool()["smol-cron"]
+    worker = Worker(
+        starter.FAMILY, (spec.name,), lambda: VllmEngine(starter.FAMILY, [spec], VllmSettings(max_model_len=512))
+    )
+    worker.launch()
+    try:
+        question = prompts("cron", 1)[0]
+        before = await until_up(worker, chat(spec.name, question, "before"))
+        running = asyncio.create_task(collect(worker, chat(spec.name, "Tell a story.", "killed", max_tokens=400)))
+        await asyncio.sleep(0.3)
+        os.kill(worker_process(), signal.SIGKILL)
+        _, last = await running
+        assert isinstance(last, Failure)
+        assert last.code == "engine_died"
+        assert await until_up(worker, chat(spec.name, question, "after")) == before
+        assert (await worker.stats()).restarts == 1
+    finally:
+        await worker.close()
+
+
+async def all_blocks_come_back(engine: VllmEngine) -> None:
+    """vLLM resets its prefix cache only while no request holds a block; an abort reaches it within some steps."""
+    async with asyncio.timeout(30):
+        assert engine._llm is not None
+        while not await engine._llm.reset_prefix_cache():
+            await asyncio.sleep(0.1)
+
+
+async def until_up(worker: Worker, call: ChatCall) -> str:
+    """The answer, asked for again as long as the worker says that its engine is starting."""
+    async with asyncio.timeout(240):
+        while True:
+            text, last = await collect(worker, call)
+            if isinstance(last, Finish):
+                return text
+            assert isinstance(last, Failure)
+            assert last.code == "engine_starting", last
+            await asyncio.sleep(0.5)
+
+
+def worker_process() -> int:
+    """Pid of the vLLM worker process among our descendants; vLLM names it so."""
+    parents = {}
+    names = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+                names[int(entry.name)] = (entry / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
+            except OSError:
+                continue
+            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+
+    def ours(pid: int) -> bool:
+        while pid in parents:
+            if pid == os.getpid():
+                return True
+            pid = parents[pid]
+        return False
+
+    found = [pid for pid, name in names.items() if name.startswith("VLLM::Worker") and ours(pid)]
+    assert len(found) == 1, {pid: names[pid] for pid in found}
+    return found[0]

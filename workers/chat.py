@@ -1,0 +1,183 @@
+"""An expert's own way of chatting: its tokenizer, chat template, stop tokens and generation defaults."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from experts.spec import ExpertSpec
+from workers.base import Sampling
+
+
+class UnusableChat(ValueError):
+    """The messages cannot be rendered by the expert's chat template. The message is fit for the caller."""
+
+
+@dataclass(frozen=True)
+class ExpertChat:
+    """Renders chats for one expert and decodes what it writes.
+
+    tokenizer: a Hugging Face fast tokenizer; stop_token_ids: tokens that end an answer; generation: the checkpoint's
+    ``generation_config.json``; context_length: tokens of prompt and answer together.
+    """
+
+    spec: ExpertSpec
+    tokenizer: Any
+    stop_token_ids: tuple[int, ...]
+    generation: dict[str, Any]
+    context_length: int
+
+    @classmethod
+    def load(cls, spec: ExpertSpec, context_length: int) -> Self:
+        """From the checkpoint that `spec` names. Raises OSError or ValueError if the tokenizer is missing or broken."""
+        from transformers import AutoTokenizer, GenerationConfig
+
+        tokenizer = AutoTokenizer.from_pretrained(spec.source)
+        if spec.chat_template is not None:
+            tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
+        if not tokenizer.chat_template:
+            raise ValueError(f"{spec.source} has no chat template; name a Jinja file in 'chat_template'")
+        try:
+            generation = GenerationConfig.from_pretrained(spec.source).to_diff_dict()
+        except OSError:
+            generation = {}
+        ends = generation.get("eos_token_id", tokenizer.eos_token_id)
+        stop = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+        longest = min(context_length, spec.context_length or context_length)
+        return cls(spec, tokenizer, tuple(sorted(stop)), generation, longest)
+
+    def render(self, messages: tuple[dict[str, Any], ...]) -> list[int]:
+        """Token ids of the prompt. Raises UnusableChat if the template refuses the messages."""
+        from jinja2 import TemplateError
+
+        try:
+            text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
+        except (TemplateError, TypeError) as error:
+            raise UnusableChat(f"the chat template of {self.spec.name} refuses these messages: {error}") from error
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def sampling(self, asked: Sampling, prompt_tokens: int) -> dict[str, Any]:
+        """Arguments for vLLM's SamplingParams: what the caller asked, else the spec's, else the checkpoint's default.
+
+        Raises UnusableChat if prompt and answer cannot fit the context.
+        """
+        room = self.context_length - prompt_tokens
+        own = self.spec.sampling
+        asked_tokens = asked.max_tokens
+        if room < 1 or (asked_tokens is not None and asked_tokens > room):
+            wanted = f" and {asked_tokens} tokens were asked for the answer" if asked_tokens is not None else ""
+            raise UnusableChat(
+                f"the context of {self.spec.name} is {self.context_length} tokens, the prompt has {prompt_tokens}{wanted}: "
+                f"shorten the prompt{' or lower max_tokens' if asked_tokens is not None else ''}"
+            )
+        arguments: dict[str, Any] = {
+            key: self.generation[key]
+            for key in ("temperature", "top_p", "top_k", "repetition_penalty")
+            if self.generation.get(key) is not None
+        }
+        for source in (own.model_dump(exclude={"max_tokens", "stop"}), _asked(asked)):
+            arguments |= {key: value for key, value in source.items() if value is not None}
+        arguments["max_tokens"] = asked_tokens or min(own.max_tokens or room, room)
+        return arguments
+
+    def decoder(self, stop: tuple[str, ...]) -> "StreamDecoder":
+        return StreamDecoder(self.tokenizer, (*stop, *self.spec.sampling.stop))
+
+
+def _asked(asked: Sampling) -> dict[str, Any]:
+    return {
+        "temperature": asked.temperature,
+        "top_p": asked.top_p,
+        "seed": asked.seed,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+    }
+
+
+class StopAt:
+    """Text as it comes, cut before the first of the stop strings."""
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self._stop = tuple(text for text in stop if text)
+        self._held = ""
+        self.stopped = False
+
+    def push(self, text: str) -> str:
+        """What can go out: all but an end that may still turn into a stop string."""
+        self._held += text
+        return self._release(self._stop_begins())
+
+    def flush(self) -> str:
+        """The rest, once no more text will come."""
+        return self._release(0)
+
+    def _release(self, keep: int) -> str:
+        found = [at for at in (self._held.find(text) for text in self._stop) if at >= 0]
+        if self.stopped or found:
+            cut = 0 if self.stopped else min(found)
+            self.stopped = True
+            out, self._held = self._held[:cut], ""
+            return out
+        cut = len(self._held) - keep
+        out, self._held = self._held[:cut], self._held[cut:]
+        return out
+
+    def _stop_begins(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        longest = max((len(text) - 1 for text in self._stop), default=0)
+        for size in range(min(longest, len(self._held)), 0, -1):
+            if any(text.startswith(self._held[-size:]) for text in self._stop):
+                return size
+        return 0
+
+
+class StreamDecoder:
+    """Turns token ids into text as they come, and ends at a stop string, which is not part of the text."""
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        from tokenizers.decoders import DecodeStream
+
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._length = 0
+        self._text = StopAt(stop)
+
+    @property
+    def stopped(self) -> bool:
+        return self._text.stopped
+
+    def push(self, token_ids: list[int]) -> str:
+        """New text that can go out; an unfinished character waits for its other bytes."""
+        pieces = [self._stream.step(self._tokenizer, token_id) for token_id in token_ids]
+        self._ids += token_ids
+        new = "".join(piece for piece in pieces if piece is not None)
+        self._length += len(new)
+        return self._text.push(new)
+
+    def flush(self) -> str:
+        """The rest of the text, once the answer has ended; bytes of an unfinished character come out as U+FFFD."""
+        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return self._text.push(whole[self._length :]) + self._text.flush()
+
+
+def is_checkpoint(path: str) -> str | None:
+    """None if `path` is a hub id or a folder that holds a checkpoint, else what is missing."""
+    folder = Path(path).expanduser()
+    if not folder.is_absolute() and not folder.exists():
+        return None if "/" in path and not path.startswith((".", "~")) else f"there is no folder {path!r}"
+    if not folder.is_dir():
+        return f"there is no folder {folder}"
+    for name in ("config.json", "tokenizer_config.json"):
+        if not (folder / name).is_file():
+            return f"{folder / name} is missing"
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+        except (ValueError, KeyError, AttributeError):
+            return f"{index} is not a weight index"
+        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
+        return f"{folder / missing[0]} is missing" if missing else None
+    return None if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")) else f"{folder} holds no weights"

@@ -1,0 +1,136 @@
+"""Remote experts: any LangChain chat model as an engine."""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from experts.spec import ExpertSpec
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats
+from workers.chat import StopAt
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+
+class RemoteEngine:
+    """Serves remote experts. Their weights are elsewhere: nothing is loaded, swapped or restarted."""
+
+    def __init__(self, family: str, experts: Sequence[ExpertSpec]) -> None:
+        self._family = family
+        self._experts = {spec.name: spec for spec in experts}
+        self._models: dict[str, BaseChatModel] = {}
+        self._tiers: dict[str, str] = {}
+        self._running: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        for name, spec in self._experts.items():
+            try:
+                self._models[name] = make_model(spec)
+                self._tiers[name] = "remote"
+            except Exception as error:
+                # The class is the user's: whatever it raises concerns this expert alone.
+                self._tiers[name] = f"failed: {type(error).__name__}: {_without_values(str(error), spec)}"
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """See `workers.base.Engine`."""
+        model = self._models.get(call.expert)
+        if model is None:
+            why = self._tiers.get(call.expert, "it is not known here").removeprefix("failed: ")
+            yield Failure("expert_unavailable", f"expert {call.expert} cannot answer: {why}")
+            return
+        self._running[call.expert] += 1
+        try:
+            async with contextlib.aclosing(self._answer(model, call)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self._running[call.expert] -= 1
+
+    async def _answer(self, model: "BaseChatModel", call: ChatCall) -> AsyncGenerator[Event, None]:
+        spec = self._experts[call.expert]
+        stop = StopAt((*call.sampling.stop, *spec.sampling.stop))
+        prompt_tokens = completion_tokens = 0
+        limited = False
+        try:
+            async with asyncio.timeout(None if call.deadline == float("inf") else max(0.0, call.deadline - time.time())):
+                async for chunk in model.astream(list(call.messages), **_arguments(call, spec)):
+                    if usage := chunk.usage_metadata:
+                        prompt_tokens += usage["input_tokens"]
+                        completion_tokens += usage["output_tokens"]
+                    limited |= chunk.response_metadata.get("finish_reason") == "length"
+                    if text := stop.push(chunk.text):
+                        yield Delta(text)
+                    if stop.stopped:
+                        break
+        except TimeoutError:
+            yield Failure("deadline", "the request's deadline passed before the answer was complete")
+            return
+        except Exception as error:
+            # Providers' clients share no base class; their texts may quote the request, so only the kind goes out.
+            yield Failure("expert_unavailable", f"the remote expert {call.expert} failed: {type(error).__name__}")
+            return
+        if rest := stop.flush():
+            yield Delta(rest)
+        yield Finish("length" if limited else "stop", call.expert, Usage(prompt_tokens, completion_tokens))
+
+    async def stats(self) -> WorkerStats:
+        return WorkerStats(
+            self._family,
+            dict(self._tiers),
+            running=self._running.total(),
+            queued_by_expert={name: n for name, n in self._running.items() if n},
+        )
+
+    def is_alive(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        self._models.clear()
+
+
+def make_model(spec: ExpertSpec) -> "BaseChatModel":
+    """The chat model that `spec` names, with 'env:NAME' options read from the environment.
+
+    Raises ImportError or AttributeError for a class that is not there, KeyError for a variable that is not set.
+    """
+    module, _, name = spec.source.partition(":")
+    options = {key: _resolved(value) for key, value in spec.options.items()}
+    model: BaseChatModel = getattr(import_module(module), name)(**options)
+    return model
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("env:"):
+        name = value.removeprefix("env:")
+        if name not in os.environ:
+            raise KeyError(f"the environment variable {name} is not set")
+        return os.environ[name]
+    return value
+
+
+def _without_values(text: str, spec: ExpertSpec) -> str:
+    """`text` without the values of the options, which may be secrets."""
+    for value in spec.options.values():
+        for secret in (value, os.environ.get(str(value).removeprefix("env:"), "")):
+            if isinstance(secret, str) and len(secret) > 3 and not secret.startswith("env:"):
+                text = text.replace(secret, "...")
+    return text[:500]
+
+
+def _arguments(call: ChatCall, spec: ExpertSpec) -> dict[str, Any]:
+    """What the caller asked, else the spec's defaults; what neither says is the provider's business."""
+    asked, own = call.sampling, spec.sampling
+    wanted = {
+        "temperature": asked.temperature if asked.temperature is not None else own.temperature,
+        "top_p": asked.top_p if asked.top_p is not None else own.top_p,
+        "max_tokens": asked.max_tokens or own.max_tokens,
+        "seed": asked.seed,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+    }
+    return {key: value for key, value in wanted.items() if value is not None}

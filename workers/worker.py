@@ -1,0 +1,105 @@
+"""A worker: one engine for one family, kept alive."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import AsyncGenerator, Callable
+
+from workers.base import ChatCall, Engine, Event, Failure, WorkerStats
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """Owns an engine: starts it, and starts it anew whenever it dies or did not come up.
+
+    make_engine makes a fresh engine; poll is how often the engine is looked at, retry how long to wait after a start
+    that failed, both in seconds. After `max_failures` failed starts in a row `check_health` raises, so that whoever
+    runs the worker replaces its whole process.
+    """
+
+    def __init__(
+        self,
+        family: str,
+        experts: tuple[str, ...],
+        make_engine: Callable[[], Engine],
+        *,
+        poll: float = 0.5,
+        retry: float = 5.0,
+        max_failures: int = 5,
+    ) -> None:
+        self._family, self._experts = family, experts
+        self._make_engine = make_engine
+        self._poll, self._retry, self._max_failures = poll, retry, max_failures
+        self._engine: Engine | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._starts = 0
+        self._failures = 0
+        self._problem: str | None = None
+
+    def launch(self) -> None:
+        """Begins to start the engine. Until it is up, requests get the Failure "engine_starting"."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            if self._engine is not None and self._engine.is_alive():
+                await asyncio.sleep(self._poll)
+                continue
+            if self._engine is not None:
+                logger.error("the engine of family %s died; starting it anew", self._family)
+                dead, self._engine = self._engine, None
+                await dead.close()
+            try:
+                self._engine = await self._started()
+                self._starts, self._failures, self._problem = self._starts + 1, 0, None
+            except Exception as error:
+                self._failures, self._problem = self._failures + 1, " ".join(str(error).split())
+                logger.exception("the engine of family %s did not start", self._family)
+                await asyncio.sleep(self._retry)
+
+    async def _started(self) -> Engine:
+        engine = self._make_engine()
+        try:
+            await engine.start()
+        except BaseException:
+            await engine.close()
+            raise
+        return engine
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """See `workers.base.Engine.generate`."""
+        engine = self._engine
+        if engine is None:
+            if self._problem is not None:
+                yield Failure("expert_unavailable", f"the engine of {call.expert} does not start: {self._problem}")
+            else:
+                yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
+            return
+        async with contextlib.aclosing(engine.generate(call)) as events:
+            async for event in events:
+                yield event
+
+    async def stats(self) -> WorkerStats:
+        restarts = max(0, self._starts - 1)
+        if self._engine is None:
+            tier = f"failed: {self._problem}" if self._problem else "starting"
+            return WorkerStats(self._family, dict.fromkeys(self._experts, tier), restarts=restarts)
+        return dataclasses.replace(await self._engine.stats(), restarts=restarts)
+
+    def check_health(self) -> None:
+        """Raises RuntimeError once the engine could not be started too often in a row."""
+        if self._failures >= self._max_failures:
+            raise RuntimeError(f"the engine of family {self._family} does not start: {self._problem}")
+
+    async def close(self) -> None:
+        """Ends the watch and the engine."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+            self._keeper = None
+        if self._engine is not None:
+            engine, self._engine = self._engine, None
+            await engine.close()
