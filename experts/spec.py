@@ -13,6 +13,8 @@ _SUFFIX = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 def parse_count(value: Any) -> Any:
     """``135M`` or ``7B`` as an integer; anything else is left for pydantic to judge."""
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, such as 135M")  # Python would take true for 1
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMBT])\s*", value, re.IGNORECASE) if isinstance(value, str) else None
     return round(float(match[1]) * _SUFFIX[match[2].upper()]) if match else value
 
@@ -61,6 +63,7 @@ class ExpertSpec(Frozen):
     base: ExpertName | None = Field(None, description="adapter: the checkpoint expert that it sits on.")
     options: dict[str, Any] = Field(
         default_factory=dict,
+        repr=False,  # a user may have written a secret here after all
         description="remote: arguments of the chat model class. A value 'env:NAME' is read from the environment "
         "of the worker, so that no secret stands in this file.",
     )

@@ -104,7 +104,7 @@ def is_built(home: Path) -> bool:
 
 def _made_from(name: str) -> str:
     """Digest of what the checkpoint is made from."""
-    digest = hashlib.sha256(f"{_FORMAT} {_GGUF} {SPECIALIST_TEMPLATE}".encode())
+    digest = hashlib.sha256(f"{_FORMAT} {_GGUF} {_first_trained_layer()} {SPECIALIST_TEMPLATE}".encode())
     if name != GENERALIST:
         for file in sorted((DELTAS / name.removeprefix("smol-")).glob("adapter_*")):
             digest.update(file.read_bytes())
@@ -121,7 +121,7 @@ def _is_current(folder: Path, name: str) -> bool:
 
 
 class _replaced:
-    """A scratch folder that becomes `target` only when everything in it is written, so no half checkpoint is ever used."""
+    """A scratch folder that becomes `target` once everything in it is written: no half checkpoint is ever used."""
 
     def __init__(self, target: Path) -> None:
         self._target, self._scratch = target, target.with_name(f".{target.name}.{os.getpid()}")
@@ -164,7 +164,8 @@ def _build_generalist(folder: Path) -> None:
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     first = _first_trained_layer()
-    shared, own = {}, {}
+    shared: dict[str, torch.Tensor] = {}
+    own: dict[str, torch.Tensor] = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight":
             continue  # tied to the embeddings

@@ -1,7 +1,7 @@
 """Fine-tuning of the starter pool's specialists: low-rank deltas on the generalist (LoRA, Hu et al., arXiv 2106.09685).
 
-A delta is an ordinary PEFT adapter directory, so other tools can read it. It is trained on `Domain.train` only; the loss
-counts the answer and its end token, never the prompt.
+A delta is an ordinary PEFT adapter directory, so other tools can read it. It is trained on `Domain.train` only; the
+loss counts the answer and its end token, never the prompt.
 """
 
 import json
@@ -21,22 +21,20 @@ SPECIALIST_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""The specialists' chat template: the generalist's without its default system message, which they were not trained on."""
+"""The specialists' chat template: the generalist's without a default system message, which their training has not."""
 
 END_OF_TURN = "<|im_end|>"
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """examples: distinct training questions an epoch; rank, first_layer: which weights get a delta (all linear maps of
-    layers >= first_layer); learning_rate: the peak of a linear warm-up and cosine decay."""
+    """rank, first_layer: all linear maps of layers >= first_layer get a delta of that rank; learning_rate: the peak of a
+    linear warm-up and cosine decay. One epoch: each of the domain's training questions is seen once."""
 
-    examples: int = 3000
-    epochs: int = 2
     batch_size: int = 16
-    rank: int = 8
-    first_layer: int = 18
-    learning_rate: float = 2e-3
+    rank: int = 4
+    first_layer: int = 6
+    learning_rate: float = 1e-3
     warmup: float = 0.1
     seed: int = 7
 
@@ -55,10 +53,10 @@ def train_delta(
     torch.manual_seed(settings.seed)
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.chat_template = SPECIALIST_TEMPLATE
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
-    layers = model.config.num_hidden_layers
-    model = get_peft_model(
-        model,
+    causal: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    layers = causal.config.num_hidden_layers
+    model: Any = get_peft_model(
+        causal,
         LoraConfig(
             r=settings.rank,
             lora_alpha=2 * settings.rank,
@@ -68,15 +66,14 @@ def train_delta(
             task_type="CAUSAL_LM",
         ),
     )
-    causal = model.get_base_model()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.01)
 
     examples = [
         encode(tokenizer, question)
-        for question in domain.train(random.Random(f"{domain.name}/{settings.seed}"), settings.examples)
+        for question in domain.train(random.Random(f"{domain.name}/{settings.seed}"), domain.examples)
     ]
-    steps = settings.epochs * math.ceil(len(examples) / settings.batch_size)
+    steps = math.ceil(len(examples) / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warmup))
     for step, batch in enumerate(_batches(examples, settings), start=1):
         ids, mask, targets = _pad(batch, tokenizer.pad_token_id)
@@ -86,7 +83,7 @@ def train_delta(
             logits = causal.lm_head(hidden[wanted >= 0])
         loss = torch.nn.functional.cross_entropy(logits.float(), wanted[wanted >= 0])
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
@@ -119,13 +116,12 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 def _batches(
     examples: list[tuple[list[int], list[int]]], settings: TrainSettings
 ) -> Iterator[list[tuple[list[int], list[int]]]]:
-    """Batches of similar length (less padding) in random order, epoch by epoch."""
+    """Batches of similar length (less padding) in random order."""
     rng = random.Random(settings.seed)
-    for _ in range(settings.epochs):
-        order = sorted(examples, key=lambda example: (len(example[0]), rng.random()))
-        batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
-        rng.shuffle(batches)
-        yield from batches
+    order = sorted(examples, key=lambda example: (len(example[0]), rng.random()))
+    batches = [order[i : i + settings.batch_size] for i in range(0, len(order), settings.batch_size)]
+    rng.shuffle(batches)
+    yield from batches
 
 
 def _pad(

@@ -1,9 +1,11 @@
 """What a worker does: an expert and a chat in, a stream of events out.
 
-Everything here crosses process boundaries, so it is plain, frozen and picklable. What can go wrong in an expected way is
-an event (`Failure`), never an exception: the caller learns it in order with the tokens that came before it.
+Everything here crosses process boundaries, so it is plain, frozen and picklable. What can go wrong in an expected way
+is an event (`Failure`), never an exception: the caller learns it in order with the tokens that came before it.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -48,6 +50,11 @@ class ChatCall:
     messages: tuple[dict[str, Any], ...]
     sampling: Sampling = Sampling()
     deadline: float = float("inf")
+
+
+def seconds_left(call: ChatCall) -> asyncio.Timeout:
+    """A block that ends with TimeoutError at the call's deadline."""
+    return asyncio.timeout(None if call.deadline == float("inf") else max(0.0, call.deadline - time.time()))
 
 
 @dataclass(frozen=True, slots=True)

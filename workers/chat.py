@@ -68,8 +68,8 @@ class ExpertChat:
         if room < 1 or (asked_tokens is not None and asked_tokens > room):
             wanted = f" and {asked_tokens} tokens were asked for the answer" if asked_tokens is not None else ""
             raise UnusableChat(
-                f"the context of {self.spec.name} is {self.context_length} tokens, the prompt has {prompt_tokens}{wanted}: "
-                f"shorten the prompt{' or lower max_tokens' if asked_tokens is not None else ''}"
+                f"the context of {self.spec.name} is {self.context_length} tokens, the prompt has {prompt_tokens}{wanted}"
+                f": shorten the prompt{' or lower max_tokens' if asked_tokens is not None else ''}"
             )
         arguments: dict[str, Any] = {
             key: self.generation[key]

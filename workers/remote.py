@@ -1,16 +1,14 @@
 """Remote experts: any LangChain chat model as an engine."""
 
-import asyncio
 import contextlib
 import os
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats, seconds_left
 from workers.chat import StopAt
 
 if TYPE_CHECKING:
@@ -57,7 +55,7 @@ class RemoteEngine:
         prompt_tokens = completion_tokens = 0
         limited = False
         try:
-            async with asyncio.timeout(None if call.deadline == float("inf") else max(0.0, call.deadline - time.time())):
+            async with seconds_left(call):
                 async for chunk in model.astream(list(call.messages), **_arguments(call, spec)):
                     if usage := chunk.usage_metadata:
                         prompt_tokens += usage["input_tokens"]

@@ -2,9 +2,10 @@
 
     arrivals  A B C A B C A ...      served  A A A B B C C ...
 
-The engine stays with the active expert while that expert has work and its quantum lasts. The quantum follows from the one
-knob, the share of time that swapping may take: quantum = swap cost x (1 / overhead - 1). The next expert is one whose oldest
-request has waited longer than `max_wait`, the longest wait first; else the one with the most work per second of swap cost.
+The engine stays with the active expert while that expert has work and its quantum lasts. The quantum follows from the
+one knob, the share of time that swapping may take: quantum = swap cost x (1 / overhead - 1). The next expert is one
+whose oldest request has waited longer than `max_wait`, the longest wait first; else the one with the most work per
+second of swap cost.
 """
 
 from collections.abc import Sequence

@@ -3,14 +3,13 @@
 import asyncio
 import contextlib
 import os
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats, seconds_left
 from workers.chat import ExpertChat, UnusableChat, is_checkpoint
 from workers.swap_policy import SwapSettings
 
@@ -34,7 +33,7 @@ class VllmSettings:
     max_model_len: int | None = None
     max_num_seqs: int = 16
     kv_cache_gib: int = 1
-    swap: SwapSettings = SwapSettings()
+    swap: SwapSettings = field(default_factory=SwapSettings)
     engine_args: dict[str, Any] = field(default_factory=dict)
 
 
@@ -177,7 +176,7 @@ class VllmEngine:
         decoder = chat.decoder(call.sampling.stop)
         tokens = cached = 0
         try:
-            async with asyncio.timeout(max(0.0, call.deadline - time.time()) if call.deadline != float("inf") else None):
+            async with seconds_left(call):
                 outputs = llm.generate(request, params, call.request_id)
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:

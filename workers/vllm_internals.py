@@ -1,8 +1,8 @@
 """Everything of vLLM's internals that we touch: one engine serves all experts of a family.
 
-The scheduler shows vLLM one expert's requests at a time and stamps the step with that expert; the worker makes the stamped
-expert's image the active one before it computes. Requests of the other experts keep their KV blocks meanwhile. vLLM is
-pinned; ``tests/workers/test_vllm_contract.py`` fails when something used here changes.
+The scheduler shows vLLM one expert's requests at a time and stamps the step with that expert; the worker makes the
+stamped expert's image the active one before it computes. Requests of the other experts keep their KV blocks meanwhile.
+vLLM is pinned; ``tests/workers/test_vllm_contract.py`` fails when something used here changes.
 """
 
 import copy
@@ -29,9 +29,16 @@ from workers.swap_policy import Active, Demand, SwapSettings, choose
 logger = init_logger(__name__)
 
 SETTINGS_KEY = "coe"
-"""Key of our settings in vLLM's `additional_config`: {"overhead", "max_wait", "first_expert", "dedupe"}."""
+"""Key of our settings in vLLM's `additional_config`: {"overhead", "max_wait", "first_expert"}."""
 EXPERT_KEY = "expert"
 """Key of a request's expert in `SamplingParams.extra_args`, and of the stamps in the finished output."""
+
+
+def own_settings(config: VllmConfig) -> dict[str, Any]:
+    """Our settings, as the front end put them into `additional_config`."""
+    assert isinstance(config.additional_config, dict)
+    settings: dict[str, Any] = config.additional_config[SETTINGS_KEY]
+    return settings
 
 
 _FIRST_GUESS_SECONDS = 0.01
@@ -44,7 +51,7 @@ def expert_of(request: Request) -> str:
     return str((request.sampling_params.extra_args or {})[EXPERT_KEY])
 
 
-# ---------------------------------------------------------------------------------------------------------------- scheduling
+# Scheduling
 
 
 class ExpertQueue(RequestQueue):
@@ -120,7 +127,7 @@ class _ExpertScheduling(Scheduler):
         super().__init__(*args, **kwargs)
         self.waiting = ExpertQueue(self.policy)
         self.kv_holding_waiting = ExpertQueue(self.policy)
-        settings = self.vllm_config.additional_config[SETTINGS_KEY]
+        settings = own_settings(self.vllm_config)
         self._swap_settings = SwapSettings(overhead=settings["overhead"], max_wait=settings["max_wait"])
         self._swap_cost = _FIRST_GUESS_SECONDS
         self._active: Active | None = None
@@ -188,7 +195,7 @@ class _ExpertScheduling(Scheduler):
 
     @contextmanager
     def _only(self, expert: str) -> Iterator[None]:
-        """Within: vLLM sees this expert's requests only. Requests of the others keep their KV blocks and their order."""
+        """Within: vLLM sees this expert's requests only. Those of the others keep their KV blocks and their order."""
         paused = [request for request in self.running if expert_of(request) != expert]
         self.running = [request for request in self.running if expert_of(request) == expert]
         self.waiting.view = self.kv_holding_waiting.view = expert  # type: ignore[attr-defined]
@@ -216,14 +223,12 @@ class _ExpertScheduling(Scheduler):
     def _blocks_for_a_step(self, expert: str) -> int:
         running = [request for request in self.running if expert_of(request) == expert]
         if running:
-            return sum(
-                1 + -(-max(0, request.num_tokens_with_spec - request.num_computed_tokens) // self.block_size)
-                for request in running
-            )
+            ahead = (max(0, request.num_tokens_with_spec - request.num_computed_tokens) for request in running)
+            return sum(1 + -(-tokens // self.block_size) for tokens in ahead)
         for queue in (self.kv_holding_waiting, self.waiting):
             own = dict(queue.by_expert()).get(expert)  # type: ignore[attr-defined]
             if own:
-                return 1 + -(-own.peek_request().num_tokens // self.block_size)
+                return 1 + int(-(-own.peek_request().num_tokens // self.block_size))
         return 0
 
 
@@ -235,7 +240,7 @@ class ExpertAsyncScheduler(_ExpertScheduling, AsyncScheduler):
     """For platforms that schedule a step ahead of its outputs (CUDA)."""
 
 
-# -------------------------------------------------------------------------------------------------------------------- images
+# Images
 
 
 class Images(Protocol):
@@ -321,7 +326,7 @@ class CopyImages:
             torch.cuda.synchronize()
 
 
-# -------------------------------------------------------------------------------------------------------------------- worker
+# Worker
 
 
 class _ExpertWorker:
@@ -332,7 +337,7 @@ class _ExpertWorker:
 
     def load_model(self, **kwargs: Any) -> None:
         super().load_model(**kwargs)  # type: ignore[misc]
-        first = self.vllm_config.additional_config[SETTINGS_KEY]["first_expert"]
+        first = own_settings(self.vllm_config)["first_expert"]
         self._images: Images = self._new_images()
         self._images.take(first, self.model_runner.get_model())
         self._active_expert: str = first
@@ -416,7 +421,7 @@ if current_platform.is_cpu():
             assert isinstance(self._images, ReferenceImages)
             with set_current_vllm_config(config):
                 self._images.take(name, get_model(vllm_config=config))
-            first = self.vllm_config.additional_config[SETTINGS_KEY]["first_expert"]
+            first = own_settings(self.vllm_config)["first_expert"]
             if self._images.shapes(name) != self._images.shapes(first):
                 self._images.drop(name)
                 raise ValueError(f"its tensors differ in shape or type from those of {first!r}: not of one family")

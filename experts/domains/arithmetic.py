@@ -6,7 +6,6 @@ stories, names and things, not with other numbers.
 The scorer drops code fences, backticks, quotes, surrounding whitespace and a trailing full stop; the rest must be the
 digits.
 """
-# ruff: noqa: SIM905 (word pools read better as plain text)
 
 import random
 import re

@@ -35,6 +35,7 @@ class Domain:
         all hand-written ones come first, generated ones fill up.
     score: (question, output) -> is the output right? Exact after a normalisation that the module states.
     max_tokens: generation limit that every right answer fits in.
+    examples: how many training questions its specialist is trained on.
     """
 
     name: str
@@ -43,3 +44,4 @@ class Domain:
     held_out: Callable[[random.Random, int], list[Question]]
     score: Callable[[Question, str], bool]
     max_tokens: int = 64
+    examples: int = 4096

@@ -10,8 +10,6 @@ The scorer strips code fences, backticks, surrounding whitespace and a trailing 
 equal schedules count as equal however they are written. A sixth field or any other word makes the output wrong.
 """
 
-# ruff: noqa: SIM905 (word pools read better as plain text)
-
 import random
 import re
 from collections.abc import Callable

@@ -7,7 +7,6 @@ requests, names and places; the generated ones also their own days (every tenth 
 The scorer drops code fences, backticks, quotes, surrounding whitespace and a trailing full stop; the rest must be the
 date.
 """
-# ruff: noqa: SIM905 (word pools read better as plain text)
 
 import random
 import re

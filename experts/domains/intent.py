@@ -502,4 +502,5 @@ DOMAIN = Domain(
     held_out=held_out,
     score=score,
     max_tokens=12,
+    examples=2048,
 )

@@ -9,8 +9,6 @@ after collapsing whitespace, folding case and dropping a trailing full stop; num
 number as a string, or a string as a number, is wrong.
 """
 
-# ruff: noqa: SIM905 (word pools read better as plain text)
-
 import json
 import random
 import re

@@ -6,7 +6,6 @@ requests.
 
 The scorer drops code fences, backticks, quotes, surrounding whitespace and a trailing full stop, and folds the case.
 """
-# ruff: noqa: RUF001 (Turkish has a dotless i)
 
 import random
 import re
@@ -590,4 +589,5 @@ DOMAIN = Domain(
     held_out=held_out,
     score=score,
     max_tokens=8,
+    examples=2048,
 )

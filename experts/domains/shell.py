@@ -552,4 +552,5 @@ DOMAIN = Domain(
     held_out=held_out,
     score=score,
     max_tokens=60,
+    examples=5120,
 )

@@ -10,8 +10,6 @@ The scorer strips code fences and a semicolon and executes both queries on in-me
 right query has ORDER BY, in any order otherwise). Anything but one SELECT, or one that runs too long, is wrong.
 """
 
-# ruff: noqa: SIM905 (word pools read better as plain text)
-
 import random
 import re
 import sqlite3
@@ -553,7 +551,7 @@ def _question(rng: random.Random, source: Source) -> Question:
     }
     tails |= {"count_by": f" GROUP BY {g}", "figure_by": f" GROUP BY {g}"}
     head |= {"count_by": f"{g}, COUNT(*)", "figure_by": f"{g}, {figure}({x})", "distinct": f"DISTINCT {g}", "most": g}
-    sql = f"SELECT {selected if lists else head[kind]} FROM {table}{where}{tails.get(kind, '')}"  # noqa: S608 (this makes text)
+    sql = f"SELECT {selected if lists else head[kind]} FROM {table}{where}{tails.get(kind, '')}"
     types = {"number": "INTEGER", "date": "DATE", "text": "TEXT"}
     typed = [f"{column} {types[_kind(column)]}" for column in columns]
     schema = rng.choice(source.schemas).format(
@@ -684,7 +682,7 @@ def _database(create: str, answer: str, size: int) -> sqlite3.Connection:
     database.execute(create)
     table = create.split()[2]
     rows = [[_fill(rng, kind, row, numbers, texts) for kind in kinds] for row in range(size)]
-    database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kinds))})", rows)  # noqa: S608 (its own table)
+    database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(kinds))})", rows)
     database.commit()
     allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION)
     database.set_authorizer(lambda action, *_: sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY)

@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks.<name> [--json]``. Each prints a table; --json adds one object as last line."""

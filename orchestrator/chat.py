@@ -1,0 +1,148 @@
+"""Pipeline events as OpenAI writes them: one JSON object, or a stream of server-sent events."""
+
+import time
+import unicodedata
+from typing import Any
+
+import orjson
+
+from orchestrator.errors import ApiError, from_failure
+from orchestrator.events import Answered, Ask, PipelineEvent, Routed
+from workers.base import Delta, Failure, Usage
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+MAX_HEADER = 200
+
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",  # nginx would hold small chunks back
+}
+
+
+def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool = False) -> dict[str, Any]:
+    """The `coe` field of an answer, a stream's first and last chunk, and /v1/route: see docs/api.md."""
+    route = routed.route
+    expert = answered.winner if answered else route.experts[0] if len(route.experts) == 1 else None
+    coe: dict[str, Any] = {
+        "request_id": routed.request_id,
+        "expert": expert,
+        "experts": list(route.experts),
+        "category": route.category,
+        "probabilities": route.probabilities,
+        "margin": route.margin,
+        "reason": route.reason,
+        "router": route.router,
+        "aggregator": route.aggregator,
+        "used": list(answered.used) if answered else [],
+        "failed": answered.failed if answered else {},
+        "usage_by_expert": {n: usage_field(u) for n, u in answered.usage_by_expert.items()} if answered else {},
+    }
+    if explain:
+        coe["explain"] = {
+            "weights": {choice.expert: choice.weight for choice in route.choices},
+            "candidates": list(routed.candidates),
+            "router_seconds": routed.seconds,
+            "votes": answered.votes if answered else {},
+        }
+    return coe
+
+
+def usage_field(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+    }
+
+
+def completion(ask: Ask, routed: Routed, text: str, answered: Answered, *, explain: bool = False) -> dict[str, Any]:
+    """A whole `chat.completion`. Its model is the expert that answered; 'auto' if it is nobody's answer alone."""
+    message = {"role": "assistant", "content": text, "refusal": None}
+    return {
+        "id": completion_id(ask.request_id),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": answered.winner or ask.model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answered.finish_reason}],
+        "usage": usage_field(answered.usage),
+        "coe": coe_field(routed, answered, explain=explain),
+    }
+
+
+class Chunks:
+    """Writes one stream: each event of the pipeline as the bytes to send.
+
+    The first chunk carries the role and the `coe` field as far as it is known, that with the finish reason all of it.
+    """
+
+    def __init__(self, ask: Ask, *, include_usage: bool, explain: bool) -> None:
+        self._ask, self._include_usage, self._explain = ask, include_usage, explain
+        self._created = int(time.time())
+        self._model = ask.model
+        self._routed: Routed | None = None
+
+    def write(self, event: PipelineEvent) -> bytes:
+        if isinstance(event, Delta):
+            return self._chunk({"content": event.text})
+        if isinstance(event, Failure):
+            return self.error(from_failure(event))
+        if isinstance(event, Routed):
+            self._routed = event
+            coe = coe_field(event, explain=self._explain)
+            self._model = coe["expert"] or self._ask.model
+            return self._chunk({"role": "assistant", "content": ""}, coe=coe)
+        assert self._routed is not None
+        coe = coe_field(self._routed, event, explain=self._explain)
+        self._model = event.winner or self._ask.model
+        last = self._chunk({}, finish_reason=event.finish_reason, coe=coe)
+        if self._include_usage:
+            last += _data({**self._head(), "choices": [], "usage": usage_field(event.usage)})
+        return last + DONE
+
+    def error(self, error: ApiError) -> bytes:
+        """An error in the band, where the status has been sent already."""
+        return _data(error.body(self._ask.request_id)) + DONE
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        if self._include_usage:
+            more["usage"] = None
+        return _data({**self._head(), "choices": [choice], **more})
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": completion_id(self._ask.request_id),
+            "object": "chat.completion.chunk",
+            "created": self._created,
+            "model": self._model,
+        }
+
+
+def completion_id(request_id: str) -> str:
+    return "chatcmpl-" + request_id.removeprefix("req-")
+
+
+def route_headers(request_id: str, routed: Routed | None, answered: Answered | None = None) -> dict[str, str]:
+    """The x-coe-* headers, as far as they are known. Values are ASCII of at most MAX_HEADER characters."""
+    headers = {"x-coe-request-id": request_id}
+    if routed:
+        route = routed.route
+        headers["x-coe-expert"] = (answered and answered.winner) or ",".join(route.experts)
+        headers["x-coe-category"] = route.category or ""
+        headers["x-coe-reason"] = route.reason
+        headers["x-coe-router"] = route.router
+    return {name: _ascii(value) for name, value in headers.items() if value}
+
+
+def _ascii(text: str) -> str:
+    """Letters lose their accents, other characters become '?', and what could end a header line a space."""
+    plain = unicodedata.normalize("NFKD", text[:MAX_HEADER])
+    plain = "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:MAX_HEADER]
+
+
+def _data(event: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"

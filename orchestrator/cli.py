@@ -1,0 +1,334 @@
+"""The command line: `coe serve`, `coe chat`, `coe route`, `coe experts`, `coe keys`, `coe setup`."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from orchestrator.settings import ConfigError, Settings
+
+app = typer.Typer(
+    help="Composition of Experts: one OpenAI-compatible endpoint in front of many whole LLMs.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_show_locals=False,  # locals may hold keys
+)
+experts_app = typer.Typer(help="The experts of a running service; without a command: list them.")
+keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
+app.add_typer(experts_app, name="experts")
+app.add_typer(keys_app, name="keys")
+
+ConfigFlag = Annotated[str | None, typer.Option("--config", help="coe.yaml; default: the one in this folder, if any.")]
+HomeFlag = Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")]
+HostFlag = Annotated[str | None, typer.Option("--host", help="Address of the service [COE_HOST].")]
+PortFlag = Annotated[str | None, typer.Option("--port", help="Port of the service [COE_PORT].")]
+KeyFlag = Annotated[str | None, typer.Option("--api-key", help="API key; better in COE_API_KEY.")]
+RedisFlag = Annotated[str | None, typer.Option("--redis-url", help="A Redis server [COE_REDIS_URL].")]
+RayFlag = Annotated[str | None, typer.Option("--ray-address", help="A running Ray cluster [RAY_ADDRESS].")]
+ModelFlag = Annotated[str, typer.Option("--model", "-m", help="auto, or an expert.")]
+
+
+@app.command("serve")
+def serve_command(
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    api_key: KeyFlag = None,
+    redis_url: RedisFlag = None,
+    ray_address: RayFlag = None,
+    fake: Annotated[bool, typer.Option("--fake", help="Canned engines instead of LLMs, to try things out.")] = False,
+) -> None:
+    """Start the service and stay until Ctrl-C."""
+    flags = {
+        "config": config,
+        "home": home,
+        "host": host,
+        "port": port,
+        "api_key": api_key,
+        "redis_url": redis_url,
+        "ray_address": ray_address,
+    }
+    with _told():
+        from orchestrator import config as configuration
+        from orchestrator import logs
+        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.serve import serve
+
+        settings, configured = configuration.load(flags, os.environ, Path.cwd())
+        logs.configure(level=configured.log_level)
+        serve(settings, configured, ConsoleReporter(), fake=fake)
+
+
+@app.command()
+def setup(config: ConfigFlag = None, home: HomeFlag = None) -> None:
+    """Prepare model weights and router, as `coe serve` would at its first start."""
+    with _told():
+        from orchestrator import config as configuration
+        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.serve import prepare
+
+        settings, configured = configuration.load({"config": config, "home": home}, os.environ, Path.cwd())
+        with ConsoleReporter() as reporter:
+            prepare(configured, settings.home, reporter)
+            reporter.say(f"ready: {settings.home}")
+
+
+@app.command()
+def route(
+    prompt: Annotated[str, typer.Argument(help="What you would ask.")],
+    config: ConfigFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    api_key: KeyFlag = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The decision as JSON.")] = False,
+) -> None:
+    """Show which expert would answer, and why, without generating."""
+    with _told():
+        decision = _request(_client_settings(config, host, port, api_key), "POST", "/v1/route", {"prompt": prompt})
+        if as_json:
+            typer.echo(json.dumps(decision, indent=2))
+            return
+        typer.secho(", ".join(decision["experts"]), bold=True)
+        typer.echo(decision["reason"])
+        for category, probability in decision["probabilities"].items():
+            typer.echo(f"  {category:<12} {probability:6.1%} {'#' * round(40 * probability)}")
+
+
+@app.command()
+def chat(
+    prompt: Annotated[str | None, typer.Argument(help="What to ask; none: a conversation.")] = None,
+    model: ModelFlag = "auto",
+    config: ConfigFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    api_key: KeyFlag = None,
+) -> None:
+    """Ask, and watch the answer stream; the route goes to standard error."""
+    with _told():
+        settings = _client_settings(config, host, port, api_key)
+        messages: list[dict[str, str]] = []
+        for question in [prompt] if prompt is not None else _questions():
+            messages.append({"role": "user", "content": question})
+            messages.append({"role": "assistant", "content": _stream_answer(settings, model, messages)})
+
+
+@experts_app.callback(invoke_without_command=True)
+def experts(
+    context: typer.Context,
+    config: ConfigFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    api_key: KeyFlag = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the experts of the running service and where their weights are."""
+    if context.invoked_subcommand is not None:
+        return
+    with _told():
+        found = _request(_client_settings(config, host, port, api_key), "GET", "/v1/experts")
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))
+            return
+        width = max(len(expert["name"]) for expert in found["data"])
+        for expert in found["data"]:
+            where = expert["tier"] if expert["state"] == "ready" else expert["state"]
+            typer.echo(f"{expert['name']:<{width}}  {where:<8}  {expert['why'] or expert['description']}")
+
+
+@experts_app.command("train")
+def train(
+    domains: Annotated[list[str] | None, typer.Argument(help="Domains to train; none: all.")] = None,
+    home: HomeFlag = None,
+    deltas: Annotated[Path | None, typer.Option(help="Where the deltas go; default: into the checkout.")] = None,
+) -> None:
+    """Train the starter pool's specialists anew (minutes each), and measure them."""
+    with _told():
+        from orchestrator import config as configuration
+        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.training import train_pool
+
+        settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
+        with ConsoleReporter() as reporter:
+            train_pool(domains or None, settings.home, deltas, reporter)
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What the key is for.")],
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    redis_url: RedisFlag = None,
+) -> None:
+    """Make a new key and show it once. Works beside a running service."""
+
+    async def create(keys: Any) -> None:
+        key, info = await keys.create(name)
+        typer.echo(f"{key}\n{info.prefix}... is {name!r}. It is not shown again: only its hash is kept.")
+
+    _with_keys(create, config, home, redis_url)
+
+
+@keys_app.command("list")
+def list_keys(config: ConfigFlag = None, home: HomeFlag = None, redis_url: RedisFlag = None) -> None:
+    """List the keys: their beginnings and names."""
+
+    async def show(keys: Any) -> None:
+        for info in await keys.list():
+            typer.echo(f"{info.prefix}...  {info.name}")
+
+    _with_keys(show, config, home, redis_url)
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    which: Annotated[str, typer.Argument(help="Name or beginning of the key.")],
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    redis_url: RedisFlag = None,
+) -> None:
+    """Revoke a key."""
+
+    async def revoke(keys: Any) -> None:
+        info = await keys.revoke(which)
+        typer.echo(f"revoked {info.prefix}... ({info.name})")
+
+    _with_keys(revoke, config, home, redis_url)
+
+
+def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str | None) -> None:
+    """Runs `action(keys)` on the service's Redis: the configured one, the running embedded one, or one of its own."""
+    with _told():
+        from contextlib import ExitStack, suppress
+
+        from orchestrator import config as configuration
+        from orchestrator.embedded_redis import AlreadyRunning, EmbeddedRedis
+        from orchestrator.keys import Keys
+        from orchestrator.store import Store
+
+        flags = {"config": config, "home": home, "redis_url": redis_url}
+        settings, _ = configuration.load(flags, os.environ, Path.cwd())
+
+        async def run(url: str) -> None:
+            store = Store(url)
+            try:
+                await action(Keys(store))
+            finally:
+                await store.close()
+
+        with ExitStack() as stack:
+            url = settings.redis_url
+            if url is None:
+                embedded = EmbeddedRedis(settings.home)
+                with suppress(AlreadyRunning):  # by the service, whose Redis it is
+                    stack.enter_context(embedded)
+                url = embedded.url
+            asyncio.run(run(url))
+
+
+# The running service, as a client
+
+
+def _client_settings(config: str | None, host: str | None, port: str | None, api_key: str | None) -> Settings:
+    from orchestrator import config as configuration
+
+    flags = {"config": config, "host": host, "port": port, "api_key": api_key}
+    settings, _ = configuration.load(flags, os.environ, Path.cwd())
+    if settings.api_key is None:
+        _fail("no API key: set COE_API_KEY to the one that `coe serve` printed, or make one: coe keys create NAME")
+    return settings
+
+
+def _request(settings: Settings, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    import httpx
+
+    assert settings.api_key is not None
+    headers = {"Authorization": f"Bearer {settings.api_key.get_secret_value()}"}
+    try:
+        answer = httpx.request(method, settings.url + path, json=body, headers=headers, timeout=60, trust_env=False)
+    except httpx.ConnectError:
+        _fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
+    except httpx.HTTPError as error:
+        _fail(f"{settings.url}: {type(error).__name__}")
+    try:
+        content = answer.json()
+    except ValueError:
+        _fail(f"{settings.url} answered {answer.status_code} without JSON: is it this service?")
+    if answer.is_error:
+        _fail(content["error"]["message"])
+    return content
+
+
+def _stream_answer(settings: Settings, model: str, messages: list[dict[str, str]]) -> str:
+    """Prints the answer as it comes; returns it."""
+    import openai
+
+    assert settings.api_key is not None
+    client = openai.OpenAI(base_url=f"{settings.url}/v1", api_key=settings.api_key.get_secret_value(), max_retries=0)
+    text = ""
+    try:
+        stream = client.chat.completions.create(model=model, messages=messages, stream=True)  # type: ignore[call-overload]
+        for chunk in stream:
+            if (decision := (chunk.model_extra or {}).get("coe")) and not text:
+                typer.secho(f"[{', '.join(decision['experts'])}] {decision['reason']}", err=True, dim=True)
+            if chunk.choices and (piece := chunk.choices[0].delta.content):
+                text += piece
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+    except openai.APIConnectionError:
+        _fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
+    except openai.APIError as error:
+        _fail(error.message)
+    typer.echo()
+    return text
+
+
+def _questions() -> Iterator[str]:
+    while True:
+        try:
+            question = input("> ").strip()
+        except EOFError:
+            return
+        if question:
+            yield question
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What a user can mend is told in a sentence, without a traceback."""
+    from orchestrator.embedded_redis import EmbeddedRedisError
+    from orchestrator.keys import UnknownKey
+    from orchestrator.store import StoreUnavailable
+
+    try:
+        yield
+    except ConfigError as error:
+        _fail(*error.problems)
+    except (EmbeddedRedisError, StoreUnavailable, UnknownKey) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if type(error).__name__ in ("CannotStart", "StarterUnavailable"):  # of modules that may not be loaded
+            _fail(str(error))
+        raise
+
+
+def _fail(*lines: str) -> NoReturn:
+    for line in lines:
+        typer.secho(f"coe: {line}", fg="red", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

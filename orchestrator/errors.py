@@ -1,0 +1,121 @@
+"""What the API answers when it cannot answer: one table from cause to HTTP status, OpenAI error type and code.
+
+`ApiError`            an answer that is an error: a cause of the table with a message for the caller
+`Overloaded`          too many requests are running in this process
+Everything else that can be raised on the way is a key of the table by its class, or else "internal".
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from experts.registry import UnknownExpert
+from orchestrator.keys import InvalidKey
+from orchestrator.store import StoreUnavailable
+from routers.base import NoCandidate
+from workers.base import Failure
+
+MAX_QUOTED = 100
+"""Characters of a caller's value that a message repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cause. `code` is what the caller reads; `retry_after` in seconds where trying again makes sense."""
+
+    status: int
+    type: str
+    code: str
+    meaning: str
+    retry_after: int | None = None
+
+
+_INVALID, _AUTH, _LIMIT, _SERVER = "invalid_request_error", "authentication_error", "rate_limit_error", "server_error"
+
+TABLE: dict[str, Row] = {
+    "invalid_json": Row(400, _INVALID, "invalid_json", "The body is not one JSON object in UTF-8."),
+    "invalid_value": Row(400, _INVALID, "invalid_value", "A field is missing, of a wrong type or out of its range."),
+    "unknown_parameter": Row(400, _INVALID, "unknown_parameter", "The field does not exist."),
+    "unsupported_parameter": Row(400, _INVALID, "unsupported_parameter", "The field or value is not supported yet."),
+    "prompt_too_long": Row(
+        400, _INVALID, "context_length_exceeded", "Prompt and answer do not fit the expert's context."
+    ),
+    "invalid_request": Row(400, _INVALID, "invalid_request", "The expert cannot serve what was asked."),
+    "missing_api_key": Row(401, _AUTH, "missing_api_key", "No `Authorization: Bearer <key>` header."),
+    "invalid_api_key": Row(401, _AUTH, "invalid_api_key", "The key is not known, or was revoked."),
+    "not_found": Row(404, _INVALID, "not_found", "No such path."),
+    "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert."),
+    "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
+    "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
+    "overloaded": Row(429, _LIMIT, "overloaded", "Too many requests are running.", retry_after=1),
+    "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
+    "expert_unavailable": Row(
+        503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30
+    ),
+    "no_expert": Row(503, _SERVER, "no_expert", "No expert is left to choose from.", retry_after=30),
+    "engine_died": Row(
+        503, _SERVER, "engine_died", "The engine went down under the request; it is starting again.", retry_after=10
+    ),
+    "engine_starting": Row(503, _SERVER, "engine_starting", "The engine is not up yet.", retry_after=5),
+    "store_unavailable": Row(503, _SERVER, "store_unavailable", "The key store (Redis) is unreachable.", retry_after=5),
+    "deadline": Row(504, _SERVER, "deadline_exceeded", "The answer was not ready within the time limit."),
+}
+
+
+class Overloaded(RuntimeError):
+    """Too many requests are running in this process; nothing was started."""
+
+
+_PRIVATE = ("internal", "store_unavailable")
+"""Causes whose message is for the log alone: it may hold addresses and other internals."""
+
+CAUSES: dict[type[Exception], str] = {
+    Overloaded: "overloaded",
+    NoCandidate: "no_expert",
+    InvalidKey: "invalid_api_key",
+    StoreUnavailable: "store_unavailable",
+    TimeoutError: "deadline",
+}
+
+
+class ApiError(Exception):
+    """An answer that is an error. cause: a key of TABLE; param: the field that it is about, e.g. messages[0].role."""
+
+    def __init__(
+        self, cause: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.cause, self.message, self.param = cause, message, param
+        self.row = TABLE[cause]
+        self.headers = dict(headers or {})
+        if self.row.retry_after is not None:
+            self.headers["retry-after"] = str(self.row.retry_after)
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The OpenAI error object. Of a fault inside it tells the kind and the request id; the log has the rest."""
+        message = self.row.meaning if self.cause in _PRIVATE else self.message
+        if self.row.status >= 500:
+            message = f"{message.rstrip('.')} (request {request_id})"
+        return {"error": {"message": message, "type": self.row.type, "param": self.param, "code": self.row.code}}
+
+
+def from_failure(failure: Failure) -> ApiError:
+    """The error for a worker's failure."""
+    return ApiError(failure.code, failure.message)
+
+
+def from_exception(error: Exception) -> ApiError:
+    """The error for anything raised on the way: itself, a cause by its class, or else internal."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, UnknownExpert):
+        return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
+    for kind, cause in CAUSES.items():
+        if isinstance(error, kind):
+            return ApiError(cause, str(error) or TABLE[cause].meaning)
+    return ApiError("internal", f"{type(error).__name__}: {error}")
+
+
+def quote(value: object) -> str:
+    """A caller's value for a message: never more than MAX_QUOTED characters of it."""
+    text = repr(value[: MAX_QUOTED + 1] if isinstance(value, str | bytes | list) else value)
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."

@@ -1,0 +1,62 @@
+"""What goes into the pipeline and what comes out of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from routers.base import Route
+from workers.base import Delta, Failure, FinishReason, Sampling, Usage
+
+AUTO = "auto"
+"""The model name with which the router chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request as the pipeline takes it.
+
+    model: "auto" or an expert. prompt: the text to route on. deadline: Unix time in seconds.
+    """
+
+    request_id: str
+    model: str
+    messages: tuple[dict[str, Any], ...]
+    prompt: str
+    deadline: float
+    sampling: Sampling = field(default_factory=Sampling)
+    k: int = 1
+    aggregator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """The decision. Always the first event. seconds: what it took; candidates: the experts it chose from."""
+
+    request_id: str
+    route: Route
+    seconds: float
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of an answer.
+
+    winner: the expert whose words the answer is, None where it is nobody's alone.
+    used, failed: experts that took part, and expert -> error of those that were asked and did not.
+    stamps: expert -> the engine's stamp on its output, equal by construction. votes: see aggregators.base.Verdict.
+    """
+
+    finish_reason: FinishReason
+    usage_by_expert: dict[str, Usage]
+    stamps: dict[str, str]
+    winner: str | None
+    used: tuple[str, ...]
+    failed: dict[str, str] = field(default_factory=dict)
+    votes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> Usage:
+        return sum(self.usage_by_expert.values(), Usage())
+
+
+PipelineEvent = Routed | Delta | Answered | Failure

@@ -1,0 +1,99 @@
+"""Prometheus metrics: every name of the service stands in this file.
+
+Labels are bounded: `expert` is the name of a configured expert or "none", never what a caller wrote.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from workers.base import Usage, WorkerStats
+
+NO_EXPERT = "none"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+TIERS = ("device", "host", "disk", "remote", "failed")
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_ROUTER_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
+
+
+class Metrics:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "coe_requests",
+            "Requests that were routed, by answering expert, route (auto or named) and outcome (ok, client_gone or "
+            "the cause of the error).",
+            ("expert", "route", "outcome"),
+            registry=registry,
+        )
+        self.errors = Counter("coe_errors", "Errors answered, also within streams.", ("cause",), registry=registry)
+        self.seconds = Histogram(
+            "coe_request_seconds", "Admission to end of answer.", ("expert",), buckets=_SECONDS, registry=registry
+        )
+        self.first_token = Histogram(
+            "coe_first_token_seconds", "Admission to first token.", ("expert",), buckets=_SECONDS, registry=registry
+        )
+        self.router = Histogram(
+            "coe_router_seconds", "Time of a routing decision.", buckets=_ROUTER_SECONDS, registry=registry
+        )
+        self.tokens = Counter(
+            "coe_tokens", "Tokens, by kind: prompt, completion, cached.", ("expert", "kind"), registry=registry
+        )
+        self.in_flight = Gauge("coe_requests_in_flight", "Requests admitted and not ended.", registry=registry)
+        self.records_lost = Counter(
+            "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
+        )
+        self._workers = _WorkerCollector()
+        registry.register(self._workers)
+
+    def count_usage(self, expert: str, usage: Usage) -> None:
+        self.tokens.labels(expert, "prompt").inc(usage.prompt_tokens)
+        self.tokens.labels(expert, "completion").inc(usage.completion_tokens)
+        self.tokens.labels(expert, "cached").inc(usage.cached_tokens)
+
+    def render(self, workers: Mapping[str, WorkerStats | str]) -> bytes:
+        """Text exposition. workers: family -> its worker's stats, or why there are none."""
+        self._workers.stats = workers
+        return generate_latest(self.registry)
+
+
+class _WorkerCollector(Collector):
+    """Turns the workers' own counts into metrics: they are counted where they happen, in another process."""
+
+    def __init__(self) -> None:
+        self.stats: Mapping[str, WorkerStats | str] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("coe_worker_up", "1 if the family's worker answers.", labels=["family"])
+        tier = GaugeMetricFamily(
+            "coe_expert_tier", "1 for the tier in which an expert's image is.", labels=["family", "expert", "tier"]
+        )
+        active = GaugeMetricFamily(
+            "coe_expert_active", "1 for the expert that the engine computes with.", labels=["family", "expert"]
+        )
+        queued = GaugeMetricFamily("coe_expert_queued", "Requests that wait, by expert.", labels=["family", "expert"])
+        running = GaugeMetricFamily("coe_worker_running", "Requests in the running batch.", labels=["family"])
+        waiting = GaugeMetricFamily("coe_worker_waiting", "Requests that wait in the engine.", labels=["family"])
+        swaps = CounterMetricFamily("coe_swaps", "Changes of the active expert.", labels=["family"])
+        swap_seconds = CounterMetricFamily("coe_swap_seconds", "Time spent in swaps.", labels=["family"])
+        restarts = CounterMetricFamily("coe_worker_restarts", "Engine restarts.", labels=["family"])
+        for family, stats in self.stats.items():
+            up.add_metric([family], 0 if isinstance(stats, str) else 1)
+            if isinstance(stats, str):
+                continue
+            for expert, where in stats.tiers.items():
+                known = next((name for name in TIERS if where.startswith(name)), "failed")
+                tier.add_metric([family, expert, known], 1)
+                active.add_metric([family, expert], int(expert == stats.active))
+                queued.add_metric([family, expert], stats.queued_by_expert.get(expert, 0))
+            running.add_metric([family], stats.running)
+            waiting.add_metric([family], stats.waiting)
+            swaps.add_metric([family], stats.swaps)
+            swap_seconds.add_metric([family], stats.swap_seconds)
+            restarts.add_metric([family], stats.restarts)
+        return [up, tier, active, queued, running, waiting, swaps, swap_seconds, restarts]

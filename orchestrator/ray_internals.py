@@ -1,0 +1,25 @@
+"""The one place that touches Ray's internals; ``tests/orchestrator/test_ray_contract.py`` fails when they change."""
+
+
+def listen_on_this_node_only() -> None:
+    """Call in a Serve replica's constructor. Its inter-deployment gRPC server then listens on the node's own address.
+
+    Serve (2.60) binds that server to every interface, even on a Ray that lives on loopback, and what reaches it is
+    unpickled. The server starts after the constructor, through the name that is replaced here.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    original = replica.add_port_to_grpc_server
+    if getattr(original, "of_this_node", False):
+        return
+
+    def add_port(server: object, address: str) -> int:
+        host, _, port = address.rpartition(":")
+        if host in ("[::]", "0.0.0.0"):  # noqa: S104  # recognised, not bound to
+            address = f"{ray.util.get_node_ip_address()}:{port}"
+        bound: int = original(server, address)
+        return bound
+
+    add_port.of_this_node = True  # type: ignore[attr-defined]
+    replica.add_port_to_grpc_server = add_port

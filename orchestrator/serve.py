@@ -1,0 +1,268 @@
+"""`coe serve`: everything that runs, in the order in which it starts. It stops in reverse, whatever happens.
+
+weights -> router -> port -> Redis -> first key -> Ray and the workers -> the gateway (uvicorn, in this process)
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from experts.registry import Registry
+from orchestrator.config import Config
+from orchestrator.embedded_redis import EmbeddedRedis
+from orchestrator.keys import Keys
+from orchestrator.settings import Settings
+from orchestrator.store import Store, StoreUnavailable
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from orchestrator.pipeline import Pipeline, Workers
+    from routers.base import Router
+
+
+class CannotStart(RuntimeError):
+    """The service cannot start. The message says why and what to do."""
+
+
+class Reporter(Protocol):
+    """How a start is told to the user."""
+
+    def say(self, line: str) -> None:
+        """A step that begins, or a fact."""
+        ...
+
+    def progress(self, what: str, done: int, of: int) -> None:
+        """A long step: `done` of `of` are there, `what` is next."""
+        ...
+
+    def ready(self, banner: "Banner") -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """What a user needs once the service answers. new_key: the key that was made at this start, else None."""
+
+    url: str
+    new_key: str | None
+    key_given: bool
+    experts: int
+    failed: dict[str, str]
+    seconds: float
+
+
+def prepare(config: Config, home: Path, reporter: Reporter) -> None:
+    """Makes what is missing of the starter pool: checkpoints and router. Nothing to do for other experts.
+
+    Raises experts.starter.StarterUnavailable.
+    """
+    from experts import starter
+
+    wanted = set(config.registry().names) & {spec.name for spec in starter.starter_experts(home)}
+    if wanted and config.experts and not starter.is_built(home):
+        reporter.say("preparing the starter experts (once, about a minute)")
+        starter.build(home, reporter.progress)
+    if config.router.kind == "two-level" and config.router.path is None:
+        from routers import starter as starter_router
+
+        if not starter_router.is_fitted(home):
+            reporter.say("fitting the starter router (once, about a minute)")
+            starter_router.fit(home, reporter.progress)
+
+
+def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False) -> None:
+    """Runs the service until SIGINT or SIGTERM.
+
+    fake: canned engines in place of vLLM. Raises CannotStart, StarterUnavailable, EmbeddedRedisError, StoreUnavailable.
+    """
+    began = time.monotonic()
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if fake:
+        config = _with_fake_engines(config)
+    else:
+        prepare(config, settings.home, reporter)
+    registry = config.registry()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(_listening(settings.host, settings.port))
+        redis_url = settings.redis_url or _embedded(stack, settings.home, reporter)
+        new_key = asyncio.run(_first_key(redis_url, settings))
+
+        from orchestrator.cluster import cluster
+
+        reporter.say("loading the router")
+        router = load_router(config, settings.home)
+        try:
+            workers = stack.enter_context(cluster(config, registry, settings.ray_address, reporter.say))
+        except ConnectionError as error:
+            raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error
+
+        def started(failed: dict[str, str]) -> None:
+            reporter.ready(
+                Banner(
+                    settings.url,
+                    new_key,
+                    settings.api_key is not None,
+                    len(registry),
+                    failed,
+                    time.monotonic() - began,
+                )
+            )
+
+        asyncio.run(_gateway(config, registry, router, workers, redis_url, listener, reporter, started))
+
+
+async def _gateway(
+    config: Config,
+    registry: Registry,
+    router: "Router",
+    workers: "Workers",
+    redis_url: str,
+    listener: socket.socket,
+    reporter: Reporter,
+    started: Callable[[dict[str, str]], None],
+) -> None:
+    """The HTTP side, until a signal comes."""
+    import uvicorn
+
+    from aggregators.registry import AGGREGATORS
+    from orchestrator.api import create_app
+    from orchestrator.metrics import Metrics
+    from orchestrator.pipeline import Pipeline
+    from orchestrator.wire import Limits
+
+    metrics = Metrics()
+    store = Store(redis_url)
+    limits = Limits(
+        body_bytes=config.limits.body_bytes,
+        messages=config.limits.messages,
+        max_tokens=config.limits.max_tokens,
+        timeout_s=config.limits.timeout_s,
+        keep_alive_s=config.limits.keep_alive_s,
+    )
+    pipeline = Pipeline(
+        router=router,
+        workers=workers,
+        registry=registry,
+        aggregators=AGGREGATORS,
+        store=store,
+        metrics=metrics,
+        concurrent=config.limits.concurrent_requests,
+    )
+    app = create_app(pipeline, registry, Keys(store), limits, metrics)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
+    )
+    watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
+    try:
+        await _serve_until_signal(server, listener)
+    finally:
+        watch.cancel()
+        await asyncio.gather(watch, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await pipeline.drain()
+        await store.close()
+
+
+async def _serve_until_signal(server: "uvicorn.Server", listener: socket.socket) -> None:
+    """uvicorn answers SIGINT and SIGTERM by a graceful stop; its own way raises the signal again afterwards, when the
+    rest is still to be stopped."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, server.handle_exit, number, None)
+    await server._serve([listener])
+
+
+async def _announce(
+    pipeline: "Pipeline", registry: Registry, reporter: Reporter, started: Callable[[dict[str, str]], None]
+) -> None:
+    """Tells how the experts load, and once all are there or have failed, that the service is up."""
+    known = -1
+    while True:
+        waiting = await pipeline.not_ready()
+        failed = {name: why.removeprefix("failed: ") for name, why in waiting.items() if why.startswith("failed: ")}
+        done = len(registry) - len(waiting) + len(failed)
+        if done != known:
+            known = done
+            reporter.progress("loading experts", done, len(registry))
+        if done == len(registry):
+            started(failed)
+            return
+        await asyncio.sleep(0.5)
+
+
+def load_router(config: Config, home: Path) -> "Router":
+    """The router that the configuration names. Raises CannotStart if its files cannot be used."""
+    if config.router.kind == "fixed":
+        from routers.fixed import FixedRouter
+
+        assert config.router.fallback is not None
+        return FixedRouter(config.router.fallback)
+    from routers import starter as starter_router
+    from routers.two_level import RouterFileError
+
+    try:
+        return starter_router.load(config.router.path or starter_router.folder(home), config.router)
+    except RouterFileError as error:
+        raise CannotStart(str(error)) from error
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket bound to host and port, at once: a port in use is told before anything is started."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {host}:{port}: {error.strerror}. Another port: --port or COE_PORT; "
+            f"who has this one: ss -ltnp 'sport = :{port}'"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _embedded(stack: contextlib.ExitStack, home: Path, reporter: Reporter) -> str:
+    reporter.say("starting the embedded Redis")
+    redis = stack.enter_context(EmbeddedRedis(home))
+    return redis.url
+
+
+async def _first_key(redis_url: str, settings: Settings) -> str | None:
+    """Makes sure that there is a key to come in with. Returns the key if it was made now, to be shown once."""
+    store = Store(redis_url)
+    try:
+        keys = Keys(store)
+        if settings.api_key is not None:
+            await keys.ensure(settings.api_key.get_secret_value())
+            return None
+        if await keys.list():
+            return None
+        return (await keys.create("first"))[0]
+    except StoreUnavailable as error:
+        raise CannotStart(
+            f"Redis at {settings.redis_url_safe or 'the embedded socket'} does not answer: {error}. Start it, or unset "
+            "COE_REDIS_URL to use the embedded one"
+        ) from error
+    finally:
+        await store.close()
+
+
+def _with_fake_engines(config: Config) -> Config:
+    families = {
+        name: config.family(name).model_copy(update={"engine": "fake"}) for name in config.registry().families()
+    }
+    router = config.router
+    if router.kind == "two-level" and router.path is None:  # there is no fitted router without the pool's weights
+        fallback = router.fallback or config.registry().names[0]
+        router = router.model_copy(update={"kind": "fixed", "fallback": fallback})
+    return config.model_copy(update={"families": families, "router": router})

@@ -1,0 +1,132 @@
+"""What outlives a process or is shared by several: API keys and decision records, in Redis.
+
+One implementation for the embedded and for an external server. No command is newer than Redis 6.2.
+
+Keys in Redis:
+    coe:keys            hash, SHA-256 of an API key -> what is known of it (never the key)
+    coe:decision:<id>   one decision record as JSON, expires after DECISION_TTL_S
+    coe:decisions       list of request ids, newest first, at most MAX_DECISIONS
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+T = TypeVar("T")
+
+MAX_DECISIONS = 10_000
+DECISION_TTL_S = 7 * 24 * 3600
+TIMEOUT_S = 1.0
+"""The longest that one call may take. Chat goes on without a store, so waiting longer for it would only harm."""
+
+_KEYS, _DECISION, _DECISIONS = "coe:keys", "coe:decision:", "coe:decisions"
+
+
+class StoreUnavailable(RuntimeError):
+    """Redis cannot be reached, or does not do what it is asked; the message says which and what to do."""
+
+
+class Store:
+    """Keys and decision records on one Redis. Every method raises StoreUnavailable.
+
+    url: redis://, rediss:// or unix://. Connections are made when they are needed, by the event loop that needs them.
+    """
+
+    def __init__(self, url: str, *, timeout: float = TIMEOUT_S) -> None:
+        self._timeout = timeout
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=32,
+                timeout=timeout,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                decode_responses=True,
+                # One immediate second try: a server that was restarted leaves dead connections in the pool.
+                retry=Retry(NoBackoff(), 1),
+            )
+            self._shown = hide_password(url)
+        except ValueError:
+            # Quoting nothing of it: in a mistyped URL the password may stand anywhere.
+            allowed = "redis://HOST:6379/0, rediss://HOST:6380/0 or unix:///PATH"
+            raise ValueError(f"the Redis URL (not shown) is not valid; allowed: {allowed}") from None
+        self._redis = Redis(connection_pool=pool)
+
+    def __repr__(self) -> str:
+        return f"Store({self._shown!r})"
+
+    async def ping(self) -> None:
+        """Raises StoreUnavailable if Redis does not answer."""
+        await self._do(cast(Awaitable[Any], self._redis.ping()))
+
+    async def close(self) -> None:
+        await self._redis.aclose()
+        await self._redis.connection_pool.aclose()
+
+    # API keys
+
+    async def put_key(self, digest: str, info: Mapping[str, Any]) -> None:
+        await self._do(self._redis.hset(_KEYS, digest, json.dumps(dict(info))))
+
+    async def get_key(self, digest: str) -> dict[str, Any] | None:
+        raw = await self._do(cast(Awaitable[str | None], self._redis.hget(_KEYS, digest)))
+        return None if raw is None else cast(dict[str, Any], json.loads(raw))
+
+    async def all_keys(self) -> dict[str, dict[str, Any]]:
+        raw = await self._do(cast(Awaitable[dict[str, str]], self._redis.hgetall(_KEYS)))
+        return {digest: json.loads(info) for digest, info in raw.items()}
+
+    async def delete_key(self, digest: str) -> bool:
+        return bool(await self._do(self._redis.hdel(_KEYS, digest)))
+
+    # Decision records
+
+    async def record(self, request_id: str, decision: Mapping[str, Any]) -> None:
+        """Stores one decision record. The oldest ones beyond MAX_DECISIONS go, so memory is bounded at any rate."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.set(_DECISION + request_id, json.dumps(dict(decision)), ex=DECISION_TTL_S)
+        pipe.lpush(_DECISIONS, request_id)
+        _, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
+        if length > MAX_DECISIONS:
+            surplus = await self._do(
+                cast(Awaitable[list[str] | None], self._redis.rpop(_DECISIONS, length - MAX_DECISIONS))
+            )
+            if surplus:
+                await self._do(self._redis.delete(*(_DECISION + old for old in surplus)))
+
+    async def decision(self, request_id: str) -> dict[str, Any] | None:
+        raw = await self._do(cast(Awaitable[str | None], self._redis.get(_DECISION + request_id)))
+        return None if raw is None else cast(dict[str, Any], json.loads(raw))
+
+    async def decisions(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest decision records, newest first; those that expired are left out."""
+        ids = await self._do(cast(Awaitable[list[str]], self._redis.lrange(_DECISIONS, 0, limit - 1)))
+        if not ids:
+            return []
+        records = await self._do(
+            cast(Awaitable[list[str | None]], self._redis.mget([_DECISION + request_id for request_id in ids]))
+        )
+        return [json.loads(raw) for raw in records if raw is not None]
+
+    async def _do(self, command: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await command
+        except TimeoutError:
+            why = f"no answer within {self._timeout:g} s"
+        except (RedisError, OSError) as error:
+            why = str(error) or type(error).__name__
+        raise StoreUnavailable(f"Redis at {self._shown}: {why}; check that it runs and that COE_REDIS_URL is right")
+
+
+def hide_password(url: str) -> str:
+    """The URL without user, password and options, for logs and messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

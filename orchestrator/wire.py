@@ -1,0 +1,318 @@
+"""What comes in over HTTP: bytes to a checked request.
+
+The rule for OpenAI's fields: what is supported is checked; what only labels a request (user, metadata, ...) is accepted
+and has no effect; what would change the answer and is not supported yet is an error unless it has its neutral value,
+with which nothing is asked for. Any other field is an error that names it and what may have been meant.
+Null stands for "not given" in every field that may be left out.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+import pydantic_core
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+
+from experts.registry import did_you_mean
+from orchestrator.errors import ApiError, quote
+from orchestrator.events import AUTO
+from workers.base import Sampling
+
+MAX_K = 8
+INT64 = 2**63
+
+NOT_YET: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "function_call": ("none", "auto"),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "moderation": (),
+    "n": (1,),
+    "parallel_tool_calls": (True, False),
+    "prediction": (),
+    "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
+    "top_logprobs": (0,),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+    # Of vLLM's server, not of OpenAI's.
+    "chat_template_kwargs": ({},),
+    "min_p": (0, 0.0),
+    "repetition_penalty": (1, 1.0),
+    "top_k": (0, -1),
+}
+"""Known fields that are not supported yet, with their neutral values besides null."""
+
+NOT_YET_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
+    "annotations": ([],),
+    "audio": (),
+    "function_call": (),
+    "reasoning": (),
+    "reasoning_content": (),
+    "refusal": (),
+    "tool_call_id": (),
+    "tool_calls": ([],),
+}
+"""The same for a message: clients send an assistant's message back as they got it, with all its empty fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may ask for.
+
+    body_bytes: of the HTTP body. messages: of a chat. max_tokens: of an answer. timeout_s: seconds from admission to
+    the end of the answer. keep_alive_s: longest silence on a stream, in seconds.
+    """
+
+    body_bytes: int
+    messages: int
+    max_tokens: int
+    timeout_s: float
+    keep_alive_s: float
+
+
+def _content_text(content: Any) -> Any:
+    """A message's content as one string; text parts are joined by newlines, as vLLM does for plain-text templates."""
+    if not isinstance(content, list):
+        if isinstance(content, str):
+            return content
+        raise PydanticCustomError("content_type", "must be a string or a list of text parts")
+    texts = []
+    for index, part in enumerate(content):
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind in ("image_url", "input_audio", "file", "refusal"):
+            raise PydanticCustomError(
+                "unsupported_parameter", "part {index} is of type '{kind}'; only text is supported yet",
+                {"index": index, "kind": kind},
+            )  # fmt: skip
+        if kind != "text" or not isinstance(part.get("text"), str) or part.keys() != {"type", "text"}:
+            raise PydanticCustomError(
+                "content_part", 'part {index} must be {"type": "text", "text": "..."}', {"index": index}
+            )
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Message(_Wire):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_content_text)]
+    name: str | None = Field(None, max_length=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _neutral_fields(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if data.get("role") in ("tool", "function"):
+            raise PydanticCustomError("unsupported_parameter", "messages of tools are not supported yet")
+        for field in NOT_YET_IN_MESSAGE.keys() & data.keys():
+            if not _is_neutral(data[field], NOT_YET_IN_MESSAGE[field]):
+                raise PydanticCustomError("unsupported_parameter", "'{field}' is not supported yet", {"field": field})
+        return {field: value for field, value in data.items() if field not in NOT_YET_IN_MESSAGE}
+
+    @model_validator(mode="after")
+    def _user_says_something(self) -> Self:
+        if self.role == "user" and not self.content.strip():
+            raise PydanticCustomError("empty", "the content of a user message must not be empty")
+        return self
+
+    def plain(self) -> dict[str, Any]:
+        """As chat templates know it: 'developer' is OpenAI's newer word for 'system'."""
+        plain = {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+        return plain if self.name is None else {**plain, "name": self.name}
+
+
+class _Options(_Wire):
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_given(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class StreamOptions(_Options):
+    include_usage: bool = False
+    include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
+
+
+class CoeOptions(_Options):
+    """What this service adds to OpenAI's request.
+
+    k: how many experts answer. aggregator: how their drafts become one answer; the router's choice if not given.
+    explain: the answer's `coe` field says more of how it came about.
+    """
+
+    k: int = Field(1, ge=1, le=MAX_K)
+    aggregator: str | None = None
+    explain: bool = False
+
+
+class ChatRequest(_Wire):
+    model: str = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = Field(None, ge=-INT64, lt=INT64)
+    stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    coe: CoeOptions = CoeOptions()
+    # Labels: accepted, without effect.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        both = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(both) > 1:
+            raise PydanticCustomError("both", "'max_tokens' and 'max_completion_tokens' differ; give one of them")
+        if not any(message.content.strip() for message in self.messages):
+            raise PydanticCustomError("empty", "'messages' has no text in any message")
+        if self.model != AUTO and self.coe.k > 1:
+            raise PydanticCustomError("k", "'coe.k' above 1 needs model 'auto': one named expert answers alone")
+        if self.coe.aggregator is not None and self.coe.k == 1 and self.coe.aggregator != "single":
+            raise PydanticCustomError("k", "'coe.aggregator' needs 'coe.k' of at least 2: one draft is the answer")
+        return self
+
+    @property
+    def prompt(self) -> str:
+        """The text to route on: the last user message, else the last message with text."""
+        by_user = [message.content for message in self.messages if message.role == "user"]
+        return by_user[-1] if by_user else [m.content for m in self.messages if m.content.strip()][-1]
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens or self.max_completion_tokens,
+            seed=self.seed,
+            stop=tuple(self.stop),
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+        )
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body. Raises ApiError (413) as soon as it is over the limit, or says that it will be."""
+    text = f"the body has more than {limit} bytes, which is the limit"
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > limit:
+        raise ApiError("request_too_large", text)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            # It may have no end: the connection is of no more use.
+            raise ApiError("request_too_large", text, headers={"connection": "close"})
+    return bytes(body)
+
+
+def parse_chat(body: bytes, limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+    """The checked request. Raises ApiError (400)."""
+    return _checked(_json_object(body), limits, aggregators)
+
+
+def parse_route(body: bytes, limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+    """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
+    data = _json_object(body)
+    data.setdefault("model", AUTO)
+    if "prompt" in data and "messages" not in data:
+        prompt = data.pop("prompt")
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
+        data["messages"] = [{"role": "user", "content": prompt}]
+    return _checked(data, limits, aggregators)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
+        data = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError("invalid_json", f"the body is not valid JSON in UTF-8: {error}") from None
+    if not isinstance(data, dict):
+        raise ApiError("invalid_json", f"the body must be a JSON object; got {quote(data)}")
+    return data
+
+
+def _checked(data: dict[str, Any], limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+    given = _without_neutral(data)
+    try:
+        request = ChatRequest.model_validate(given)
+    except ValidationError as error:
+        raise _from_pydantic(error) from None
+    if len(request.messages) > limits.messages:
+        text = f"messages: there are {len(request.messages)}; the limit is {limits.messages}"
+        raise ApiError("invalid_value", text, "messages")
+    for field in ("max_tokens", "max_completion_tokens"):
+        if (wanted := getattr(request, field)) and wanted > limits.max_tokens:
+            raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)
+    if not request.stream and "stream_options" in given:
+        raise ApiError("invalid_value", "stream_options: only allowed with 'stream': true", "stream_options")
+    wanted = request.coe.aggregator
+    if wanted is not None and wanted not in aggregators:
+        text = f"coe.aggregator: got {quote(wanted)}; allowed are {', '.join(aggregators)}"
+        raise ApiError("invalid_value", text, "coe.aggregator")
+    return request
+
+
+def _without_neutral(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The supported fields that are given. Raises ApiError for all others, unless they ask for nothing."""
+    given = {}
+    for field, value in data.items():
+        if field in ChatRequest.model_fields:
+            if value is not None:
+                given[field] = value
+        elif field not in NOT_YET:
+            known = [*ChatRequest.model_fields, *NOT_YET]
+            shown = field[:100]
+            raise ApiError("unknown_parameter", f"unknown field {quote(field)}{did_you_mean(field, known)}", shown)
+        elif not _is_neutral(value, NOT_YET[field]):
+            allowed = f"; allowed: {', '.join(map(repr, NOT_YET[field]))}" if NOT_YET[field] else "; leave it out"
+            raise ApiError("unsupported_parameter", f"{field}: {quote(value)} is not supported yet{allowed}", field)
+    return given
+
+
+def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    # By type too: True == 1 in Python, not on the wire.
+    return value is None or any(type(value) is type(other) and value == other for other in neutral)
+
+
+def _from_pydantic(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False, include_context=False)[0]
+    param = ""
+    for part in first["loc"]:
+        param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else part
+    param = param[:100]  # a key of `metadata` may be of any length
+    if first["type"] == "extra_forbidden":
+        return ApiError("unknown_parameter", f"unknown field {quote(param)}", param)
+    cause = "unsupported_parameter" if first["type"] == "unsupported_parameter" else "invalid_value"
+    # The input of an error of the whole body or of a missing field is the object around it: of no help.
+    is_whole = first["type"] == "missing" or isinstance(first["input"], dict)
+    got = "" if is_whole else f"; got {quote(first['input'])}"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return ApiError(cause, f"{param}: {message}{got}" if param else message, param or None)

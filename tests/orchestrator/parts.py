@@ -1,0 +1,171 @@
+"""A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from fastapi import FastAPI
+from openai import AsyncOpenAI
+
+from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
+from experts.registry import Registry
+from experts.spec import ExpertSpec
+from orchestrator.api import create_app
+from orchestrator.keys import Keys
+from orchestrator.metrics import Metrics
+from orchestrator.pipeline import LocalWorkers, Pipeline
+from orchestrator.store import Store
+from orchestrator.wire import Limits
+from routers.base import Choice, NoCandidate, Route
+from workers.fake_engine import FakeEngine
+
+GENERALIST, SQL, MATH, REMOTE = "generalist", "sql", "math", "remote"
+REGISTRY = Registry(
+    [
+        ExpertSpec(name=GENERALIST, source="models/generalist", family="small", context_length=2000),
+        ExpertSpec(name=SQL, source="models/sql", family="small", context_length=50, tags=("code",)),
+        ExpertSpec(name=MATH, source="models/math", family="small", context_length=200),
+        ExpertSpec(name=REMOTE, kind="remote", source="some.module:Chat", options={"api_key": "env:SECRET"}),
+    ]
+)
+
+
+LIMITS = Limits(body_bytes=20_000, messages=10, max_tokens=500, timeout_s=60.0, keep_alive_s=10.0)
+
+
+class KeywordRouter:
+    """Chooses the expert whose name stands in the prompt, else the generalist; more experts follow in order."""
+
+    name = "keyword"
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+        self.category = "catégorie\r\nx-evil: 1"
+        self.error: Exception | None = None
+
+    def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
+        if self.error:
+            raise self.error
+        if not candidates:
+            raise NoCandidate("no expert may answer")
+        self.prompts.append(prompt)
+        named = [name for name in candidates if name in prompt.lower()]
+        chosen = [*named, *(name for name in candidates if name not in named)][:k]
+        return Route(
+            choices=tuple(Choice(name, 1 / len(chosen)) for name in chosen),
+            reason="the word stands there — naïve",
+            router=self.name,
+            category=self.category,
+            probabilities={"a": 0.75, "b": 0.25},
+            margin=0.5,
+            aggregator="single" if len(chosen) == 1 else "joined",
+        )
+
+    def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
+        return [self.route(prompt, candidates, k) for prompt in prompts]
+
+
+class Joined:
+    """The texts of all drafts in the route's order, which is nobody's answer alone."""
+
+    name = "joined"
+
+    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
+        every = sorted([draft async for draft in drafts], key=lambda draft: draft.rank)
+        good = [draft for draft in every if draft.error is None]
+        if not good:
+            raise NoDraft(tuple(every))
+        for draft in good:
+            yield Piece(f"[{draft.text}]")
+        failed = {draft.expert: draft.error for draft in every if draft.error is not None}
+        yield Verdict(None, "stop", tuple(draft.expert for draft in good), failed, {"all": 1.0})
+
+
+class First:
+    """The first draft that comes; the others are not waited for."""
+
+    name = "first"
+
+    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
+        async for draft in drafts:
+            if draft.error is None:
+                yield Piece(draft.text)
+                yield Verdict(draft.expert, draft.finish_reason, (draft.expert,))
+                return
+
+
+class Broken:
+    name = "broken"
+
+    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
+        async for _ in drafts:
+            raise ZeroDivisionError("a secret of the inside")
+        yield Piece("never")
+
+
+AGGREGATORS: dict[str, Aggregator] = {"joined": Joined(), "first": First(), "broken": Broken()}
+
+
+@dataclass
+class Service:
+    store: Store
+    keys: Keys
+    key: str
+    engines: dict[str, FakeEngine]
+    router: KeywordRouter
+    pipeline: Pipeline
+    metrics: Metrics
+    app: FastAPI
+    clients: list[Any] = field(default_factory=list)
+
+    @classmethod
+    async def start(
+        cls, store: Store, limits: Limits = LIMITS, concurrent: int = 8, key: str | None = None
+    ) -> "Service":
+        """key: one that need not be valid, where there is no Redis to make a valid one in."""
+        keys, metrics, router = Keys(store), Metrics(), KeywordRouter()
+        key = key or (await keys.create("test"))[0]
+        engines = {family: FakeEngine(family, experts) for family, experts in REGISTRY.families().items()}
+        for engine in engines.values():
+            await engine.start()
+        pipeline = Pipeline(
+            router=router,
+            workers=LocalWorkers(engines, REGISTRY),
+            registry=REGISTRY,
+            aggregators=AGGREGATORS,
+            store=store,
+            metrics=metrics,
+            concurrent=concurrent,
+            backoff=(0.01, 0.02),
+        )
+        app = create_app(pipeline, REGISTRY, keys, limits, metrics)
+        return cls(store, keys, key, engines, router, pipeline, metrics, app)
+
+    @property
+    def engine(self) -> FakeEngine:
+        """That of the family 'small'."""
+        return self.engines["small"]
+
+    @property
+    def openai(self) -> AsyncOpenAI:
+        """The official client, without retries of its own."""
+        http = httpx2.AsyncClient(transport=httpx2.ASGITransport(self.app), base_url="http://coe")
+        client = AsyncOpenAI(base_url="http://coe/v1", api_key=self.key, max_retries=0, http_client=http)
+        self.clients.append(client)
+        return client
+
+    @property
+    def http(self) -> httpx2.AsyncClient:
+        """A plain client that sends the key."""
+        headers = {"authorization": f"Bearer {self.key}"}
+        client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(self.app), base_url="http://coe", headers=headers, timeout=30
+        )
+        self.clients.append(client)
+        return client
+
+    async def stop(self) -> None:
+        await self.pipeline.drain()
+        for client in self.clients:
+            await (client.close() if isinstance(client, AsyncOpenAI) else client.aclose())

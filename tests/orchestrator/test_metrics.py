@@ -1,0 +1,85 @@
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.metrics import Metrics
+from workers.base import Usage, WorkerStats
+
+DOCS = Path(__file__).parents[2] / "docs" / "api.md"
+
+STATS: dict[str, WorkerStats | str] = {
+    "small": WorkerStats(
+        "small",
+        {"a": "device", "b": "failed: no weights", "c": "host"},
+        active="a",
+        running=3,
+        waiting=2,
+        swaps=7,
+        swap_seconds=0.5,
+        restarts=1,
+        queued_by_expert={"c": 2},
+    ),
+    "large": "it is starting",
+}
+
+
+def samples(text: bytes) -> dict[tuple[str, ...], float]:
+    """Name and label values, in the order of the labels' names -> value."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_the_workers_own_counts_are_metrics() -> None:
+    found = samples(Metrics().render(STATS))
+    wanted = {
+        ("coe_worker_up", "small"): 1,
+        ("coe_worker_up", "large"): 0,
+        ("coe_expert_tier", "a", "small", "device"): 1,
+        ("coe_expert_tier", "b", "small", "failed"): 1,
+        ("coe_expert_tier", "c", "small", "host"): 1,
+        ("coe_expert_active", "a", "small"): 1,
+        ("coe_expert_active", "c", "small"): 0,
+        ("coe_expert_queued", "c", "small"): 2,
+        ("coe_worker_running", "small"): 3,
+        ("coe_worker_waiting", "small"): 2,
+        ("coe_swaps_total", "small"): 7,
+        ("coe_swap_seconds_total", "small"): 0.5,
+        ("coe_worker_restarts_total", "small"): 1,
+    }
+    assert wanted.items() <= found.items()
+    assert ("coe_worker_running", "large") not in found
+
+
+def test_each_render_shows_the_latest_stats_only() -> None:
+    metrics = Metrics()
+    metrics.render(STATS)
+    assert ("coe_worker_up", "small") not in samples(metrics.render({"large": "gone"}))
+
+
+def test_two_sets_of_metrics_are_apart() -> None:
+    one, two = Metrics(), Metrics()
+    one.count_usage("a", Usage(5, 2, 1))
+    assert samples(one.render({}))["coe_tokens_total", "a", "prompt"] == 5
+    assert ("coe_tokens_total", "a", "prompt") not in samples(two.render({}))
+
+
+def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
+    metrics = Metrics()
+    section = DOCS.read_text().split("\n## Metrics\n")[1]
+    documented = {
+        name: (labels, meaning)
+        for name, labels, meaning in re.findall(r"^\| `(coe_.*?)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+    }
+    for metric in (metrics.requests, metrics.errors, metrics.seconds, metrics.first_token, metrics.tokens):
+        metric.labels(*["x"] * len(metric._labelnames))
+    metrics.render(STATS)
+    exposed = {}
+    for family in metrics.registry.collect():
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = [label for label in family.samples[0].labels if label != "le"]
+        exposed[name] = (", ".join(f"`{label}`" for label in labels), family.documentation)
+    assert documented == exposed

@@ -1,0 +1,28 @@
+"""What we rely on in Ray's internals."""
+
+import inspect
+import re
+
+import pytest
+
+pytestmark = pytest.mark.service
+
+
+def test_a_replica_binds_its_grpc_server_by_the_name_that_we_replace_and_after_the_constructor() -> None:
+    from ray.serve._private import replica
+
+    source = inspect.getsource(replica)
+    assert re.findall(r"add_port_to_grpc_server\(self\._server, \"([^\"]+)\"\)", source) == ["[::]:0"]
+    assert "add_port_to_grpc_server" in vars(replica)
+    assert "add_port_to_grpc_server" in inspect.getsource(replica.ReplicaBase._on_initialized) or (
+        "add_port_to_grpc_server" in inspect.getsource(replica.Replica._on_initialized)
+    )
+
+
+def test_a_local_ray_stays_on_loopback_by_this_variable() -> None:
+    from ray._private import ray_constants, services
+
+    from orchestrator.cluster import LOCAL_ENVIRONMENT
+
+    assert LOCAL_ENVIRONMENT[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] == "0"
+    assert "if not ray_constants.ENABLE_RAY_CLUSTER:" in inspect.getsource(services.get_node_ip_address)

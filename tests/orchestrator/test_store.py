@@ -1,0 +1,76 @@
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from orchestrator import store as store_module
+from orchestrator.store import Store, StoreUnavailable, hide_password
+
+
+def record(number: int) -> dict[str, Any]:
+    return {"request_id": f"req-{number}", "outcome": "ok"}
+
+
+async def test_decisions_come_back_newest_first(store: Store) -> None:
+    for number in range(3):
+        await store.record(f"req-{number}", record(number))
+    assert await store.decision("req-1") == record(1)
+    assert await store.decision("req-9") is None
+    assert await store.decisions(2) == [record(2), record(1)]
+
+
+async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_DECISIONS", 5)
+    for number in range(12):
+        await store.record(f"req-{number}", record(number))
+    assert await store.decisions(100) == [record(number) for number in range(11, 6, -1)]
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
+        assert sorted(redis.keys("coe:decision:*")) == sorted(f"coe:decision:req-{n}" for n in range(7, 12))
+        assert redis.llen("coe:decisions") == 5
+        assert 0 < redis.ttl("coe:decision:req-11") <= store_module.DECISION_TTL_S
+        redis.delete("coe:decision:req-11")  # as if expired
+        redis.connection_pool.disconnect()
+    assert await store.decisions(100) == [record(number) for number in range(10, 6, -1)]
+
+
+async def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
+    store = Store("redis://user:hunter2@127.0.0.1:1/0")
+    with pytest.raises(StoreUnavailable, match=r"redis://127\.0\.0\.1:1/0.*COE_REDIS_URL") as caught:
+        await store.ping()
+    assert "hunter2" not in str(caught.value) + repr(store)
+    await store.close()
+
+
+async def test_a_refusal_of_the_server_is_told(store: Store, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        redis.set("coe:keys", "not a hash")
+        redis.connection_pool.disconnect()
+    with pytest.raises(StoreUnavailable, match="WRONGTYPE"):
+        await store.all_keys()
+
+
+async def test_connections_that_died_with_the_server_are_replaced(store: Store, redis_url: str) -> None:
+    await store.ping()
+    with Redis.from_url(redis_url) as redis:
+        redis.client_kill_filter(_type="normal", skipme=True)
+        redis.connection_pool.disconnect()
+    await store.ping()
+
+
+@pytest.mark.parametrize("url", ["http://u:hunter2@h", "u:hunter2@h", "redis://h:hunter2", "redis://[hunter2"])
+def test_a_url_that_is_none_is_an_error_that_shows_nothing_of_it(url: str) -> None:
+    with pytest.raises(ValueError, match="allowed: redis://HOST") as caught:
+        Store(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:pw@h:1/0?password=pw", "redis://h:1/0"),
+        ("unix://u:pw@/a/b.sock", "unix:///a/b.sock"),
+        ("redis://h", "redis://h"),
+    ],
+)
+def test_passwords_are_not_shown(url: str, shown: str) -> None:
+    assert hide_password(url) == shown

@@ -1,0 +1,259 @@
+"""The body of a request: what is accepted, what is refused, and in which words."""
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import ApiError
+from orchestrator.wire import NOT_YET, NOT_YET_IN_MESSAGE, ChatRequest, parse_chat, parse_route
+from tests.orchestrator.parts import AGGREGATORS, LIMITS
+from workers.base import Sampling
+
+USER = {"role": "user", "content": "hello"}
+
+
+def parse(**body: Any) -> ChatRequest:
+    body = {"model": "auto", "messages": [USER], **body}
+    return parse_chat(json.dumps(body).encode(), LIMITS, AGGREGATORS)
+
+
+def refused(**body: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        parse(**body)
+    return caught.value
+
+
+def test_sampling_is_what_the_caller_asked_for() -> None:
+    request = parse(
+        temperature=0, top_p=0.5, max_tokens=7, seed=-3, stop="END", presence_penalty=1, frequency_penalty=-1
+    )
+    assert request.sampling == Sampling(0, 0.5, 7, -3, ("END",), 1, -1)
+    assert parse().sampling == Sampling()
+    assert parse(max_completion_tokens=9).sampling.max_tokens == 9
+    assert parse(stop=["a", "b"]).sampling.stop == ("a", "b")
+
+
+def test_null_is_not_given() -> None:
+    optional = set(ChatRequest.model_fields) - {"model", "messages"}
+    assert parse(**dict.fromkeys(optional | set(NOT_YET))) == parse()
+    assert parse() == parse(coe={"k": None, "aggregator": None}, stream_options=None, stream=None)
+    assert not parse(stream=True, stream_options={"include_usage": None}).stream_options.include_usage
+
+
+def test_content_may_come_in_text_parts() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    assert parse(messages=[{"role": "user", "content": parts}]).messages[0].plain() == {
+        "role": "user",
+        "content": "one\ntwo",
+    }
+
+
+def test_developer_is_system_for_templates_and_names_are_kept() -> None:
+    messages = [{"role": "developer", "content": "be brief"}, {**USER, "name": "ada"}]
+    assert [message.plain() for message in parse(messages=messages).messages] == [
+        {"role": "system", "content": "be brief"},
+        {**USER, "name": "ada"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "prompt"),
+    [
+        ([("user", "first"), ("assistant", "answer"), ("user", "last")], "last"),
+        ([("user", "first"), ("assistant", "answer")], "first"),
+        ([("system", "only this"), ("assistant", "")], "only this"),
+    ],
+)
+def test_the_last_user_message_is_routed_on(messages: list[tuple[str, str]], prompt: str) -> None:
+    assert parse(messages=[{"role": role, "content": content} for role, content in messages]).prompt == prompt
+
+
+def test_an_answer_of_openai_can_be_sent_back_as_it_came() -> None:
+    answer: dict[str, Any] = {
+        "role": "assistant",
+        "content": "hi",
+        **dict.fromkeys(NOT_YET_IN_MESSAGE),
+        "tool_calls": [],
+    }
+    assert parse(messages=[USER, answer, USER]).messages[1].plain() == {"role": "assistant", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "param", "words"),
+    [
+        ([], "messages", "at least 1"),
+        ("hello", "messages", "valid list; got 'hello'"),
+        ([USER] * 11, "messages", "there are 11; the limit is 10"),
+        (["hello"], "messages[0]", "got 'hello'"),
+        ([{"role": "user"}], "messages[0].content", "required"),
+        ([{"content": "x"}], "messages[0].role", "required"),
+        ([USER, {"role": "boss", "content": "x"}], "messages[1].role", "'system', 'developer'"),
+        ([{"role": "user", "content": ""}], "messages[0]", "must not be empty"),
+        ([{"role": "user", "content": " \n"}], "messages[0]", "must not be empty"),
+        ([{"role": "user", "content": []}], "messages[0]", "must not be empty"),
+        ([{"role": "system", "content": ""}], None, "no text in any message"),
+        ([{"role": "user", "content": None}], "messages[0].content", "string or a list"),
+        ([{"role": "user", "content": 5}], "messages[0].content", "got 5"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content", 'part 0 must be {"type": "text"'),
+        ([{"role": "user", "content": ["x"]}], "messages[0].content", "part 0 must be"),
+        ([{**USER, "name": 5}], "messages[0].name", "got 5"),
+    ],
+)
+def test_malformed_messages_are_told_where_and_why(messages: Any, param: str | None, words: str) -> None:
+    error = refused(messages=messages)
+    assert (error.cause, error.param) == ("invalid_value", param)
+    assert words in error.message
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[0]"),
+        ({"role": "function", "content": "x", "name": "f"}, "messages[0]"),
+        ({"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}, "messages[0]"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages[0].content"),
+    ],
+)
+def test_messages_that_are_not_supported_yet(message: Any, param: str) -> None:
+    error = refused(messages=[message])
+    assert (error.cause, error.param) == ("unsupported_parameter", param)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", ""), ("model", 5),
+        ("max_tokens", 0), ("max_tokens", -1), ("max_tokens", 501), ("max_tokens", 10**400), ("max_tokens", "5"),
+        ("max_tokens", 1.5), ("max_tokens", True), ("max_completion_tokens", 0), ("max_completion_tokens", 501),
+        ("temperature", -0.1), ("temperature", 2.1), ("temperature", "hot"), ("temperature", True),
+        ("top_p", 0), ("top_p", 1.1), ("presence_penalty", 3), ("frequency_penalty", -3),
+        ("seed", 2**63), ("seed", 1.5), ("stop", [1]), ("stop", [""]), ("stop", ""), ("stop", ["x"] * 17), ("stop", 1),
+        ("stream", "yes"), ("stream", 1), ("stream_options", {"include_usage": True}), ("metadata", {"a": 1}),
+        ("coe", {"k": 0}), ("coe", {"k": 9}), ("coe", {"k": "2"}), ("coe", []), ("coe", {"explain": 1}),
+    ],
+)  # fmt: skip
+def test_values_out_of_range_or_of_a_wrong_type_are_refused(field: str, value: Any) -> None:
+    error = refused(**{field: value})
+    assert error.cause == "invalid_value"
+    assert (error.param or "").startswith(field)
+    assert error.message.startswith(field)
+    assert len(error.message) < 400
+
+
+def test_fields_that_contradict_each_other_are_refused() -> None:
+    assert "differ" in refused(max_tokens=5, max_completion_tokens=6).message
+    assert parse(max_tokens=5, max_completion_tokens=5).sampling.max_tokens == 5
+    assert "needs model 'auto'" in refused(model="sql", coe={"k": 2}).message
+    assert "'coe.k' of at least 2" in refused(coe={"aggregator": "joined"}).message
+    error = refused(coe={"k": 2, "aggregator": "magic"})
+    assert error.param == "coe.aggregator"
+    assert "allowed are joined, first, broken" in error.message
+
+
+@pytest.mark.parametrize("field", sorted(NOT_YET))
+def test_what_is_not_supported_yet_may_only_ask_for_nothing(field: str) -> None:
+    for neutral in NOT_YET[field]:
+        assert parse(**{field: neutral}) == parse()
+    for value in ("something", 7, {"type": "json_object"}, ["x"], 0.5):
+        error = refused(**{field: value})
+        assert (error.cause, error.param) == ("unsupported_parameter", field)
+
+
+def test_neutral_is_meant_by_type_too() -> None:
+    assert refused(logprobs=0).cause == refused(n=True).cause == refused(store=0).cause == "unsupported_parameter"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"temprature": 1}, "unknown field 'temprature'; did you mean 'temperature'?"),
+        ({"x" * 5000: 1}, "unknown field"),
+        ({"coe": {"kk": 1}}, "unknown field 'coe.kk'"),
+        ({"messages": [{**USER, "mood": "good"}]}, "unknown field 'messages[0].mood'"),
+    ],
+)
+def test_unknown_fields_are_named(body: dict[str, Any], words: str) -> None:
+    error = refused(**body)
+    assert error.cause == "unknown_parameter"
+    assert words in error.message
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"{", b"[]", b"null", b'"x"', b"{}x", b"\xff\xfe{}", b"\xef\xbb\xbf{}", b'{"a": NaN}', b'{"a": -Infinity}',
+        b'{"a": ' * 5000 + b"1" + b"}" * 5000, b"[" * 200_000, b'{"model": "\\ud800"}', b'{"a": ' + b"9" * 5000 + b"}",
+    ],
+)  # fmt: skip
+def test_what_is_no_json_object_is_told(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_chat(body, LIMITS, AGGREGATORS)
+    assert caught.value.cause == "invalid_json"
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(ApiError, match=r"^model: field required$") as caught:
+        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, AGGREGATORS)
+    assert caught.value.param == "model"
+
+
+def test_route_takes_a_prompt_or_a_chat() -> None:
+    request = parse_route(b'{"prompt": "hi", "coe": {"k": 3}}', LIMITS, AGGREGATORS)
+    assert (request.model, request.prompt, request.coe.k) == ("auto", "hi", 3)
+    chat = {"model": "sql", "messages": [USER], "stream": True}
+    assert parse_route(json.dumps(chat).encode(), LIMITS, AGGREGATORS).model == "sql"
+
+
+@pytest.mark.parametrize("body", [b'{"prompt": ""}', b'{"prompt": 5}', b'{"prompt": null}', b"{}"])
+def test_route_needs_one_of_them(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_route(body, LIMITS, AGGREGATORS)
+    assert caught.value.cause == "invalid_value"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+roles = st.sampled_from(["system", "user", "assistant", "developer", "tool"]) | json_values
+content = json_values | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": json_values}), max_size=2)
+messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": roles, "content": content}, optional={"name": json_values, "tool_calls": json_values}
+    )
+    | json_values,
+    max_size=3,
+)
+fields = st.dictionaries(st.sampled_from(sorted([*ChatRequest.model_fields, *NOT_YET])), json_values, max_size=4)
+good = st.fixed_dictionaries({"model": st.just("auto"), "messages": st.just([USER])})
+bodies = st.builds(lambda body, more: {**more, **body}, good | st.fixed_dictionaries({"messages": messages}), fields)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(bodies)
+def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
+    raw = json.dumps(body).encode()
+    try:
+        request = parse_chat(raw, LIMITS, AGGREGATORS)
+    except ApiError as caught:
+        error = caught
+    else:
+        assert request.prompt.strip()
+        assert 0 < (request.sampling.max_tokens or 1) <= LIMITS.max_tokens
+        return
+    assert error.row.status == 400
+    orjson.dumps(error.body("req-1"))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_error_for_the_caller(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_chat(body, LIMITS, AGGREGATORS)
+    assert caught.value.row.status == 400

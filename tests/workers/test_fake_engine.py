@@ -1,0 +1,159 @@
+"""The fake must keep the promises of workers.base.Engine, or the tests that stand on it prove nothing."""
+
+import asyncio
+import time
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from experts.spec import ExpertSpec
+from workers.base import ChatCall, Delta, Engine, Event, Failure, FailureCode, Finish, Sampling, Usage
+from workers.fake_engine import FakeEngine
+
+EXPERTS = [
+    ExpertSpec(name="a", source="a", family="f", context_length=20),
+    ExpertSpec(name="b", source="b", family="f"),
+]
+
+
+def call(text: str = "one two", expert: str = "a", deadline: float = float("inf"), **sampling: Any) -> ChatCall:
+    return ChatCall("req-1", expert, ({"role": "user", "content": text},), Sampling(**sampling), deadline)
+
+
+async def events(engine: Engine, chat: ChatCall) -> list[Event]:
+    return [event async for event in engine.generate(chat)]
+
+
+def text(made: list[Event]) -> str:
+    return "".join(event.text for event in made if isinstance(event, Delta))
+
+
+@pytest_asyncio.fixture
+async def engine() -> FakeEngine:
+    engine = FakeEngine("f", EXPERTS)
+    await engine.start()
+    return engine
+
+
+async def test_an_answer_is_words_and_then_a_stamped_finish(engine: FakeEngine) -> None:
+    made = await events(engine, call())
+    assert made == [
+        Delta("a"), Delta(" heard:"), Delta(" one"), Delta(" two"), Finish("stop", "a", Usage(2, 4)),
+    ]  # fmt: skip
+    assert (engine.started, engine.finished, engine.running, engine.aborted) == (1, 1, 0, 0)
+
+
+async def test_max_tokens_and_context_cut_the_answer(engine: FakeEngine) -> None:
+    made = await events(engine, call(max_tokens=2))
+    assert (text(made), made[-1]) == ("a heard:", Finish("length", "a", Usage(2, 2)))
+    made = await events(engine, call("w " * 15))
+    assert made[-1] == Finish("length", "a", Usage(15, 5))
+
+
+async def test_an_answer_ends_before_a_stop_string(engine: FakeEngine) -> None:
+    made = await events(engine, call("one two three", stop=("two", "three")))
+    assert text(made) == "a heard: one "
+    assert isinstance(made[-1], Finish)
+    assert made[-1].reason == "stop"
+
+
+@pytest.mark.parametrize("chat", [call("w " * 20), call("w " * 10, max_tokens=11)])
+async def test_what_does_not_fit_the_context_is_refused(engine: FakeEngine, chat: ChatCall) -> None:
+    [failure] = await events(engine, chat)
+    assert isinstance(failure, Failure)
+    assert failure.code == "prompt_too_long"
+    assert engine.started == 0
+
+
+async def test_a_deadline_ends_the_answer(engine: FakeEngine) -> None:
+    made = await events(engine, call(deadline=time.time() - 1))
+    assert made == [Failure("deadline", "the deadline passed while the answer was generated")]
+
+
+async def test_closing_the_generator_is_an_abort(engine: FakeEngine) -> None:
+    async with aclosing(engine.generate(call())) as made:
+        assert await anext(made) == Delta("a")
+        assert engine.running == 1
+    assert (engine.running, engine.aborted, engine.finished) == (0, 1, 0)
+
+
+async def test_cancelling_the_consumer_is_an_abort(engine: FakeEngine) -> None:
+    engine.token_delay = 60
+    task = asyncio.create_task(events(engine, call()))
+    await engine.reaches(running=1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert (engine.running, engine.aborted) == (0, 1)
+
+
+@pytest.mark.parametrize("code", ["internal", "engine_starting", "expert_unavailable"])
+async def test_scripted_failures_come_in_order_and_then_it_works(engine: FakeEngine, code: FailureCode) -> None:
+    engine.fail_next(code, "first", times=2)
+    engine.fail_next("engine_died", "later", after=2)
+    assert await events(engine, call()) == await events(engine, call()) == [Failure(code, "first")]
+    assert await events(engine, call()) == [Delta("a"), Delta(" heard:"), Failure("engine_died", "later")]
+    assert isinstance((await events(engine, call()))[-1], Finish)
+    assert (engine.failed, engine.finished, engine.aborted) == (3, 1, 0)
+
+
+async def test_a_healed_engine_works(engine: FakeEngine) -> None:
+    engine.fail_next("internal", times=1000)
+    await events(engine, call())
+    engine.heal()
+    assert isinstance((await events(engine, call()))[-1], Finish)
+
+
+async def test_a_false_stamp_is_given_once(engine: FakeEngine) -> None:
+    engine.stamp_next("b")
+    assert (await events(engine, call()))[-1] == Finish("stop", "b", Usage(2, 4))
+    assert (await events(engine, call()))[-1] == Finish("stop", "a", Usage(2, 4))
+
+
+async def test_an_engine_that_dies_takes_all_requests_with_it_until_it_is_started_again(engine: FakeEngine) -> None:
+    engine.die_after(4)
+    made = await asyncio.gather(events(engine, call()), events(engine, call(expert="b")))
+    assert sum(isinstance(event, Delta) for one in made for event in one) == 4
+    for one in made:
+        assert isinstance(one[-1], Failure)
+        assert one[-1].code == "engine_died"
+    assert not engine.is_alive()
+    [refused] = await events(engine, call())
+    assert isinstance(refused, Failure)
+    assert refused.code == "engine_starting"
+    await engine.start()
+    assert engine.is_alive()
+    assert isinstance((await events(engine, call()))[-1], Finish)
+    assert (await engine.stats()).restarts == 1
+
+
+async def test_an_expert_that_cannot_be_loaded_leaves_the_others(engine: FakeEngine) -> None:
+    engine.fail_start("a", "no weights at /models/a")
+    [refused] = await events(engine, call())
+    assert refused == Failure("expert_unavailable", "expert 'a': no weights at /models/a")
+    assert isinstance((await events(engine, call(expert="b")))[-1], Finish)
+    assert (await engine.stats()).tiers == {"a": "failed: no weights at /models/a", "b": "device"}
+
+
+async def test_an_unknown_expert_is_refused(engine: FakeEngine) -> None:
+    [refused] = await events(engine, call(expert="c"))
+    assert isinstance(refused, Failure)
+    assert refused.code == "expert_unavailable"
+
+
+async def test_stats_tell_what_runs_and_how_often_the_expert_changed(engine: FakeEngine) -> None:
+    for expert in "aabba":
+        await events(engine, call(expert=expert))
+    async with aclosing(engine.generate(call(expert="b"))) as made:
+        await anext(made)
+        stats = await engine.stats()
+    assert (stats.active, stats.running, stats.swaps) == ("b", 1, 3)
+
+
+async def test_before_start_and_after_close_nothing_is_served() -> None:
+    engine = FakeEngine("f", EXPERTS)
+    assert isinstance((await events(engine, call()))[0], Failure)
+    await engine.start()
+    await engine.close()
+    assert isinstance((await events(engine, call()))[0], Failure)
