@@ -50,8 +50,8 @@ async def general_share(client: openai.AsyncOpenAI, count: int) -> float:
     prompts = general.held_out_prompts(random.Random(SEED), count)
     chosen = []
     for prompt in prompts:
-        route = await client.post("/route", body={"prompt": prompt}, cast_to=dict)  # type: ignore[type-var]
-        chosen.append(route["experts"][0])  # type: ignore[index]
+        route = await client.post("/route", body={"prompt": prompt}, cast_to=dict)
+        chosen.append(route["experts"][0])
     return percent([expert == GENERALIST for expert in chosen])
 
 
@@ -88,11 +88,9 @@ async def measure(url: str, key: str, count: int) -> dict[str, object]:
         "to_specialist": percent(reached),
         "general_to_generalist": await general_share(client, 120),
     }
-    print(
-        f"\nmixture of {len(mixture)}: routed {figures['routed']} %, "
-        f"best single expert ({best}) {figures['best_single']} %, category oracle {figures['category_oracle']} %; general chat to the generalist: "
-        f"{figures['general_to_generalist']} %"
-    )
+    print(f"\nmixture of {len(mixture)}: routed {figures['routed']} %, category oracle {figures['category_oracle']} %")
+    print(f"best single expert ({best}): {figures['best_single']} %")
+    print(f"general chat to the generalist: {figures['general_to_generalist']} %")
     return figures
 
 

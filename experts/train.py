@@ -21,15 +21,15 @@ SPECIALIST_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-"""The specialists' chat template: the generalist's without a default system message, which their training has not."""
+"""The specialists' chat template: the generalist's without its default system message."""
 
 END_OF_TURN = "<|im_end|>"
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """rank, first_layer: all linear maps of layers >= first_layer get a delta of that rank; learning_rate: the peak of a
-    linear warm-up and cosine decay. One epoch: each of the domain's training questions is seen once."""
+    """rank, first_layer: all linear maps of layers >= first_layer get a delta of that rank; learning_rate: the peak of
+    a linear warm-up and cosine decay. One epoch: each of the domain's training questions is seen once."""
 
     batch_size: int = 16
     rank: int = 4

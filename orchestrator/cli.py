@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -273,7 +273,7 @@ def _stream_answer(settings: Settings, model: str, messages: list[dict[str, str]
     client = openai.OpenAI(base_url=f"{settings.url}/v1", api_key=settings.api_key.get_secret_value(), max_retries=0)
     text = ""
     try:
-        stream = client.chat.completions.create(model=model, messages=messages, stream=True)  # type: ignore[call-overload]
+        stream: Any = client.chat.completions.create(model=model, messages=cast(Any, messages), stream=True)
         for chunk in stream:
             if (decision := (chunk.model_extra or {}).get("coe")) and not text:
                 typer.secho(f"[{', '.join(decision['experts'])}] {decision['reason']}", err=True, dim=True)

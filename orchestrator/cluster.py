@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experts.registry import Registry
@@ -100,7 +101,7 @@ class WorkerDeployment:
 class ServeWorkers:
     """The workers of all families, through Serve handles (`orchestrator.pipeline.Workers`)."""
 
-    def __init__(self, handles: "dict[str, DeploymentHandle]", registry: Registry) -> None:
+    def __init__(self, handles: "dict[str, DeploymentHandle[Any]]", registry: Registry) -> None:
         self._handles, self._registry = handles, registry
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
@@ -108,7 +109,7 @@ class ServeWorkers:
         from ray.serve.exceptions import RayServeException
 
         family = self._registry.get(call.expert).family_name
-        stream = self._handles[family].options(stream=True).generate.remote(call)
+        stream: Any = self._handles[family].options(stream=True).generate.remote(call)
         ended = False
         try:
             async for event in stream:
@@ -148,8 +149,8 @@ def cluster(
     os.environ.update({key: os.environ.get(key, value) for key, value in wanted.items()})
 
     import ray
-    from ray import serve
 
+    serve: Any = import_module("ray.serve")  # its decorators hide their types
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}

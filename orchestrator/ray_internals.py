@@ -1,5 +1,8 @@
 """The one place that touches Ray's internals; ``tests/orchestrator/test_ray_contract.py`` fails when they change."""
 
+GRPC_PORT = "add_port_to_grpc_server"
+"""The function by which a replica binds its gRPC server, as ``ray.serve._private.replica`` names it."""
+
 
 def listen_on_this_node_only() -> None:
     """Call in a Serve replica's constructor. Its inter-deployment gRPC server then listens on the node's own address.
@@ -10,16 +13,17 @@ def listen_on_this_node_only() -> None:
     import ray
     from ray.serve._private import replica
 
-    original = replica.add_port_to_grpc_server
+    original = vars(replica)[GRPC_PORT]
     if getattr(original, "of_this_node", False):
         return
 
     def add_port(server: object, address: str) -> int:
         host, _, port = address.rpartition(":")
         if host in ("[::]", "0.0.0.0"):  # noqa: S104  # recognised, not bound to
-            address = f"{ray.util.get_node_ip_address()}:{port}"
+            own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+            address = f"{own}:{port}"
         bound: int = original(server, address)
         return bound
 
     add_port.of_this_node = True  # type: ignore[attr-defined]
-    replica.add_port_to_grpc_server = add_port
+    setattr(replica, GRPC_PORT, add_port)

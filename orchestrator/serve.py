@@ -9,14 +9,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from experts.registry import Registry
 from orchestrator.config import Config
-from orchestrator.embedded_redis import EmbeddedRedis
+from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
 from orchestrator.settings import Settings
 from orchestrator.store import Store, StoreUnavailable
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
     from orchestrator.pipeline import Pipeline, Workers
     from routers.base import Router
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class CannotStart(RuntimeError):
@@ -91,7 +95,8 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
     registry = config.registry()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listening(settings.host, settings.port))
-        redis_url = settings.redis_url or _embedded(stack, settings.home, reporter)
+        redis = None if settings.redis_url else _embedded(stack, settings.home, reporter)
+        redis_url = settings.redis_url or (redis.url if redis else "")
         new_key = asyncio.run(_first_key(redis_url, settings))
 
         from orchestrator.cluster import cluster
@@ -115,7 +120,19 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
                 )
             )
 
-        asyncio.run(_gateway(config, registry, router, workers, redis_url, listener, reporter, started))
+        gateway = _gateway(config, registry, router, workers, redis_url, listener, reporter, started)
+        asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
+
+
+async def _beside(main: Coroutine[None, None, None], other: Coroutine[None, None, None] | None) -> None:
+    """Runs `main` to its end, and `other` as long as that takes."""
+    task = asyncio.create_task(other) if other else None
+    try:
+        await main
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _gateway(
@@ -206,11 +223,12 @@ def load_router(config: Config, home: Path) -> "Router":
         assert config.router.fallback is not None
         return FixedRouter(config.router.fallback)
     from routers import starter as starter_router
-    from routers.two_level import RouterFileError
+    from routers.encoder import EncoderUnavailable
+    from routers.two_level_file import RouterFileError
 
     try:
-        return starter_router.load(config.router.path or starter_router.folder(home), config.router)
-    except RouterFileError as error:
+        return starter_router.load(config.router.path or starter_router.folder(home), config.router.aggregator)
+    except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
 
 
@@ -231,10 +249,22 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _embedded(stack: contextlib.ExitStack, home: Path, reporter: Reporter) -> str:
+def _embedded(stack: contextlib.ExitStack, home: Path, reporter: Reporter) -> EmbeddedRedis:
     reporter.say("starting the embedded Redis")
-    redis = stack.enter_context(EmbeddedRedis(home))
-    return redis.url
+    return stack.enter_context(EmbeddedRedis(home))
+
+
+async def _keep_redis(redis: EmbeddedRedis) -> None:
+    """Starts the embedded Redis again whenever it has gone; its append-only file has what was there."""
+    while True:
+        await asyncio.sleep(1)
+        if redis.pid is None:
+            log.error("the embedded Redis is gone; starting it again")
+            try:
+                await asyncio.to_thread(redis.start)
+            except EmbeddedRedisError as error:
+                log.error("the embedded Redis does not start", why=str(error))
+                await asyncio.sleep(10)
 
 
 async def _first_key(redis_url: str, settings: Settings) -> str | None:

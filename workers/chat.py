@@ -66,10 +66,11 @@ class ExpertChat:
         own = self.spec.sampling
         asked_tokens = asked.max_tokens
         if room < 1 or (asked_tokens is not None and asked_tokens > room):
-            wanted = f" and {asked_tokens} tokens were asked for the answer" if asked_tokens is not None else ""
+            asked_for = "" if asked_tokens is None else f" and {asked_tokens} tokens were asked for the answer"
+            remedy = "shorten the prompt" if asked_tokens is None else "shorten the prompt or lower max_tokens"
             raise UnusableChat(
-                f"the context of {self.spec.name} is {self.context_length} tokens, the prompt has {prompt_tokens}{wanted}"
-                f": shorten the prompt{' or lower max_tokens' if asked_tokens is not None else ''}"
+                f"the context of {self.spec.name} is {self.context_length} tokens, "
+                f"the prompt has {prompt_tokens}{asked_for}: {remedy}"
             )
         arguments: dict[str, Any] = {
             key: self.generation[key]

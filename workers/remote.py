@@ -97,8 +97,8 @@ def make_model(spec: ExpertSpec) -> "BaseChatModel":
     Raises ImportError or AttributeError for a class that is not there, KeyError for a variable that is not set.
     """
     module, _, name = spec.source.partition(":")
-    options = {key: _resolved(value) for key, value in spec.options.items()}
-    model: BaseChatModel = getattr(import_module(module), name)(**options)
+    kind = getattr(import_module(module), name)
+    model: BaseChatModel = kind(**{key: _resolved(value) for key, value in spec.options.items()})
     return model
 
 

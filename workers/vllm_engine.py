@@ -46,7 +46,8 @@ class VllmEngine:
         self._settings = settings
         self._llm: AsyncLLM | None = None
         self._chats: dict[str, ExpertChat] = {}
-        self._tiers: dict[str, str] = {spec.name: "disk" for spec in experts}
+        self._tiers: dict[str, str] = {spec.name: "starting" for spec in experts}
+        self._up = False
         self._running: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -78,6 +79,7 @@ class VllmEngine:
         for spec in usable:
             problem = (await self._llm.collective_rpc("load_expert", args=(spec.name, spec.source)))[0]
             await self._admit(spec, problem)
+        self._up = True
 
     async def _start_with(self, first: ExpertSpec) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -202,7 +204,7 @@ class VllmEngine:
 
     async def stats(self) -> WorkerStats:
         engine: dict[str, Any] = {}
-        if self.is_alive():
+        if self._up and self.is_alive():
             assert self._llm is not None
             with contextlib.suppress(Exception):  # an engine that dies now is told by is_alive
                 engine = (await self._llm.collective_rpc("expert_stats"))[0]

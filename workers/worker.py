@@ -33,6 +33,7 @@ class Worker:
         self._make_engine = make_engine
         self._poll, self._retry, self._max_failures = poll, retry, max_failures
         self._engine: Engine | None = None
+        self._starting: Engine | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._starts = 0
         self._failures = 0
@@ -60,12 +61,14 @@ class Worker:
                 await asyncio.sleep(self._retry)
 
     async def _started(self) -> Engine:
-        engine = self._make_engine()
+        engine = self._starting = self._make_engine()
         try:
             await engine.start()
         except BaseException:
             await engine.close()
             raise
+        finally:
+            self._starting = None
         return engine
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
@@ -83,10 +86,11 @@ class Worker:
 
     async def stats(self) -> WorkerStats:
         restarts = max(0, self._starts - 1)
-        if self._engine is None:
+        engine = self._engine or self._starting
+        if engine is None:
             tier = f"failed: {self._problem}" if self._problem else "starting"
             return WorkerStats(self._family, dict.fromkeys(self._experts, tier), restarts=restarts)
-        return dataclasses.replace(await self._engine.stats(), restarts=restarts)
+        return dataclasses.replace(await engine.stats(), restarts=restarts)
 
     def check_health(self) -> None:
         """Raises RuntimeError once the engine could not be started too often in a row."""

@@ -548,4 +548,5 @@ DOMAIN = Domain(
     held_out=held_out,
     score=score,
     max_tokens=96,
+    examples=3072,
 )

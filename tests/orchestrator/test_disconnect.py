@@ -22,7 +22,7 @@ async def served(store: Store) -> AsyncIterator[tuple[Service, httpx2.AsyncClien
     service = await Service.start(store, replace(LIMITS, keep_alive_s=0.05))
     server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+    while not server.started:
         await asyncio.sleep(0.005)
     port = server.servers[0].sockets[0].getsockname()[1]
     headers = {"authorization": f"Bearer {service.key}"}

@@ -11,12 +11,13 @@ pytestmark = pytest.mark.service
 def test_a_replica_binds_its_grpc_server_by_the_name_that_we_replace_and_after_the_constructor() -> None:
     from ray.serve._private import replica
 
+    from orchestrator.ray_internals import GRPC_PORT
+
     source = inspect.getsource(replica)
     assert re.findall(r"add_port_to_grpc_server\(self\._server, \"([^\"]+)\"\)", source) == ["[::]:0"]
-    assert "add_port_to_grpc_server" in vars(replica)
-    assert "add_port_to_grpc_server" in inspect.getsource(replica.ReplicaBase._on_initialized) or (
-        "add_port_to_grpc_server" in inspect.getsource(replica.Replica._on_initialized)
-    )
+    assert callable(vars(replica)[GRPC_PORT])
+    assert GRPC_PORT in inspect.getsource(replica.Replica._on_initialized)
+    assert "user_callable" in inspect.getsource(replica.Replica._on_initialized)  # it is made by then
 
 
 def test_a_local_ray_stays_on_loopback_by_this_variable() -> None:

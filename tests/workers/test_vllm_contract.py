@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Callable
 from importlib import metadata
 
 import pytest
@@ -108,9 +109,9 @@ def test_images_by_reference_and_by_copy_bring_back_every_tensor() -> None:
             self.scale = torch.nn.Parameter(torch.full((2,), value))
             self.register_buffer("shift", torch.full((2,), 10 * value))
             packed = torch.full((2,), 100 * value)
-            self.cpu_linear = lambda: packed
+            self.cpu_linear: Callable[[], torch.Tensor] = lambda: packed
 
-        def forward(self) -> list[float]:
+        def forward(self) -> "list[float]":
             tensors = (self.scale.detach(), self.shift, self.cpu_linear())
             return [float(tensor[0]) for tensor in tensors]  # type: ignore[index]
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -62,7 +63,7 @@ def transformers_answers(spec: ExpertSpec, questions: Sequence[str]) -> list[str
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(spec.source)
-    model = AutoModelForCausalLM.from_pretrained(spec.source, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(spec.source, dtype=torch.float32)
     answers = []
     for question in questions:
         text = tokenizer.apply_chat_template(
@@ -71,7 +72,7 @@ def transformers_answers(spec: ExpertSpec, questions: Sequence[str]) -> list[str
         ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
         with torch.inference_mode():
             out = model.generate(**ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.eos_token_id)
-        answers.append(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True))
+        answers.append(str(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)))
     return answers
 
 
@@ -91,14 +92,15 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Vllm
 
 def other_shape(folder: Path) -> Path:
     """A whole checkpoint of the same architecture with half the width."""
-    from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     source = pool()[starter.GENERALIST].source
     config = AutoConfig.from_pretrained(source)
     config.hidden_size, config.intermediate_size = 288, 768
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 9, 3, 32
     config.num_hidden_layers = 30
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model: Any = AutoModelForCausalLM
+    model.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(source).save_pretrained(folder)
     return folder
 
@@ -172,7 +174,7 @@ async def test_closing_the_stream_aborts_in_the_engine(engine: VllmEngine) -> No
 
 
 async def test_limits_of_one_request(engine: VllmEngine) -> None:
-    text, last = await collect(engine, chat(starter.GENERALIST, "Count from one to fifty in words.", max_tokens=5))
+    _, last = await collect(engine, chat(starter.GENERALIST, "Count from one to fifty in words.", max_tokens=5))
     assert isinstance(last, Finish)
     assert (last.reason, last.usage.completion_tokens) == ("length", 5)
     stopped, last = await collect(

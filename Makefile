@@ -1,0 +1,40 @@
+# `make` lists the verbs. The environment is .venv in this folder; scripts/setup.py makes it and keeps it up to date.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# The tests have a data folder of their own, which keeps the starter models between runs.
+TEST_HOME := $(or $(COE_TEST_HOME),$(CURDIR)/.cache/coe)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve test test-fast lint lock clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv with everything in locked versions (PYTHON=python3.12 names another Python)
+	@$(PYTHON) scripts/setup.py
+
+serve: setup ## set up, then serve in the foreground (ARGS="--port 9000" is handed on)
+	@$(BIN)/coe setup
+	@exec $(BIN)/coe serve $(ARGS)
+
+test: lint ## lint, then run all tests (ARGS="-k name" is handed to pytest)
+	@COE_HOME="$(TEST_HOME)" $(BIN)/coe setup
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest $(ARGS)
+
+test-fast: ## run the tests that start neither a service nor an engine
+	@$(PYTHON) scripts/setup.py --dev
+	@$(BIN)/python -m pytest -m "not service and not engine" $(ARGS)
+
+lint: ## ruff and mypy
+	@$(PYTHON) scripts/setup.py --dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+lock: setup ## write requirements/cpu.lock anew (ARGS=--upgrade for the newest versions)
+	@$(BIN)/python scripts/lock.py $(ARGS)
+
+clean: ## remove .venv, caches and the tests' data folder
+	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

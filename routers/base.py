@@ -1,0 +1,61 @@
+"""What a router does: a prompt in, a route out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An expert of a route. Weights of a route's choices sum to 1."""
+
+    expert: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A router's decision.
+
+    choices: chosen experts, best first.
+    category: level 1 of the two-level router; None where a router has none (or the caller named the expert).
+    probabilities: category -> calibrated probability, the largest first.
+    margin: probability of the best category minus that of the second, in [0, 1].
+    reason: one sentence for people.
+    aggregator: how the drafts become one answer; "single" for one choice.
+    """
+
+    choices: tuple[Choice, ...]
+    reason: str
+    router: str
+    category: str | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    margin: float = 1.0
+    aggregator: str = "single"
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return tuple(choice.expert for choice in self.choices)
+
+
+class NoCandidate(ValueError):
+    """No expert is left to choose from: every candidate was excluded or is unavailable."""
+
+
+class Router(Protocol):
+    """Routers are synchronous and thread-safe; the pipeline calls them off its event loop."""
+
+    name: str
+
+    def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
+        """Chooses k experts (fewer where there are fewer candidates) for `prompt`.
+
+        prompt: the text to route on, usually the last user message.
+        candidates: names of the experts that may answer; others are masked and the rest renormalised.
+        Raises NoCandidate if `candidates` is empty.
+        """
+        ...
+
+    def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
+        """The same decisions as `route` for each prompt, embedded in batches."""
+        ...

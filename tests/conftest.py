@@ -1,0 +1,16 @@
+"""What all tests share: they see none of the developer's own settings, and a data folder of their own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """COE_TEST_HOME names the data folder with the starter models that `make test` prepares; default .cache/coe."""
+    home = os.environ.get("COE_TEST_HOME") or str(ROOT / ".cache" / "coe")
+    for name in [name for name in os.environ if name.startswith("COE_") or name == "RAY_ADDRESS"]:
+        del os.environ[name]
+    os.environ["COE_HOME"] = home
