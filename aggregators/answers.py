@@ -56,15 +56,15 @@ _SEVERAL = re.compile(
     rf"|\(?[a-j]\)?[ \t]+(?:or|and)[ \t]+\(?[a-j]\b\)?[ \t]*(?:[.\n]|$)"
 )
 _SHORT = re.compile(r"[A-J]|-?\d[\d.,:/-]*(?: \S+){0,2}")
-_NUMBER = re.compile(
-    r"([+-]?)([$€£¥]?)\s?(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?\s?([%$€£¥]|[^\W\d_]+(?:/[^\W\d_]+)?)?"
-)
+_NUMBER = re.compile(r"([+-]?)([$€£¥]?)\s?(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?\s?([%$€£¥]|[^\W\d_]+(?:/[^\W\d_]+)?)?")
 _CODE = re.compile(r"[\\^|<>={}\[\]]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WRAPPED = re.compile(r"""(\*\*|[*`$"'])((?:(?!\1).)+)\1\.?|[“„«](.+)[”“»]\.?""", re.DOTALL)
 _BRACE = re.compile(r"(\\boxed\{)|[{}]")
 # Han, kana and Thai without its combining marks. Korean has spaces between words.
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46]")
+_UNSPACED = re.compile(
+    r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46]"
+)
 
 
 class _NotFinite(Exception):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +15,10 @@ from routers.encoder import MiniLMEncoder
 from routers.two_level import TwoLevelRouter
 
 GENERAL = "general"
-PROMPTS_PER_DOMAIN = 200
+PROMPTS_PER_DOMAIN = 300
 GENERAL_PROMPTS = 800
+FALSE_FALLBACK = 0.02
+"""Share of the specialists' own prompts that may go to the generalist for being unsure or far."""
 _SEED = 20
 _STAMP = "fitted-from.txt"
 
@@ -36,8 +39,9 @@ def fit(home: Path, on_progress: Callable[[str, int, int], None] = lambda what, 
         prompts,
         categories,
         quality,
-        MiniLMEncoder(),
+        MiniLMEncoder(threads=os.cpu_count() or 1),
         general=GENERAL,
+        false_fallback=FALSE_FALLBACK,
         seed=_SEED,
         fallback=GENERALIST,
         on_progress=lambda done, of: on_progress("prompts", done, of),
@@ -73,7 +77,7 @@ def training_prompts() -> tuple[list[str], list[str]]:
 
 def _made_from() -> str:
     """Digest of what the router is fitted on: the profile, and the modules that the prompts come from."""
-    digest = hashlib.sha256(f"{_SEED} {PROMPTS_PER_DOMAIN} {GENERAL_PROMPTS}".encode())
+    digest = hashlib.sha256(f"{_SEED} {PROMPTS_PER_DOMAIN} {GENERAL_PROMPTS} {FALSE_FALLBACK}".encode())
     modules = sorted(Path(domains.__file__).parent.glob("*.py"))
     for file in (PROFILE, *modules, Path(two_level_fit.__file__)):
         digest.update(file.read_bytes())

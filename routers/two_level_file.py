@@ -121,7 +121,7 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             references = _array(arrays["references"], "f", (None, header.dim))
             quality = _array(arrays["quality"], "f", (rows, columns))
             ranking = _array(arrays["ranking"], "i", (rows, columns))
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:  # TypeError: a lone .npy array
         raise _corrupt(folder / ARRAYS, str(error)) from error
     if not (np.sort(ranking, axis=1) == np.arange(columns)).all():
         raise _corrupt(folder / ARRAYS, "a row of 'ranking' does not name every expert once")

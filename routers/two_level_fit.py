@@ -16,6 +16,7 @@ Quality = Mapping[str, Mapping[str, tuple[float, int]]]
 
 FOLDS = 5
 NEIGHBOURHOODS = 20
+_MARGIN = 1e-6
 LEAST_PROMPTS = 2 * FOLDS
 """Training prompts that a category needs, so that no fold takes all of them."""
 
@@ -116,8 +117,10 @@ def _fit_level1(
     p = softmax(logits / temperature)
     unsure = entropy(p)
     quantile = 1 - false_fallback / 2
-    entropy_threshold = float(np.quantile(unsure[counted], quantile))
-    distance_threshold = float(np.quantile(far[counted], quantile))
+    # "higher" takes a value that occurs, so that no more than the allowed share lies above it. The last bits of a
+    # distance depend on the batch: without the margin a prompt could fall back for being its own neighbour.
+    entropy_threshold = float(np.quantile(unsure[counted], quantile, method="higher")) + _MARGIN
+    distance_threshold = float(np.quantile(far[counted], quantile, method="higher")) + _MARGIN
     fallback = (unsure > entropy_threshold) | (far > distance_threshold)
     coef, intercept = _classifier(x, y, categories)
     return Level1(

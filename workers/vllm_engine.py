@@ -88,6 +88,7 @@ class VllmEngine:
 
         from workers import vllm_internals
 
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         cpu = current_platform.is_cpu()
         if cpu:
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._settings.kv_cache_gib))
@@ -179,7 +180,8 @@ class VllmEngine:
         tokens = cached = 0
         try:
             async with seconds_left(call):
-                outputs = llm.generate(request, params, call.request_id)
+                # An ensemble may ask several experts of one engine for the same request.
+                outputs = llm.generate(request, params, f"{call.request_id}/{call.expert}")
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
                         completion = output.outputs[0]
@@ -188,7 +190,7 @@ class VllmEngine:
                         if text := decoder.push(list(completion.token_ids)):
                             yield Delta(text)
                         if decoder.stopped:
-                            yield Finish("stop", call.expert, Usage(len(prompt), tokens, cached))
+                            yield _finish(call, "stop", output, Usage(len(prompt), tokens, cached))
                             return
                         if output.finished:
                             if rest := decoder.flush():

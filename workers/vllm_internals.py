@@ -163,10 +163,9 @@ class _ExpertScheduling(Scheduler):
             self._swap_cost += 0.3 * (took - self._swap_cost)
         for batch in outputs.values():
             for output in batch.outputs:
-                if output.finished:
-                    # The one free-form field that reaches the front end with a finished request.
-                    stamps = sorted(self._stamps.get(output.request_id, ()))
-                    output.kv_transfer_params = {**(output.kv_transfer_params or {}), EXPERT_KEY: stamps}
+                # The one free-form field that reaches the front end.
+                stamps = sorted(self._stamps.get(output.request_id, ()))
+                output.kv_transfer_params = {**(output.kv_transfer_params or {}), EXPERT_KEY: stamps}
         self._forget_finished()
         return outputs
 

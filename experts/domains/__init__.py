@@ -4,7 +4,7 @@ from importlib import import_module
 
 from experts.domains.base import Domain
 
-NAMES = ("sql", "json", "cron", "dates", "units", "language", "intent", "logs", "shell", "regex")
+NAMES = ("sql", "json", "cron", "dates", "language", "intent", "logs", "shell", "regex")
 
 
 def domain(name: str) -> Domain:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aggregators.answers import extract
 
-PATIENT = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(deadline=None, database=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -30,7 +30,11 @@ JSON = st.recursive(
         ("**Answer:** B", "B"),
         ("**Answer**: **B** because it rains.", "B"),
         ("I thought about it.\nThe correct answer is C. It follows from the second line.", "C"),
-        ("The answer is A, no wait. The answer is (D) since A is odd.", "D"),
+        ("The answer is A, I think.", "A"),
+        ("The answer is A\nB is wrong", "A"),
+        ("The answer is B. To be exact, the answer is (B).", "B"),
+        ("<think>The answer is A. No,</think>\nThe answer is B.", "B"),
+        ("The template put the opening tag before.</think></think>(C)", "C"),
         ("J", "J"),
         ("K", "k"),
         # What looks like a choice and is none
@@ -39,9 +43,12 @@ JSON = st.recursive(
         ("The answer is A dog", "a dog"),
         # Numbers
         ("1,000", "1000"),
-        ("$1,000.50", "1000.5"),
-        ("5 €", "5"),
-        ("50 %", "50"),
+        ("$1,000.50", "1000.5 $"),
+        ("5 €", "5 €"),
+        ("€5.00", "5 €"),
+        ("50 %", "50 %"),
+        (r"\boxed{50\%}", "50 %"),
+        ("$5$", "5"),
         ("3.0", "3"),
         (".50", "0.5"),
         ("+7.", "7"),
@@ -58,7 +65,9 @@ JSON = st.recursive(
         ("2024-05-01", "2024-05-01"),
         # Boxed
         (r"So it is \boxed{42}.", "42"),
-        (r"First \boxed{1}, then \boxed{\text{B}}", "B"),
+        (r"First \boxed{B}, then \boxed{\text{b.}}", "B"),
+        (r"\boxed{\boxed{7}}", "7"),
+        (r"The answer is 3, so \boxed{4}", "4"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         # JSON
         ('{"b": 1.0, "a": [2, null]}', '{"a":[2,null],"b":1}'),
@@ -76,8 +85,22 @@ JSON = st.recursive(
         (r"\D+.", r"\D+."),
         ("```\n[A-Z]+\n```", "[A-Z]+"),
         ("`ls -la`", "ls -la"),
+        ("Here it is:\n```sql\nSELECT A\n  FROM t\n```\nIt lists A.", "SELECT A FROM t"),
+        ("```\nLs -LA.\n```", "Ls -LA."),
+        ("As a number:\n```\n1,000.0\n```", "1000"),
+        ("Run\n```python\nanswer = 5\n```", "answer = 5"),
+        ("Answer:\n```\nNew York\n```", "New York"),
+        ("```python\nprint(2 + 3)\n```\nThe answer is 5.", "5"),
         ("*/5 * * * *", "*/5 * * * *"),
         ("Answer: 0 9 * * *", "0 9 * * *"),
+        # A stated text counts in the last line only, a stated number anywhere
+        ("It has many sides.\nThe answer is blue.", "blue"),
+        ("The answer is 7.\nThat was easy.", "7"),
+        ("Answer: 10:30\nThat is when it opens.", "10:30"),
+        # Scripts without spaces
+        ("東京都", "東京都"),
+        ("กรุงเทพมหานคร", "กรุงเทพมหานคร"),
+        ("東" * 12, "東" * 12),
         # No vote
         ("", None),
         (" \n", None),
@@ -85,6 +108,31 @@ JSON = st.recursive(
         ("Answer:", None),
         ("word " * 12, ("word " * 12).strip()),
         ("word " * 13, None),
+        ("東" * 13, None),
+        ("ก" * 13, None),
+        ("The answer is complicated.\nIt depends.", None),
+        ("The answer is A, no wait. The answer is (D) since A is odd.", None),
+        ("The answer is A or B", None),
+        ("The answer is **A** or **B**.", None),
+        ("The answer is either (A) or (B).", None),
+        ("The answer is a or b.", None),
+        ("The answer is A and something else.", None),
+        ("Answer: A, B", None),
+        ("Answer: (A) (C)", None),
+        ("Answer: A/D", None),
+        (r"First \boxed{1}, then \boxed{2}", None),
+        (r"First \boxed{1}, then \boxed{2", None),
+        (r"The answer is 2, so \boxed{2", None),
+        ("```sql\nSELECT 1", None),
+        ("The answer is 7.\n```python\nprint(", None),
+        ("```\na\n```\nor\n```\nb\n```", None),
+        ("```\n```", None),
+        ("<think>The answer is B.", None),
+        ("The answer is B.</think>", None),
+        ('{"a": NaN}', None),
+        ("[-Infinity]", None),
+        ("[1e999]", None),
+        ('```json\n{"a": [Infinity]}\n```', None),
         ("x" * 201, None),
         ("#### A heading\n\nThen a paragraph that goes on and on for a good many words more.", None),
     ],
@@ -95,7 +143,19 @@ def test_extract(text: str, answer: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("3 km", "3 m"), (r"\d+", r"\D+"), ("[A-Z]", "[a-z]"), ("-3", "3"), ("0 0 * * *", "0 0"), ('{"a":1}', '{"a":2}')],
+    [
+        ("3 km", "3 m"),
+        ("5%", "5"),
+        ("$5", "5"),
+        ("$5", "5%"),
+        ("$5", "5 €"),
+        (r"\d+", r"\D+"),
+        ("[A-Z]", "[a-z]"),
+        ("-3", "3"),
+        ("0 0 * * *", "0 0"),
+        ('{"a":1}', '{"a":2}'),
+        ("```\nls -a\n```", "```\nls -A\n```"),
+    ],
 )
 def test_different_answers_stay_different(one: str, other: str) -> None:
     assert extract(one) != extract(other)
@@ -127,7 +187,24 @@ def test_any_text_is_an_answer_or_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["[", "*a", "answer is ", "9", r"\boxed{", '"a', r"\text{", "```\n", "1,", "$ ", "#", "“"]
+    "piece",
+    [
+        "[",
+        "*a",
+        "answer is ",
+        "9",
+        r"\boxed{",
+        '"a',
+        r"\text{",
+        "```\n",
+        "1,",
+        "$ ",
+        "#",
+        "“",
+        r"\boxed{}",
+        "A or ",
+        "東",
+    ],
 )
 def test_long_hostile_text_ends(piece: str) -> None:
     """A pattern that backtracks would not come back from this."""

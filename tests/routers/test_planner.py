@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from routers.planner import PlanError, plan
 
-PATIENT = settings(deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(deadline=None, database=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 
 
 def value(choice: tuple[int, ...], quality: np.ndarray, prior: np.ndarray) -> float:

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from benchmarks.live import ROOT, Live, free_port, service, stop
+from tests.processes import descendants
 
 pytestmark = pytest.mark.service
 
@@ -30,27 +31,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def client(live: Live) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=live.base_url, api_key=live.key, max_retries=0, timeout=30) as client:
         yield client
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Pid -> command line of every process below `pid`."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found: dict[int, str] = {}
-    for child in parents:
-        above = child
-        while above in parents and above != pid:
-            above = parents[above]
-        if above == pid and child != pid:
-            try:
-                found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-    return found
 
 
 def coe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -211,7 +191,7 @@ def test_a_killed_redis_comes_back_and_known_keys_work_meanwhile(live: Live) -> 
 def test_a_killed_worker_process_is_replaced(live: Live, client: openai.OpenAI) -> None:
     [replica] = [pid for pid, command in descendants(live.process.pid).items() if "ServeReplica" in command]
     os.kill(replica, signal.SIGKILL)
-    codes = []
+    codes: list[int] = []
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not codes or codes[-1] != 200):
         try:

@@ -8,6 +8,7 @@ import pytest
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import SecretStr
 
@@ -28,7 +29,7 @@ class Telling(BaseChatModel):
         return "telling"
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
-        return ChatResult(generations=[ChatGeneration(message=AIMessage("unused"))])
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(content="unused"))])
 
     async def _astream(
         self,
@@ -41,11 +42,10 @@ class Telling(BaseChatModel):
         if text == "fail":
             raise RuntimeError(f"refused with key {self.api_key.get_secret_value()}")
         for word in (*text.split(), str(sorted(kwargs.items()))):
-            yield ChatGenerationChunk(message=AIMessageChunk(word + " "))
-        usage = {"input_tokens": 3, "output_tokens": 4, "total_tokens": 7}
-        yield ChatGenerationChunk(
-            message=AIMessageChunk("", usage_metadata=usage, response_metadata={"finish_reason": "length"})  # type: ignore[arg-type]
-        )
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word + " "))
+        last = AIMessageChunk(content="", response_metadata={"finish_reason": "length"})
+        last.usage_metadata = UsageMetadata(input_tokens=3, output_tokens=4, total_tokens=7)
+        yield ChatGenerationChunk(message=last)
 
 
 def spec(**changes: Any) -> ExpertSpec:

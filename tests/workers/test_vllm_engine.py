@@ -15,6 +15,7 @@ import pytest_asyncio
 from experts import starter
 from experts.domains import domain
 from experts.spec import ExpertSpec
+from tests.processes import descendants
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling
 from workers.vllm_engine import VllmEngine, VllmSettings
 from workers.worker import Worker
@@ -274,24 +275,5 @@ async def until_up(worker: Worker, call: ChatCall) -> str:
 
 def worker_process() -> int:
     """Pid of the vLLM worker process among our descendants; vLLM names it so."""
-    parents = {}
-    names = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-                names[int(entry.name)] = (entry / "cmdline").read_bytes().split(b"\0")[0].decode(errors="replace")
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-
-    def ours(pid: int) -> bool:
-        while pid in parents:
-            if pid == os.getpid():
-                return True
-            pid = parents[pid]
-        return False
-
-    found = [pid for pid, name in names.items() if name.startswith("VLLM::Worker") and ours(pid)]
-    assert len(found) == 1, {pid: names[pid] for pid in found}
-    return found[0]
+    [pid] = [pid for pid, command in descendants(os.getpid()).items() if command.startswith("VLLM::Worker")]
+    return pid
