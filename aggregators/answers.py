@@ -6,21 +6,22 @@ What stands up to the last ``</think>`` is the model's own notes and dropped; no
 1. a JSON object or array as the whole text: its canonical dump (sorted keys, no spaces, 3.0 as 3). NaN, Infinity and
    numbers that overflow are no JSON, and no answer either;
 2. ``\boxed{...}``: its value. Boxes of different values are no answer;
-3. the last "answer is ..." or "answer: ...", or "#### ..." in the last line, followed by a choice or a number. Different
-   choices ("The answer is A ... the answer is D") and several at once ("A or B", "A and C", "A, B") are no answer;
+3. the last "answer is ..." or "answer: ...", or "#### ..." in the last line, that a choice or a number follows.
+   Different choices ("The answer is A ... the answer is D") and several at once ("A or B", "A and C", "A, B") are no
+   answer;
 4. the only code fence: what is inside, a JSON value as in 1, else as it is but for runs of spaces: case counts in code;
-5. a statement as in 3, followed by other text, to the end of the sentence; only in the last line, for "the answer is
-   complicated" may begin anything;
+5. the last statement as in 3, if other text follows, to the end of the sentence; only in the last line, for "the answer
+   is complicated" may begin anything;
 6. the whole text, if it states nothing and has no fences: its value;
 7. nothing, so no vote. A value of more than 12 words or 200 characters is nothing either: an essay has no short answer.
    A character of a script without spaces (Chinese, Japanese, Thai) counts as a word.
 
 A fence or a box that is never closed was cut off: no answer. Statements inside fences do not count (``answer = 5`` is
-code). Pairs of quotes, backticks, ``*``, ``$`` and ``\text{}`` around a value are taken off. A value is, again the first
-that fits:
+code). Pairs of quotes, backticks, ``*``, ``$`` and ``\text{}`` around a value are taken off. A value is, again the
+first that fits:
 
-* a choice, A to J: ``B``, ``b.``, ``(B)``, ``B)``, ``(B) Paris``, ``B) Paris`` are all ``B``. In a statement (3) so is a
-  capital before punctuation, "because", "since" or "as". ``B. Paris`` alone is text, like C. elegans and E. coli;
+* a choice, A to J: ``B``, ``b.``, ``(B)``, ``B)``, ``(B) Paris``, ``B) Paris`` are all ``B``. In a statement (3) so is
+  a capital before punctuation, "because", "since" or "as". ``B. Paris`` alone is text, like C. elegans and E. coli;
 * a number: ``1,000`` is ``1000``, ``3.0`` is ``3``, ``.50`` is ``0.5``, ``+7`` is ``7``, ``-0`` is ``0``. Commas must
   stand at the thousands, else it is text. Currency, per cent and units stay, behind the number: ``$5`` is ``5 $``,
   ``5%`` is ``5 %``, ``3.0km`` is ``3 km``, and none of them is ``5`` or ``3``;
@@ -52,7 +53,8 @@ _STATED_CHOICE = re.compile(
 # "A or", "A and", "A, B", "A/B", "(A) (B)". Among the letters I needs company: "A, I think" is one choice.
 _SEVERAL = re.compile(
     rf"(?:(?:either|both)[ \t]+)?{_MARK}?\(?\b([A-J])\b\)?{_MARK}?[ \t]*"
-    rf"(?:,?[ \t]*(?:or|and)\b|[,;/&+|]?[ \t]*{_MARK}?\(?\b(?!\1)(?:[A-HJ]\b(?![.'’]\w)|I(?=[)*`,;:./]|[ \t]*(?:\n|$))))"
+    r"(?:,?[ \t]*(?:or|and)\b"
+    rf"|[,;/&+|]?[ \t]*{_MARK}?\(?\b(?!\1)(?:[A-HJ]\b(?![.'’]\w)|I(?=[)*`,;:./]|[ \t]*(?:\n|$))))"
     rf"|\(?[a-j]\)?[ \t]+(?:or|and)[ \t]+\(?[a-j]\b\)?[ \t]*(?:[.\n]|$)"
 )
 _SHORT = re.compile(r"[A-J]|-?\d[\d.,:/-]*(?: \S+){0,2}")
@@ -61,9 +63,10 @@ _CODE = re.compile(r"[\\^|<>={}\[\]]")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _WRAPPED = re.compile(r"""(\*\*|[*`$"'])((?:(?!\1).)+)\1\.?|[“„«](.+)[”“»]\.?""", re.DOTALL)
 _BRACE = re.compile(r"(\\boxed\{)|[{}]")
-# Han, kana and Thai without its combining marks. Korean has spaces between words.
+# A character of Han, kana or Thai with the marks that belong to it. Korean has spaces between words.
 _UNSPACED = re.compile(
     r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u0e01-\u0e30\u0e32\u0e33\u0e40-\u0e46]"
+    r"[\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u3001-\u303f]*"
 )
 
 
@@ -98,8 +101,8 @@ def _in_prose(text: str) -> str | None:
     stated = list(_STATED.finditer(prose))[-_MOST_STATEMENTS:]
     if any(_SEVERAL.match(prose, found.end()) for found in stated):
         return None
-    values = [(found.end(), value) for found in stated if (value := _stated(prose, found.end())) is not None]
-    short = [value for _, value in values if _SHORT.fullmatch(value)]
+    values = [_stated(prose, found.end()) for found in stated]
+    short = [value for value in values if value and _SHORT.fullmatch(value)]
     if len({value for value in short if value.isalpha()}) > 1:
         return None
     if short:
@@ -107,8 +110,7 @@ def _in_prose(text: str) -> str | None:
     if len(parts) == 3:
         return _fenced(parts[1])
     if stated:
-        last_line = prose.rfind("\n") + 1
-        return next((value for at, value in reversed(values) if at >= last_line), None)
+        return values[-1] if "\n" not in prose[stated[-1].end() :] else None
     return _value(text) if len(parts) == 1 else None
 
 
@@ -139,7 +141,7 @@ def _refuse(constant: str) -> None:
 
 
 def _boxes(text: str) -> list[str] | None:
-    """The insides of all boxes, of nested ones the innermost; None if one is not closed. One pass, whatever the text."""
+    """The insides of all boxes, of nested ones the innermost; None if one is not closed. One pass over the text."""
     opened: list[int] = []  # where the inside of a box begins, -1 for another brace
     found: list[tuple[int, str]] = []
     for brace in _BRACE.finditer(text):

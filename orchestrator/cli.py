@@ -159,6 +159,19 @@ def train(
             train_pool(domains or None, settings.home, deltas, reporter)
 
 
+@experts_app.command("measure")
+def measure(home: HomeFlag = None) -> None:
+    """Measure the starter pool's experts in every domain anew, for the router."""
+    with _told():
+        from orchestrator import config as configuration
+        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.training import measure_pool
+
+        settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
+        with ConsoleReporter() as reporter:
+            measure_pool(settings.home, reporter)
+
+
 @keys_app.command("create")
 def create_key(
     name: Annotated[str, typer.Argument(help="What the key is for.")],

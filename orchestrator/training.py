@@ -39,11 +39,17 @@ def train_pool(domains: Sequence[str] | None, home: Path, deltas: Path | None, r
             lambda step, steps, loss: reporter.progress(f"loss {loss:.3f}", step, steps),
         )
     if target == starter.DELTAS:
-        reporter.say("building the checkpoints")
-        starter.build(home, reporter.progress)
-        reporter.say("measuring the pool")
-        profile = asyncio.run(_measure(home, reporter))
-        starter.PROFILE.write_text(json.dumps(profile, indent=1, sort_keys=True) + "\n")
+        measure_pool(home, reporter)
+
+
+def measure_pool(home: Path, reporter: Reporter) -> None:
+    """Asks every expert of the pool validation questions of every domain; writes the profile that the router is
+    fitted on."""
+    reporter.say("building the checkpoints")
+    starter.build(home, reporter.progress)
+    reporter.say("measuring the pool")
+    profile = asyncio.run(_measure(home, reporter))
+    starter.PROFILE.write_text(json.dumps(profile, indent=1, sort_keys=True) + "\n")
 
 
 async def _measure(home: Path, reporter: Reporter) -> dict[str, dict[str, tuple[float, int]]]:

@@ -18,7 +18,7 @@ from routers.two_level import TwoLevelRouter
 PATIENT = settings(
     deadline=None,
     database=None,
-    max_examples=60,
+    max_examples=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 

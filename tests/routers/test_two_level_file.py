@@ -1,7 +1,7 @@
 """Fitted routers as files: they come back as they were, or say why not."""
 
+import hashlib
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,6 @@ def rearray(**arrays: Any) -> Callable[[Path], None]:
     """Other arrays under a right digest: what a faulty writer could leave."""
 
     def apply(folder: Path) -> None:
-        import hashlib
-
         with np.load(folder / ARRAYS) as found:
             kept = {name: found[name] for name in found if arrays.get(name, 0) is not None}
         np.savez(folder / ARRAYS, **{**kept, **{name: value for name, value in arrays.items() if value is not None}})
@@ -114,6 +112,14 @@ def cut(folder: Path) -> None:
     (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:-200])
 
 
+def lone(folder: Path) -> None:
+    """A single array, which numpy reads where it is asked for an archive."""
+    with (folder / ARRAYS).open("wb") as file:
+        np.save(file, np.zeros(3))
+    digest = hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()
+    edit(lambda header: header.update(arrays_sha256=digest))(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -131,6 +137,7 @@ def cut(folder: Path) -> None:
         (edit(lambda h: h["categories"].append("third")), "array of shape"),
         (flip, f"not the file that {HEADER} was written with"),
         (cut, f"not the file that {HEADER} was written with"),
+        (lone, rf"{ARRAYS} is corrupt"),
         (rearray(quality=None), "quality is not a file in the archive"),
         (rearray(coef=np.zeros((2, 3), np.float32)), r"shape \(2, 3\)"),
         (rearray(references=np.zeros((0, 256), np.float32)), r"shape \(0, 256\)"),
@@ -146,7 +153,6 @@ def test_a_damaged_file_is_told(folder: Path, damage: Callable[[Path], None], me
 
 
 def test_the_arrays_are_plain_numpy_files(folder: Path) -> None:
-    with zipfile.ZipFile(folder / ARRAYS) as archive:
-        assert sorted(archive.namelist()) == sorted(f"{name}.npy" for name in ("coef", "intercept", "references", "quality", "ranking"))  # fmt: skip
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        assert all(arrays[name].dtype != object for name in arrays)
+        assert set(arrays) == {"coef", "intercept", "references", "quality", "ranking"}
+        assert all(arrays[name].dtype.kind in "fi" for name in arrays)

@@ -9,7 +9,7 @@ from experts.domains import domain, general
 from routers.encoder import MiniLMEncoder
 from routers.two_level import TwoLevelRouter
 
-NAMES = ("cron", "sql", "units")
+NAMES = ("cron", "sql", "dates")
 EACH = 60
 
 
