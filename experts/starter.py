@@ -161,6 +161,7 @@ def _build_generalist(folder: Path) -> None:
         package, gguf_file=_GGUF, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
     tokenizer.save_pretrained(folder)
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     first = _first_trained_layer()
