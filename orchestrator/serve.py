@@ -69,8 +69,8 @@ def prepare(config: Config, home: Path, reporter: Reporter) -> None:
     """
     from experts import starter
 
-    wanted = set(config.registry().names) & {spec.name for spec in starter.starter_experts(home)}
-    if wanted and config.experts and not starter.is_built(home):
+    wanted = {spec.source for spec in config.experts} & {spec.source for spec in starter.starter_experts(home)}
+    if wanted and not starter.is_built(home):
         reporter.say("preparing the starter experts (once, about a minute)")
         starter.build(home, reporter.progress)
     if config.router.kind == "two-level" and config.router.path is None:

@@ -14,7 +14,7 @@ KEY = "0123456789abcdef"
 
 
 def settings(flags: dict[str, object] | None = None, config: Config | None = None, **env: str) -> Settings:
-    return resolve(flags or {}, HOME | env, config, folder=Path("/work"))
+    return resolve(flags or {}, HOME | env, config, folder=Path("/srv"))
 
 
 def told(flags: dict[str, object] | None = None, config: Config | None = None, **env: str) -> list[str]:
@@ -88,19 +88,19 @@ def value(found: Settings, name: str) -> object:
 
 def test_the_origin_names_the_file_that_was_read() -> None:
     assert settings({"config": "conf/gpu.yaml"}, FILE).origins["port"] == "gpu.yaml"
-    found = resolve({}, HOME, FILE, folder=Path("/work"), found=Path("/work/coe.yaml"))
+    found = resolve({}, HOME, FILE, folder=Path("/srv"), found=Path("/srv/coe.yaml"))
     assert (found.config, found.origins["config"], found.origins["port"]) == (
-        Path("/work/coe.yaml"),
+        Path("/srv/coe.yaml"),
         "default",
         "coe.yaml",
     )
 
 
 def test_paths_come_out_absolute() -> None:
-    assert settings(COE_HOME="data").home == Path("/work/data")
+    assert settings(COE_HOME="data").home == Path("/srv/data")
     assert settings(COE_HOME="~").home == Path("/home/ada")
     assert settings({"home": "~/x"}).home == Path("/home/ada/x")
-    assert settings(COE_CONFIG="a.yaml").config == Path("/work/a.yaml")
+    assert settings(COE_CONFIG="a.yaml").config == Path("/srv/a.yaml")
 
 
 @pytest.mark.parametrize("port", ["80x", "0", "65536", "-1", "80.5", "1e3", "٨٠"])
