@@ -48,7 +48,8 @@ class VllmEngine:
         self._chats: dict[str, ExpertChat] = {}
         self._tiers: dict[str, str] = {spec.name: "starting" for spec in experts}
         self._up = False
-        self._running: Counter[str] = Counter()
+        self._unfinished: Counter[str] = Counter()
+        self._unserved: set[str] = set()  # ids of requests that vLLM has given no output for yet
 
     async def start(self) -> None:
         """Starts vLLM with the first expert whose checkpoint is whole, then loads the images of the others.
@@ -147,17 +148,27 @@ class VllmEngine:
         except UnusableChat as error:
             yield Failure("prompt_too_long", str(error))
             return
-        self._running[call.expert] += 1
+        # An ensemble may ask several experts of one engine for the same request.
+        request_id = f"{call.request_id}/{call.expert}"
+        self._unfinished[call.expert] += 1
+        self._unserved.add(request_id)
         try:
-            stream = self._answer(llm, chat, call, prompt, arguments)
+            stream = self._answer(llm, chat, call, request_id, prompt, arguments)
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     yield event
         finally:
-            self._running[call.expert] -= 1
+            self._unfinished[call.expert] -= 1
+            self._unserved.discard(request_id)
 
     async def _answer(
-        self, llm: "AsyncLLM", chat: ExpertChat, call: ChatCall, prompt: list[int], arguments: dict[str, Any]
+        self,
+        llm: "AsyncLLM",
+        chat: ExpertChat,
+        call: ChatCall,
+        request_id: str,
+        prompt: list[int],
+        arguments: dict[str, Any],
     ) -> AsyncGenerator[Event, None]:
         from vllm import SamplingParams
         from vllm.inputs.engine import tokens_input
@@ -180,10 +191,10 @@ class VllmEngine:
         tokens = cached = 0
         try:
             async with seconds_left(call):
-                # An ensemble may ask several experts of one engine for the same request.
-                outputs = llm.generate(request, params, f"{call.request_id}/{call.expert}")
+                outputs = llm.generate(request, params, request_id)
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
+                        self._unserved.discard(request_id)
                         completion = output.outputs[0]
                         tokens += len(completion.token_ids)
                         cached = max(cached, output.num_cached_tokens or 0)
@@ -214,10 +225,11 @@ class VllmEngine:
             family=self._family,
             tiers=dict(self._tiers),
             active=engine.get("active"),
-            running=self._running.total(),
+            running=self._unfinished.total() - len(self._unserved),
+            waiting=len(self._unserved),
             swaps=engine.get("swaps", 0),
             swap_seconds=engine.get("swap_seconds", 0.0),
-            queued_by_expert={name: n for name, n in self._running.items() if n},
+            queued_by_expert={name: n for name, n in self._unfinished.items() if n},
         )
 
     def is_alive(self) -> bool:

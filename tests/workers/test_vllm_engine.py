@@ -174,6 +174,18 @@ async def test_closing_the_stream_aborts_in_the_engine(engine: VllmEngine) -> No
     await all_blocks_come_back(engine)
 
 
+async def test_requests_beyond_a_batch_are_told_as_waiting(engine: VllmEngine) -> None:
+    calls = [chat(starter.GENERALIST, f"Tell a story about {n}.", f"batch{n}", max_tokens=60) for n in range(24)]
+    tasks = [asyncio.create_task(collect(engine, call)) for call in calls]
+    async with asyncio.timeout(60):
+        while (stats := await engine.stats()).running == 0:
+            await asyncio.sleep(0.01)
+    assert stats.running <= 16  # max_num_seqs
+    assert stats.running + stats.waiting == 24
+    await asyncio.gather(*tasks)
+    assert (await engine.stats()).waiting == 0
+
+
 async def test_limits_of_one_request(engine: VllmEngine) -> None:
     _, last = await collect(engine, chat(starter.GENERALIST, "Count from one to fifty in words.", max_tokens=5))
     assert isinstance(last, Finish)
