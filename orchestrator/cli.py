@@ -150,10 +150,13 @@ def train(
 ) -> None:
     """Train the starter pool's specialists anew (minutes each), and measure them."""
     with _told():
+        from experts.domains import NAMES
         from orchestrator import config as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.training import train_pool
 
+        if unknown := sorted(set(domains or ()) - set(NAMES)):
+            _fail(f"no domain {unknown[0]!r}; there are: {', '.join(NAMES)}")
         settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
         with ConsoleReporter() as reporter:
             train_pool(domains or None, settings.home, deltas, reporter)
@@ -315,22 +318,32 @@ def _questions() -> Iterator[str]:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a user can mend is told in a sentence, without a traceback."""
+    from experts.starter import StarterUnavailable
     from orchestrator.embedded_redis import EmbeddedRedisError
     from orchestrator.keys import UnknownKey
+    from orchestrator.serve import CannotStart
     from orchestrator.store import StoreUnavailable
+    from routers.encoder import EncoderUnavailable
 
     try:
         yield
     except ConfigError as error:
         _fail(*error.problems)
-    except (EmbeddedRedisError, StoreUnavailable, UnknownKey) as error:
+    except (
+        CannotStart,
+        EmbeddedRedisError,
+        EncoderUnavailable,
+        StarterUnavailable,
+        StoreUnavailable,
+        UnknownKey,
+    ) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    except Exception as error:
-        if type(error).__name__ in ("CannotStart", "StarterUnavailable"):  # of modules that may not be loaded
-            _fail(str(error))
-        raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}")  # a full disk, a folder of somebody else
 
 
 def _fail(*lines: str) -> NoReturn:
