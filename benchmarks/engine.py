@@ -71,6 +71,12 @@ def memory_gib(pid: int) -> float:
     return total / 2**20
 
 
+def total(metrics: str, name: str) -> float:
+    """Sum of a Prometheus counter over its labels."""
+    lines = (line for line in metrics.splitlines() if line.startswith((name + "{", name + " ")))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -87,7 +93,8 @@ def main() -> None:
         pool = [GENERALIST, *map(specialist, NAMES)]
         mixed, first_mixed = asyncio.run(rate(live, [pool[i % len(pool)] for i in range(STREAMS)]))
         memory = memory_gib(live.process.pid)
-        swaps = [line for line in live.get("/metrics").text.splitlines() if line.startswith("coe_swaps")]
+        metrics = live.get("/metrics").text
+        swaps, swap_seconds = total(metrics, "coe_swaps_total"), total(metrics, "coe_swap_seconds_total")
     rows = [
         ("one stream", one, first_one),
         (f"{STREAMS} streams, one expert", sixteen, first_sixteen),
@@ -95,7 +102,8 @@ def main() -> None:
     ]
     print(table(("", "tokens/s", "first token s (median)"), rows))
     print(f"warm start to ready {start:.0f} s, to the first answer {first_answer:.0f} s; memory {memory:.1f} GiB")
-    print("\n".join(swaps))
+    swap_ms = 1e3 * swap_seconds / max(1.0, swaps)
+    print(f"{swaps:.0f} image swaps of {swap_ms:.2f} ms on average")
     figures = {
         "ready_s": round(start, 1),
         "first_answer_s": round(first_answer, 1),
@@ -103,6 +111,8 @@ def main() -> None:
         "tokens_per_s_1": round(one, 1),
         "tokens_per_s_16": round(sixteen, 1),
         "tokens_per_s_16_mixed": round(mixed, 1),
+        "swaps": swaps,
+        "swap_ms_mean": round(swap_ms, 3),
         "first_token_ms_1": round(1e3 * first_one, 1),
     }
     emit({"max_tokens": TOKENS, "experts": len(pool)}, figures, arguments.json)
