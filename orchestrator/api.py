@@ -51,6 +51,7 @@ def create_app(
     v1.add_api_route("/models", api.models, methods=["GET"], response_model=None)
     v1.add_api_route("/models/{name:path}", api.model, methods=["GET"], response_model=None)
     v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)
+    v1.add_api_route("/swaps", api.swaps, methods=["GET"], response_model=None)
     app.include_router(v1)
     app.add_api_route("/health/live", api.live, methods=["GET"], response_model=None)
     app.add_api_route("/health/ready", api.ready, methods=["GET"], response_model=None)
@@ -76,7 +77,9 @@ class _Api:
         if scheme.lower() != "bearer" or not key:
             text = "no API key; send it in the header 'Authorization: Bearer <key>'"
             raise ApiError("missing_api_key", text, headers={"www-authenticate": "Bearer"})
-        return await self._keys.verify(key)
+        known = await self._keys.verify(key)
+        request.state.caller = known.id
+        return known
 
     # Chat
 
@@ -150,6 +153,8 @@ class _Api:
             sampling=body.sampling,
             k=body.coe.k,
             aggregator=body.coe.aggregator,
+            priority=body.priority,
+            caller=request.state.caller,
         )
 
     # Route, models, experts
@@ -208,11 +213,19 @@ class _Api:
                     "description": spec.description,
                 }
             )
-        families = {
-            family: asdict(worker) if isinstance(worker, WorkerStats) else {"family": family, "why": worker}
-            for family, worker in stats.items()
-        }
+        families = {family: _worker_field(family, worker) for family, worker in stats.items()}
         return _json({"object": "list", "data": data, "families": families})
+
+    async def swaps(self) -> Response:
+        """GET /v1/swaps"""
+        stats = await self._pipeline.stats()
+        events = [
+            {"family": family, **asdict(event)}
+            for family, worker in stats.items()
+            if isinstance(worker, WorkerStats)
+            for event in worker.events
+        ]
+        return _json({"object": "list", "data": sorted(events, key=lambda event: event["at"])})
 
     # Health and metrics
 
@@ -299,6 +312,13 @@ def _told(told: ApiError, error: Exception, metrics: Metrics) -> ApiError:
 
 def _error(error: ApiError, request_id: str) -> Response:
     return _json(error.body(request_id), error.row.status, {**error.headers, "x-coe-request-id": request_id})
+
+
+def _worker_field(family: str, worker: WorkerStats | str) -> dict[str, Any]:
+    """A worker's state without its event log, which is long and has a path of its own."""
+    if isinstance(worker, str):
+        return {"family": family, "why": worker}
+    return {key: value for key, value in asdict(worker).items() if key != "events"}
 
 
 def _json(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,6 +1,7 @@
 """The command line: `coe serve`, `coe chat`, `coe route`, `coe experts`, `coe keys`, `coe setup`."""
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -126,20 +127,26 @@ def experts(
     host: HostFlag = None,
     port: PortFlag = None,
     api_key: KeyFlag = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show tiers, queues and turns live, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """List the experts of the running service and where their weights are."""
     if context.invoked_subcommand is not None:
         return
     with _told():
-        found = _request(_client_settings(config, host, port, api_key), "GET", "/v1/experts")
+        from orchestrator import console_experts
+
+        settings = _client_settings(config, host, port, api_key)
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt):
+                console_experts.watch(lambda path: _request(settings, "GET", path))
+            return
+        found = _request(settings, "GET", "/v1/experts")
         if as_json:
             typer.echo(json.dumps(found, indent=2))
             return
-        width = max(len(expert["name"]) for expert in found["data"])
-        for expert in found["data"]:
-            where = expert["tier"] if expert["state"] == "ready" else expert["state"]
-            typer.echo(f"{expert['name']:<{width}}  {where:<8}  {expert['why'] or expert['description']}")
+        for line in console_experts.plain(found):
+            typer.echo(line)
 
 
 @experts_app.command("train")

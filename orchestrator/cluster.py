@@ -9,15 +9,21 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator.config import Config, FamilyConfig
+from orchestrator.config import Config, DeviceConfig, FamilyConfig
 from orchestrator.ray_internals import listen_on_this_node_only
-from workers.base import ChatCall, Delta, Engine, Event, Failure, WorkerStats
+from workers.base import ChatCall, Delta, Engine, Event, Failure, SleepingEngine, WorkerStats
+from workers.checkpoints import problem, weight_bytes
+from workers.families import Family, SharedDevice
+from workers.swap_policy import SwapSettings
 from workers.worker import Worker
 
 if TYPE_CHECKING:
@@ -38,40 +44,115 @@ UNDER_WAY = 4096
 """Requests that a worker accepts at a time; the gateway's own limit is the one that callers meet."""
 
 
-def make_engine(kind: str, family: str, experts: tuple[ExpertSpec, ...], config: FamilyConfig) -> Engine:
-    """The engine of a family. `kind` is "vllm", "remote" or "fake"."""
-    if kind == "fake":
-        from workers.fake_engine import FakeEngine
+@dataclass(frozen=True)
+class FamilyPlan:
+    """What a worker needs to know. kind: "vllm", "remote" or "fake"; folder: for image files."""
 
-        return FakeEngine(family, experts)
-    if kind == "remote":
+    kind: str
+    family: str
+    experts: tuple[ExpertSpec, ...]
+    config: FamilyConfig
+    pinned: frozenset[str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """The families that share a device."""
+
+    name: str
+    config: DeviceConfig
+    families: tuple[FamilyPlan, ...]
+
+
+def make_engine(plan: FamilyPlan) -> Engine:
+    """The engine of a family."""
+    if plan.kind == "remote":
         from workers.remote import RemoteEngine
 
-        return RemoteEngine(family, experts)
-    from workers.swap_policy import SwapSettings
-    from workers.vllm_engine import VllmEngine, VllmSettings
+        return RemoteEngine(plan.family, plan.experts)
+    return _make_local_engine(plan)
 
+
+def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
+    if plan.kind == "fake":
+        from workers.fake_engine import FakeEngine
+
+        return FakeEngine(plan.family, plan.experts)
+    from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
+
+    config, images = plan.config, plan.config.images
     return VllmEngine(
-        family,
-        experts,
+        plan.family,
+        plan.experts,
         VllmSettings(
             dtype=config.effective_dtype,
             max_model_len=config.max_model_len,
             max_num_seqs=config.max_num_seqs,
             kv_cache_gib=config.kv_cache_gib,
-            swap=SwapSettings(overhead=config.swap.overhead, max_wait=config.swap.max_wait_s),
+            swap=SwapSettings(overhead=config.swap.overhead, max_wait=config.swap.max_wait_s, pinned=plan.pinned),
+            images=ImageSettings(
+                device=_bytes(_device_gib(config)),
+                host=_bytes(images.host_gib) or 0,
+                disk=_bytes(images.disk_gib),
+                folder=plan.folder if images.image_files else None,
+            ),
             engine_args=config.engine_args,
+            shares_device=config.device is not None,
         ),
     )
 
 
-class WorkerDeployment:
-    """A Serve replica: a `Worker` for one family."""
+def _device_gib(config: FamilyConfig) -> float | None:
+    """GiB for images on the device: on the CPU what memory_gib, if it is set, leaves for them."""
+    if config.images.device_gib is None and config.memory_gib is not None and not config.num_gpus:
+        return config.memory_gib - config.kv_cache_gib - config.images.host_gib
+    return config.images.device_gib
 
-    def __init__(self, kind: str, family: str, experts: tuple[ExpertSpec, ...], config: FamilyConfig) -> None:
+
+def make_worker(plan: FamilyPlan) -> Worker:
+    """A family, with its engine."""
+    return Worker(plan.family, tuple(spec.name for spec in plan.experts), lambda: make_engine(plan))
+
+
+def make_device(plan: DevicePlan) -> SharedDevice:
+    """The families of a device, each with its engine."""
+    turns = plan.config.swap
+    families = [
+        Family(
+            family.family,
+            tuple(spec.name for spec in family.experts),
+            partial(_make_local_engine, family),
+            _footprint(family),
+        )
+        for family in plan.families
+    ]
+    settings = SwapSettings(overhead=turns.overhead, max_wait=turns.max_wait_s)
+    return SharedDevice(plan.name, families, settings, memory=_bytes(plan.config.memory_gib))
+
+
+def _footprint(plan: FamilyPlan) -> int:
+    """Bytes of its device's memory that a family takes while awake."""
+    config, images = plan.config, plan.config.images
+    if config.memory_gib is not None:
+        return int(config.memory_gib * 2**30)
+    weights = _bytes(images.device_gib)
+    if weights is None:  # a broken checkpoint is passed over here; the engine tells what is wrong with it
+        sources = [spec.source for spec in plan.experts if spec.kind == "checkpoint"]
+        weights = sum(weight_bytes(source) for source in sources if problem(source) is None)
+    return weights + int((config.kv_cache_gib + images.host_gib) * 2**30)
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)
+
+
+class WorkerDeployment:
+    """A Serve replica: the engine of a family, or the engines of the families of a device."""
+
+    def __init__(self, plan: FamilyPlan | DevicePlan) -> None:
         listen_on_this_node_only()
-        names = tuple(spec.name for spec in experts)
-        self._worker = Worker(family, names, lambda: make_engine(kind, family, experts, config))
+        self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._launched = False
 
     def _launch(self) -> None:
@@ -86,9 +167,11 @@ class WorkerDeployment:
             async for event in events:
                 yield event
 
-    async def stats(self) -> WorkerStats:
+    async def stats(self) -> dict[str, WorkerStats]:
+        """Family -> its stats."""
         self._launch()
-        return await self._worker.stats()
+        stats = await self._worker.stats()
+        return stats if isinstance(stats, dict) else {stats.family: stats}
 
     async def check_health(self) -> None:
         self._launch()
@@ -99,10 +182,14 @@ class WorkerDeployment:
 
 
 class ServeWorkers:
-    """The workers of all families, through Serve handles (`orchestrator.pipeline.Workers`)."""
+    """The workers of all families, through Serve handles (`orchestrator.pipeline.Workers`).
 
-    def __init__(self, handles: "dict[str, DeploymentHandle[Any]]", registry: Registry) -> None:
-        self._handles, self._registry = handles, registry
+    handles: by the families that one serves.
+    """
+
+    def __init__(self, handles: "Mapping[tuple[str, ...], DeploymentHandle[Any]]", registry: Registry) -> None:
+        self._replicas, self._registry = handles, registry
+        self._handles = {family: handle for families, handle in handles.items() for family in families}
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         from ray.exceptions import RayActorError
@@ -126,20 +213,37 @@ class ServeWorkers:
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
-        async def ask(family: str) -> WorkerStats | str:
+        async def ask(families: tuple[str, ...]) -> Mapping[str, WorkerStats | str]:
             try:
-                answer: WorkerStats = await self._handles[family].stats.remote()
+                answer: dict[str, WorkerStats] = await self._replicas[families].stats.remote()
             except (RayError, RayServeException) as error:
-                return f"its worker does not answer: {type(error).__name__}"
+                return dict.fromkeys(families, f"its worker does not answer: {type(error).__name__}")
             return answer
 
-        answers = await asyncio.gather(*(ask(family) for family in self._handles))
-        return dict(zip(self._handles, answers, strict=True))
+        answers = await asyncio.gather(*(ask(families) for families in self._replicas))
+        return {family: stats for answer in answers for family, stats in answer.items()}
+
+
+def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPlan | DevicePlan]:
+    """Name of each Serve application -> what it serves: a family, or the families of a device."""
+    alone: dict[str, FamilyPlan | DevicePlan] = {}
+    sharing: dict[str, list[FamilyPlan]] = {}
+    for family, experts in registry.families().items():
+        own = config.family(family)
+        plan = FamilyPlan(config.engine(family), family, experts, own, config.pinned(family), home / "images" / family)
+        if own.device is None:
+            alone[f"coe-{family}"] = plan
+        else:
+            sharing.setdefault(own.device, []).append(plan)
+    return alone | {
+        f"coe-device-{name}": DevicePlan(name, config.devices[name], tuple(families))
+        for name, families in sharing.items()
+    }
 
 
 @contextlib.contextmanager
 def cluster(
-    config: Config, registry: Registry, address: str | None, say: Callable[[str], None]
+    config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
 ) -> Iterator[ServeWorkers]:
     """The workers of `config`, on the Ray cluster at `address` or on one that lives as long as this block.
 
@@ -163,8 +267,7 @@ def cluster(
     try:
         serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
         handles = {}
-        for family, experts in registry.families().items():
-            own = config.family(family)
+        for app, plan in plans(config, registry, home).items():
             deployment = serve.deployment(
                 WorkerDeployment,
                 name="worker",
@@ -172,9 +275,10 @@ def cluster(
                 health_check_period_s=2,
                 health_check_timeout_s=30,
                 graceful_shutdown_timeout_s=20,
-                ray_actor_options={"num_cpus": own.num_cpus, "num_gpus": own.num_gpus},
-            ).bind(config.engine(family), family, experts, own)
-            handles[family] = serve.run(deployment, name=f"coe-{family}", route_prefix=None)
+                ray_actor_options={"num_cpus": plan.config.num_cpus, "num_gpus": plan.config.num_gpus},
+            ).bind(plan)
+            families = plan.families if isinstance(plan, DevicePlan) else (plan,)
+            handles[tuple(own.family for own in families)] = serve.run(deployment, name=app, route_prefix=None)
         yield ServeWorkers(handles, registry)
     finally:
         # In throughput mode a handle's router lives in the gateway's event loop, which has ended by now.
@@ -183,6 +287,6 @@ def cluster(
             if address is None:
                 serve.shutdown()
             else:
-                for family in registry.families():
-                    serve.delete(f"coe-{family}")
+                for app in plans(config, registry, home):
+                    serve.delete(app)
         ray.shutdown()

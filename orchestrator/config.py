@@ -6,7 +6,7 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -21,10 +21,12 @@ from orchestrator.settings import SETTINGS, ConfigError, Server, Settings, absol
 __all__ = [
     "Config",
     "ConfigError",
+    "DeviceConfig",
     "FamilyConfig",
     "Limits",
     "RouterConfig",
     "SwapConfig",
+    "TurnsConfig",
     "default_config",
     "json_schema",
     "load",
@@ -52,6 +54,7 @@ _OWN_ENGINE_ARGS = {
     "scheduler_cls": "the service brings its own",
     "worker_cls": "the service brings its own",
     "additional_config": "the service uses it itself",
+    "enable_sleep_mode": "the service sets it for families with a 'device'",
     "hf_token": "a secret does not belong in this file; set HF_TOKEN in the environment",
 }
 
@@ -63,6 +66,64 @@ class SwapConfig(Frozen):
         0.10, gt=0, lt=1, description="Share of time that swapping may take: throughput or latency."
     )
     max_wait_s: Float = Field(30.0, gt=0, description="Seconds that a request waits at most before its expert is next.")
+    pinned: tuple[str, ...] | None = Field(
+        None, description="Experts that stay in device memory. Default: the router's fallback, if it is of this family."
+    )
+
+
+class ImagesConfig(Frozen):
+    """Memory for the weights of a family's experts."""
+
+    device_gib: Float | None = Field(
+        None,
+        gt=0,
+        description="GiB for images that the engine can turn to at once. Default: 70 % of the memory that is free at "
+        "the start, without the KV cache.",
+    )
+    host_gib: Float = Field(0.0, ge=0, description="GiB for images kept in host memory beside those.")
+    disk_gib: Float | None = Field(
+        None, ge=0, description="GiB for image files in the home folder. Default: as many as there is room for."
+    )
+    image_files: bool = Field(
+        False, description="Write an image file when an image leaves memory: it loads faster than the checkpoint."
+    )
+
+
+class TurnsConfig(Frozen):
+    """When families that do not fit a device together take turns."""
+
+    overhead: Float = Field(0.10, gt=0, lt=1, description="Share of time that going to sleep and waking may take.")
+    max_wait_s: Float = Field(
+        120.0, gt=0, description="Seconds that a request waits at most before its family is next, where wakes allow it."
+    )
+
+
+class DeviceConfig(Frozen):
+    """A device that several families share: one is awake, or as many as fit its memory; the others sleep."""
+
+    memory_gib: Float | None = Field(
+        None, gt=0, description="GiB for the families that are awake at a time. Default: one family at a time."
+    )
+    num_gpus: Float = Field(0.0, ge=0, description="GPUs of the device; a part of one, such as 0.5, is fine.")
+    num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the device's families together.")
+    swap: TurnsConfig = TurnsConfig()
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> Self:
+        if problem := _gpu_problem(self.num_gpus):
+            raise Located([(("num_gpus",), problem)])
+        return self
+
+
+def _gpu_problem(number: float) -> str | None:
+    if number > 1 and not number.is_integer():
+        return f"got {number}; allowed: up to 1 any part, above 1 whole numbers"
+    return None
+
+
+_PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
+"""How a folder begins; any other source of a local expert is a hub id."""
+_NOT_ON_GPUS = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
 
 
 class FamilyConfig(Frozen):
@@ -79,7 +140,17 @@ class FamilyConfig(Frozen):
     kv_cache_gib: Int = Field(1, ge=1, description="GiB of KV cache on the CPU. With GPUs see gpu_memory_utilization.")
     num_gpus: Float = Field(0.0, ge=0, description="GPUs of the engine; a part of one, such as 0.5, is fine.")
     num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the engine.")
+    device: str | None = Field(
+        None, description="One of `devices`, shared with other families. Default: the family has what it needs alone."
+    )
+    memory_gib: Float | None = Field(
+        None,
+        gt=0,
+        description="GiB of its device's memory that the family takes while awake. Default, on the CPU: its checkpoint "
+        "files and kv_cache_gib.",
+    )
     swap: SwapConfig = SwapConfig()
+    images: ImagesConfig = ImagesConfig()
     engine_args: dict[str, Any] = Field(
         default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are."
     )
@@ -91,11 +162,10 @@ class FamilyConfig(Frozen):
     @model_validator(mode="after")
     def _fits_vllm(self) -> Self:
         problems: list[tuple[Loc, str]] = []
-        if self.num_gpus > 1 and not self.num_gpus.is_integer():
-            problems.append((("num_gpus",), f"got {self.num_gpus}; allowed: up to 1 any part, above 1 whole numbers"))
+        if problem := _gpu_problem(self.num_gpus):
+            problems.append((("num_gpus",), problem))
         if self.num_gpus and "kv_cache_gib" in self.model_fields_set:
-            message = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
-            problems.append((("kv_cache_gib",), message))
+            problems.append((("kv_cache_gib",), _NOT_ON_GPUS))
         for key in self.engine_args:
             if not key.isidentifier():
                 name = re.sub(r"\W", "_", key.lstrip("-"))
@@ -142,6 +212,9 @@ class Config(Frozen):
     experts: tuple[ExpertSpec, ...] = Field((), description="The experts. None: the starter pool.")
     router: RouterConfig = RouterConfig()
     families: dict[str, FamilyConfig] = Field(default_factory=dict, description="Family -> how it is served.")
+    devices: dict[str, DeviceConfig] = Field(
+        default_factory=dict, description="Name -> a device that several families share."
+    )
     limits: Limits = Limits()
     server: Server = Server()
     log_level: Annotated[
@@ -153,13 +226,57 @@ class Config(Frozen):
         return Registry(self.experts)
 
     def family(self, name: str) -> FamilyConfig:
-        """How that family is served."""
-        return self.families.get(name, FamilyConfig())
+        """How that family is served; GPUs and CPU cores of one that shares a device are the device's."""
+        family = self.families.get(name, FamilyConfig())
+        if family.device is None:
+            return family
+        device = self.devices[family.device]
+        return family.model_copy(update={"num_gpus": device.num_gpus, "num_cpus": device.num_cpus})
+
+    def pinned(self, family: str) -> frozenset[str]:
+        """Experts of the family whose images stay in device memory."""
+        named = self.family(family).swap.pinned
+        if named is not None:
+            return frozenset(named)
+        members = {spec.name for spec in self.registry().families()[family]}
+        return frozenset(members & {self.router.fallback} - {None})
 
     def engine(self, family: str) -> Engine:
         """The engine of that family, chosen by the kind of its experts where none is named."""
         remote = self.registry().families()[family][0].kind == "remote"
         return self.family(family).engine or ("remote" if remote else "vllm")
+
+    def _problems_with_device(self, family: FamilyConfig, experts: Iterable[ExpertSpec]) -> Iterator[tuple[str, str]]:
+        """Keys of the family that do not go with its device, and why."""
+        if family.device is None:
+            if family.memory_gib is not None:
+                yield "memory_gib", "is for families with a 'device'; leave it out"
+            return
+        device = self.devices.get(family.device)
+        if device is None:
+            hint = did_you_mean(family.device, self.devices) or f"; devices: {', '.join(self.devices) or 'none'}"
+            yield "device", f"got {family.device!r}, which is not in 'devices'{hint}"
+            return
+        for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus"}):
+            yield key, f"is set by the device {family.device!r}; leave it out"
+        if device.num_gpus and "kv_cache_gib" in family.model_fields_set:
+            yield "kv_cache_gib", _NOT_ON_GPUS
+        if device.memory_gib is None:
+            if family.memory_gib is not None:
+                yield (
+                    "memory_gib",
+                    f"has no use: the device {family.device!r} has none, so one family at a time is awake",
+                )
+        elif family.memory_gib is None:
+            far = [spec.source for spec in experts if spec.kind == "checkpoint" and not _PATH.match(spec.source)]
+            if device.num_gpus:
+                yield "memory_gib", f"missing; the device {family.device!r} has GPUs and a memory_gib to keep"
+            elif far:
+                yield "memory_gib", f"missing; how large {far[0]!r} on the hub is, is not known here"
+        elif family.memory_gib > device.memory_gib:
+            yield "memory_gib", f"got {family.memory_gib}; the device {family.device!r} has {device.memory_gib}"
+        elif not device.num_gpus and family.memory_gib <= (least := family.kv_cache_gib + family.images.host_gib):
+            yield "memory_gib", f"got {family.memory_gib}; allowed: more than kv_cache_gib and images.host_gib, {least}"
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
@@ -185,6 +302,13 @@ class Config(Frozen):
                 hint = did_you_mean(name, families) or f"; families of these experts: {', '.join(families)}"
                 problems.append((("families", name), f"no expert is of this family{hint}"))
                 continue
+            members = {spec.name: spec.kind for spec in families[name]}
+            for index, pinned in enumerate(family.swap.pinned or ()):
+                if members.get(pinned) != "checkpoint":
+                    message = (
+                        f"got {pinned!r}, which is no checkpoint expert of this family{did_you_mean(pinned, members)}"
+                    )
+                    problems.append((("families", name, "swap", "pinned", index), message))
             remote = families[name][0].kind == "remote"
             if family.engine == ("vllm" if remote else "remote"):
                 allowed, kind = (("remote", "fake"), "remote") if remote else (("vllm", "fake"), "local")
@@ -192,6 +316,16 @@ class Config(Frozen):
                 problems.append((("families", name, "engine"), message))
             idle = sorted(family.model_fields_set - {"engine", "num_cpus", "max_num_seqs"}) if remote else []
             problems += [(("families", name, key), "has no meaning for remote experts; leave it out") for key in idle]
+            if not remote:
+                own = self._problems_with_device(family, families[name])
+                problems += [(("families", name, key), message) for key, message in own]
+        used = {family.device for family in self.families.values()}
+        for name in self.devices:
+            if name not in used:
+                message = "no family is on this device; write 'device' in the sections of those that share it"
+                problems.append((("devices", name), message))
+            if f"device-{name}" in families:
+                problems.append((("devices", name), f"a family has the name 'device-{name}'; rename one of them"))
         if problems:
             raise Located(problems)
         return self
@@ -283,7 +417,7 @@ def _with_absolute_paths(config: Config, folder: Path, env: Mapping[str, str]) -
     experts = []
     for spec in config.experts:
         update: dict[str, Any] = {}
-        if spec.kind != "remote" and re.match(r"(/|\.\.?(/|$)|~(/|$))", spec.source):  # anything else is a hub id
+        if spec.kind != "remote" and _PATH.match(spec.source):
             update["source"] = str(full(spec.source))
         if spec.chat_template is not None:
             update["chat_template"] = str(full(spec.chat_template))

@@ -14,7 +14,8 @@ AUTO = "auto"
 class Ask:
     """A request as the pipeline takes it.
 
-    model: "auto" or an expert. prompt: the text to route on. deadline: Unix time in seconds.
+    model: "auto" or an expert. prompt: the text to route on. deadline: Unix time in seconds. priority: lower goes
+    first. caller: id of the key it came with; experts' queues are shared fairly among callers.
     """
 
     request_id: str
@@ -25,6 +26,8 @@ class Ask:
     sampling: Sampling = field(default_factory=Sampling)
     k: int = 1
     aggregator: str | None = None
+    priority: int = 0
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Labels are bounded: `expert` is the name of a configured expert or "none", never what a caller wrote.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +14,9 @@ from workers.base import Usage, WorkerStats
 NO_EXPERT = "none"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 TIERS = ("device", "host", "disk", "remote", "failed")
+
+_Values = Mapping[str, float]
+_Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ROUTER_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
@@ -69,31 +72,102 @@ class _WorkerCollector(Collector):
         self.stats: Mapping[str, WorkerStats | str] = {}
 
     def collect(self) -> Iterable[Metric]:
+        families = [(family, stats) for family, stats in self.stats.items() if not isinstance(stats, str)]
+
+        def gauge(name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
+            metric = GaugeMetricFamily(name, help_, labels=["family"])
+            for family, stats in families:
+                metric.add_metric([family], value(stats))
+            return metric
+
+        def counter(name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
+            metric = CounterMetricFamily(name, help_, labels=["family"])
+            for family, stats in families:
+                metric.add_metric([family], value(stats))
+            return metric
+
+        def by(kind: _Family, name: str, help_: str, label: str, value: Callable[[WorkerStats], _Values]) -> Metric:
+            metric = kind(name, help_, labels=["family", label])
+            for family, stats in families:
+                for key, number in value(stats).items():
+                    metric.add_metric([family, key], number)
+            return metric
+
         up = GaugeMetricFamily("coe_worker_up", "1 if the family's worker answers.", labels=["family"])
         tier = GaugeMetricFamily(
             "coe_expert_tier", "1 for the tier in which an expert's image is.", labels=["family", "expert", "tier"]
         )
-        active = GaugeMetricFamily(
-            "coe_expert_active", "1 for the expert that the engine computes with.", labels=["family", "expert"]
-        )
-        queued = GaugeMetricFamily("coe_expert_queued", "Requests that wait, by expert.", labels=["family", "expert"])
-        running = GaugeMetricFamily("coe_worker_running", "Requests in the running batch.", labels=["family"])
-        waiting = GaugeMetricFamily("coe_worker_waiting", "Requests that wait in the engine.", labels=["family"])
-        swaps = CounterMetricFamily("coe_swaps", "Changes of the active expert.", labels=["family"])
-        swap_seconds = CounterMetricFamily("coe_swap_seconds", "Time spent in swaps.", labels=["family"])
-        restarts = CounterMetricFamily("coe_worker_restarts", "Engine restarts.", labels=["family"])
-        for family, stats in self.stats.items():
-            up.add_metric([family], 0 if isinstance(stats, str) else 1)
-            if isinstance(stats, str):
-                continue
+        for family, each in self.stats.items():
+            up.add_metric([family], 0 if isinstance(each, str) else 1)
+        for family, stats in families:
             for expert, where in stats.tiers.items():
                 known = next((name for name in TIERS if where.startswith(name)), "failed")
                 tier.add_metric([family, expert, known], 1)
-                active.add_metric([family, expert], int(expert == stats.active))
-                queued.add_metric([family, expert], stats.queued_by_expert.get(expert, 0))
-            running.add_metric([family], stats.running)
-            waiting.add_metric([family], stats.waiting)
-            swaps.add_metric([family], stats.swaps)
-            swap_seconds.add_metric([family], stats.swap_seconds)
-            restarts.add_metric([family], stats.restarts)
-        return [up, tier, active, queued, running, waiting, swaps, swap_seconds, restarts]
+        return [
+            up,
+            tier,
+            by(
+                GaugeMetricFamily,
+                "coe_expert_active",
+                "1 for the expert that the engine computes with.",
+                "expert",
+                lambda stats: {expert: int(expert == stats.active) for expert in stats.tiers},
+            ),
+            by(
+                GaugeMetricFamily,
+                "coe_expert_queued",
+                "Unfinished requests in the engine, by expert.",
+                "expert",
+                lambda stats: {expert: stats.queued_by_expert.get(expert, 0) for expert in stats.tiers},
+            ),
+            gauge("coe_worker_running", "Requests that the engine has begun to answer.", lambda s: s.running),
+            gauge("coe_worker_waiting", "Requests that wait in the engine.", lambda s: s.waiting),
+            gauge(
+                "coe_oldest_wait_seconds",
+                "Longest wait, now, of an expert with requests for its turn.",
+                lambda s: s.oldest_wait,
+            ),
+            by(
+                CounterMetricFamily,
+                "coe_engine_request_seconds",
+                "Seconds of finished requests in the engine: queue (before the first step), swap, execute, paused.",
+                "part",
+                lambda s: s.request_seconds,
+            ),
+            counter("coe_swaps", "Changes of the active expert.", lambda s: s.swaps),
+            counter("coe_swap_seconds", "Time spent in swaps.", lambda s: s.swap_seconds),
+            counter("coe_swap_hits", "Swaps to an image that was on the device already.", lambda s: s.swap_hits),
+            by(
+                CounterMetricFamily,
+                "coe_image_loads",
+                "Images loaded to the device, by the tier they came from.",
+                "source",
+                lambda s: s.loads,
+            ),
+            by(
+                CounterMetricFamily,
+                "coe_image_moved_bytes",
+                "Bytes of images moved, by the tier they came from; over coe_image_moved_seconds: the speed.",
+                "source",
+                lambda s: s.moved_bytes,
+            ),
+            by(
+                CounterMetricFamily,
+                "coe_image_moved_seconds",
+                "Seconds of moving images, by the tier they came from.",
+                "source",
+                lambda s: s.moved_seconds,
+            ),
+            by(
+                GaugeMetricFamily,
+                "coe_image_bytes",
+                "Memory held by images, by tier; what images share counts once.",
+                "tier",
+                lambda s: s.tier_bytes,
+            ),
+            counter("coe_prefetches", "Loads that began while another expert computed.", lambda s: s.prefetched),
+            counter(
+                "coe_prefetches_used", "Prefetched images that were then computed with.", lambda s: s.prefetch_used
+            ),
+            counter("coe_worker_restarts", "Engine restarts.", lambda s: s.restarts),
+        ]

@@ -153,7 +153,7 @@ class Pipeline:
     async def _submit(self, ask: Ask, expert: str) -> AsyncGenerator[Event, None]:
         """One expert's events. The one retry loop of the path: only an engine that has not started anything is asked
         again, until the deadline."""
-        call = ChatCall(ask.request_id, expert, ask.messages, ask.sampling, ask.deadline)
+        call = ChatCall(ask.request_id, expert, ask.messages, ask.sampling, ask.deadline, ask.priority, ask.caller)
         wait, longest = self._backoff
         while True:
             async with aclosing(self._checked(call)) as events:

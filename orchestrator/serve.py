@@ -104,7 +104,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         reporter.say("loading the router")
         router = load_router(config, settings.home)
         try:
-            workers = stack.enter_context(cluster(config, registry, settings.ray_address, reporter.say))
+            workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
         except ConnectionError as error:
             raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error
 

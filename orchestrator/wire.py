@@ -169,6 +169,7 @@ class ChatRequest(_Wire):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=-INT64, lt=INT64)
     stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
+    priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     coe: CoeOptions = CoeOptions()

@@ -19,6 +19,7 @@ FailureCode = Literal[
     "expert_unavailable",  # this expert cannot answer now (no weights, not loaded); the others can
     "engine_died",  # the engine went down while the request was running
     "engine_starting",  # the engine is not up (again) yet; nothing was started, safe to submit again
+    "overloaded",  # so many experts wait that the bound on waiting could not be kept; nothing was started
     "deadline",  # the request's deadline passed
     "internal",
 ]
@@ -43,6 +44,7 @@ class ChatCall:
 
     messages: OpenAI message objects whose content is text, oldest first.
     deadline: Unix time in seconds after which the answer is of no use.
+    priority: lower goes first, as in vLLM; caller: whose request it is, for a fair share among callers.
     """
 
     request_id: str
@@ -50,6 +52,8 @@ class ChatCall:
     messages: tuple[dict[str, Any], ...]
     sampling: Sampling = Sampling()
     deadline: float = float("inf")
+    priority: int = 0
+    caller: str = ""
 
 
 def seconds_left(call: ChatCall) -> asyncio.Timeout:
@@ -99,11 +103,36 @@ Event = Delta | Finish | Failure
 
 
 @dataclass(frozen=True, slots=True)
+class SwapEvent:
+    """What happened to an image, for people: a line of the worker's event log, which keeps the last some hundred.
+
+    number: counts up; at: Unix time in seconds at its end; kind: "swap" (it is computed with from now on), "loaded",
+    "evicted", "cancelled" or "failed"; source, target: tiers; bytes: moved.
+    """
+
+    number: int
+    at: float
+    kind: str
+    image: str
+    source: str
+    target: str
+    bytes: int
+    seconds: float
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStats:
     """A worker's state for health, metrics and `coe experts`.
 
     tiers: expert -> where its image is: "device" (an engine can compute with it), "host", "disk", "remote" or
     "failed: <why>".
+    Counts and sums since the engine's start: loads, moved_bytes and moved_seconds by the tier that an image came from;
+    prefetched: loads that began while another expert computed, and prefetch_used: those whose image was then computed
+    with before it was evicted; swap_hits: swaps to an image that was on the device when its request came.
+    tier_bytes: memory held in each tier; shared tensors count once. oldest_wait: seconds, of an expert with requests.
+    request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
+    wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
     """
 
     family: str
@@ -115,6 +144,18 @@ class WorkerStats:
     swap_seconds: float = 0.0
     restarts: int = 0
     queued_by_expert: dict[str, int] = field(default_factory=dict)
+    loads: dict[str, int] = field(default_factory=dict)
+    moved_bytes: dict[str, int] = field(default_factory=dict)
+    moved_seconds: dict[str, float] = field(default_factory=dict)
+    tier_bytes: dict[str, int] = field(default_factory=dict)
+    swap_hits: int = 0
+    prefetched: int = 0
+    prefetch_used: int = 0
+    oldest_wait: float = 0.0
+    request_seconds: dict[str, float] = field(default_factory=dict)
+    wakes: int = 0
+    wake_seconds: float = 0.0
+    events: tuple[SwapEvent, ...] = ()
 
 
 class Engine(Protocol):
@@ -136,6 +177,23 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Ends every process that `start` started."""
+        ...
+
+
+class SleepingEngine(Engine, Protocol):
+    """An engine that can share its device with engines of other families, see `workers.families`."""
+
+    @property
+    def keeps_requests(self) -> bool:
+        """Do requests under way survive a sleep? If not, it is put to sleep only while there are none."""
+        ...
+
+    async def sleep(self) -> Literal["host", "disk"]:
+        """Gives its device memory back until `wake`, and tells where its weights are meanwhile."""
+        ...
+
+    async def wake(self) -> None:
+        """After `sleep`. If it raises, the engine is to be closed."""
         ...
 
 

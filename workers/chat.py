@@ -1,6 +1,5 @@
 """An expert's own way of chatting: its tokenizer, chat template, stop tokens and generation defaults."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,17 +27,22 @@ class ExpertChat:
     context_length: int
 
     @classmethod
-    def load(cls, spec: ExpertSpec, context_length: int) -> Self:
-        """From the checkpoint that `spec` names. Raises OSError or ValueError if the tokenizer is missing or broken."""
+    def load(cls, spec: ExpertSpec, context_length: int, base: str | None = None) -> Self:
+        """From the checkpoint that `spec` names, or from its `base` where an adapter brings no tokenizer of its own.
+
+        Raises OSError or ValueError if the tokenizer is missing or broken.
+        """
         from transformers import AutoTokenizer, GenerationConfig
 
-        tokenizer = AutoTokenizer.from_pretrained(spec.source)
+        own = base is None or (Path(spec.source) / "tokenizer_config.json").is_file()
+        source = spec.source if own else base
+        tokenizer = AutoTokenizer.from_pretrained(source)
         if spec.chat_template is not None:
             tokenizer.chat_template = Path(spec.chat_template).read_text(encoding="utf-8")
         if not tokenizer.chat_template:
             raise ValueError(f"{spec.source} has no chat template; name a Jinja file in 'chat_template'")
         try:
-            generation = GenerationConfig.from_pretrained(spec.source).to_diff_dict()
+            generation = GenerationConfig.from_pretrained(base or spec.source).to_diff_dict()
         except OSError:
             generation = {}
         ends = generation.get("eos_token_id", tokenizer.eos_token_id)
@@ -161,24 +165,3 @@ class StreamDecoder:
         """The rest of the text, once the answer has ended; bytes of an unfinished character come out as U+FFFD."""
         whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
         return self._text.push(whole[self._length :]) + self._text.flush()
-
-
-def is_checkpoint(path: str) -> str | None:
-    """None if `path` is a hub id or a folder that holds a checkpoint, else what is missing."""
-    folder = Path(path).expanduser()
-    if not folder.is_absolute() and not folder.exists():
-        return None if "/" in path and not path.startswith((".", "~")) else f"there is no folder {path!r}"
-    if not folder.is_dir():
-        return f"there is no folder {folder}"
-    for name in ("config.json", "tokenizer_config.json"):
-        if not (folder / name).is_file():
-            return f"{folder / name} is missing"
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        try:
-            shards = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError):
-            return f"{index} is not a weight index"
-        missing = sorted(shard for shard in shards if not (folder / shard).is_file())
-        return f"{folder / missing[0]} is missing" if missing else None
-    return None if any(folder.glob("*.safetensors")) or any(folder.glob("*.bin")) else f"{folder} holds no weights"

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from experts.spec import ExpertSpec
 from workers.base import ChatCall, Delta, Event, Failure, FailureCode, Finish, FinishReason, Usage, WorkerStats
@@ -36,21 +37,32 @@ class _Script:
 class FakeEngine:
     """An `Engine` (see workers.base) without a model. A token is a word.
 
-    answer: what an expert says. token_delay: seconds before each token.
+    answer: what an expert says. token_delay: seconds before each token. keeps_requests: as on CUDA, they go on after a
+    sleep; otherwise it is closed meanwhile, as on the CPU.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
 
     def __init__(
-        self, family: str, experts: Sequence[ExpertSpec], *, answer: Answer = echo, token_delay: float = 0.0
+        self,
+        family: str,
+        experts: Sequence[ExpertSpec],
+        *,
+        answer: Answer = echo,
+        token_delay: float = 0.0,
+        keeps_requests: bool = True,
     ) -> None:
         self.family = family
         self.answer = answer
         self.token_delay = token_delay
+        self.keeps_requests = keeps_requests
         self.started = self.finished = self.aborted = self.failed = self.running = 0
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
         self._broken: dict[str, str] = {}
         self._scripts: deque[_Script] = deque()
+        self._start_failures: deque[str] = deque()
+        self._awake = asyncio.Event()
+        self._awake.set()
         self._up = self._dead = False
         self._starts = self._swaps = 0
         self._active: str | None = None
@@ -73,9 +85,14 @@ class FakeEngine:
         """`expert` cannot be loaded from now on."""
         self._broken[expert] = why
 
+    def fail_next_start(self, why: str = "scripted: does not start", *, times: int = 1) -> None:
+        """The next `times` starts, or wakes from sleep, raise RuntimeError."""
+        self._start_failures.extend(itertools.repeat(why, times))
+
     def die(self) -> None:
         """The engine goes down: requests in flight end with engine_died, later ones wait for `start`."""
         self._dead, self._up = True, False
+        self._awake.set()
 
     def die_after(self, tokens: int) -> None:
         """The engine goes down when it has made so many more tokens, over all requests."""
@@ -94,6 +111,8 @@ class FakeEngine:
     # The engine
 
     async def start(self) -> None:
+        if self._start_failures:
+            raise RuntimeError(self._start_failures.popleft())
         self._up, self._dead, self._tokens_to_live = True, False, None
         self._starts += 1
 
@@ -102,6 +121,21 @@ class FakeEngine:
 
     async def close(self) -> None:
         self._up = False
+
+    async def sleep(self) -> Literal["host", "disk"]:
+        if self.keeps_requests:
+            self._awake.clear()
+            return "host"
+        assert not self.running, "put to sleep with requests under way, which it does not keep"
+        self._up = False
+        return "disk"
+
+    async def wake(self) -> None:
+        if not self.keeps_requests:
+            await self.start()
+        elif self._start_failures:
+            raise RuntimeError(self._start_failures.popleft())
+        self._awake.set()
 
     async def stats(self) -> WorkerStats:
         broken = self._broken
@@ -154,6 +188,7 @@ class FakeEngine:
             else:
                 # Also without a delay the others get their turn, as they do in a batch.
                 await asyncio.sleep(self.token_delay)
+                await self._awake.wait()
                 if not self._dead:
                     yield Delta(words[made])
                     self._age()

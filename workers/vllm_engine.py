@@ -6,14 +6,17 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats, seconds_left
-from workers.chat import ExpertChat, UnusableChat, is_checkpoint
-from workers.swap_policy import SwapSettings
+from workers import checkpoints
+from workers.base import ChatCall, Delta, Event, Failure, Finish, SwapEvent, Usage, WorkerStats, seconds_left
+from workers.chat import ExpertChat, UnusableChat
+from workers.swap_policy import SwapPolicy, SwapSettings
 
 if TYPE_CHECKING:
+    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 
@@ -22,11 +25,29 @@ class NoExpertLoads(RuntimeError):
 
 
 @dataclass(frozen=True)
+class ImageSettings:
+    """Memory for the experts' weights; bytes. None for device: 70 % of the memory that is free when the engine starts.
+
+    device: images that the engine can turn to at once; host: images kept in memory beside it; disk: image files under
+    `folder`, None = as many as there is room for. Without a folder an expert is read from its checkpoint again.
+    copy: images are copied into the model's tensors, as on a GPU, instead of referred to.
+    """
+
+    device: int | None = None
+    host: int = 0
+    disk: int | None = None
+    folder: Path | None = None
+    copy: bool = False
+
+
+@dataclass(frozen=True)
 class VllmSettings:
     """How a family's engine is set up.
 
     max_model_len: tokens, None = the checkpoint's; max_num_seqs: requests in a batch; kv_cache_gib: CPU only, GiB of
-    KV cache; engine_args: further arguments of vLLM's AsyncEngineArgs, as they are.
+    KV cache; asynchronous: schedule a step ahead of its outputs, None = as vLLM does on this platform; engine_args:
+    further arguments of vLLM's AsyncEngineArgs, as they are; policy: what decides about swaps, for comparisons;
+    shares_device: with engines of other families, so that `sleep` must give its memory back.
     """
 
     dtype: str = "float32"
@@ -34,7 +55,11 @@ class VllmSettings:
     max_num_seqs: int = 16
     kv_cache_gib: int = 1
     swap: SwapSettings = field(default_factory=SwapSettings)
+    images: ImageSettings = field(default_factory=ImageSettings)
+    asynchronous: bool | None = None
     engine_args: dict[str, Any] = field(default_factory=dict)
+    policy: type = SwapPolicy
+    shares_device: bool = False
 
 
 class VllmEngine:
@@ -42,90 +67,175 @@ class VllmEngine:
 
     def __init__(self, family: str, experts: Sequence[ExpertSpec], settings: VllmSettings) -> None:
         self._family = family
-        self._experts = tuple(experts)
+        self._experts = {spec.name: spec for spec in experts}
         self._settings = settings
         self._llm: AsyncLLM | None = None
         self._chats: dict[str, ExpertChat] = {}
-        self._tiers: dict[str, str] = {spec.name: "starting" for spec in experts}
-        self._up = False
+        self._adapters: dict[str, LoRARequest] = {}
+        self._problems: dict[str, str] = {}
+        self._up = self._sleeps = False
         self._unfinished: Counter[str] = Counter()
         self._unserved: set[str] = set()  # ids of requests that vLLM has given no output for yet
+        self._seconds: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Starts vLLM with the first expert whose checkpoint is whole, then loads the images of the others.
+        """Starts vLLM with the first expert whose checkpoint is whole, then loads images while they fit the device.
 
         Raises NoExpertLoads if none can be loaded.
         """
-        usable = []
-        for spec in self._experts:
-            if spec.kind != "checkpoint":
-                self._tiers[spec.name] = f"failed: kind {spec.kind!r} is not served by this engine yet"
-            elif missing := is_checkpoint(spec.source):
-                self._tiers[spec.name] = f"failed: {missing}"
-            else:
-                usable.append(spec)
-        while usable:
-            first = usable.pop(0)
+        usable = await asyncio.to_thread(self._usable)
+        for first in usable[:2]:  # their files were looked at: what fails twice is not the expert's fault
             try:
-                await self._start_with(first)
+                await self._start_with(first, usable)
                 break
             except Exception as error:
-                self._tiers[first.name] = f"failed: {_one_line(error)}"
-                await self.close()
+                self._problems[first.name] = _one_line(error)
+                await self._stop()
         if self._llm is None:
             raise NoExpertLoads(
                 f"family {self._family!r} has no engine: "
-                + "; ".join(f"{name}: {tier.removeprefix('failed: ')}" for name, tier in self._tiers.items())
+                + "; ".join(f"{name}: {problem}" for name, problem in self._problems.items())
             )
+        room = self._device_bytes
         for spec in usable:
-            problem = (await self._llm.collective_rpc("load_expert", args=(spec.name, spec.source)))[0]
-            await self._admit(spec, problem)
+            room -= checkpoints.weight_bytes(spec.source, self._settings.dtype)
+            if spec is not first and room >= 0:
+                await self._llm.collective_rpc("load_image", args=(spec.name,))
+        for number, spec in enumerate(self._adapter_specs(), 1):
+            await self._add_adapter(spec, number)
+        for spec in self._experts.values():
+            if spec.name not in self._problems:
+                await self._learn_to_chat(spec)
         self._up = True
 
-    async def _start_with(self, first: ExpertSpec) -> None:
+    def _usable(self) -> list[ExpertSpec]:
+        """The checkpoint experts that can be served together; why the others cannot is noted."""
+        usable: list[ExpertSpec] = []
+        for spec in self._experts.values():
+            if spec.kind == "checkpoint":
+                try:
+                    problem = checkpoints.problem(spec.source)
+                    if problem is None and usable:
+                        problem = checkpoints.difference(spec.source, usable[0].source)
+                    if problem is None:
+                        problem = self._too_large(spec)
+                except ValueError as error:
+                    problem = str(error)
+                if problem is None:
+                    usable.append(spec)
+                else:
+                    self._problems[spec.name] = problem
+        names = {spec.name for spec in usable}
+        for spec in self._experts.values():
+            if spec.kind == "adapter" and spec.base not in names:
+                self._problems[spec.name] = f"its base {spec.base} cannot be served"
+            elif spec.kind == "adapter" and (problem := checkpoints.adapter_problem(spec.source)):
+                self._problems[spec.name] = problem
+        return usable
+
+    def _too_large(self, spec: ExpertSpec) -> str | None:
+        size, room = checkpoints.weight_bytes(spec.source, self._settings.dtype), self._settings.images.device
+        if room is None or size <= room:
+            return None
+        return (
+            f"its weights take {size / 2**30:.2f} GiB, the device has room for images of {room / 2**30:.2f} GiB; "
+            "raise images.device_gib"
+        )
+
+    def _adapter_specs(self) -> list[ExpertSpec]:
+        return [s for s in self._experts.values() if s.kind == "adapter" and s.name not in self._problems]
+
+    async def _start_with(self, first: ExpertSpec, usable: Sequence[ExpertSpec]) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from workers import vllm_internals
+        from workers.images import fingerprint
+        from workers.steps import EngineSettings, ImageSource
 
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        settings = self._settings
         cpu = current_platform.is_cpu()
-        if cpu:
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(self._settings.kv_cache_gib))
+        sources = {
+            spec.name: ImageSource(
+                spec.source, fingerprint(spec.source), checkpoints.weight_bytes(spec.source, self._settings.dtype)
+            )
+            for spec in usable
+        }
+        self._device_bytes = settings.images.device or _free_memory(settings.kv_cache_gib)
+        own = EngineSettings(
+            family=self._family,
+            first=first.name,
+            images=sources,
+            swap=settings.swap,
+            device_bytes=self._device_bytes,
+            host_bytes=settings.images.host,
+            disk_bytes=settings.images.disk,
+            folder=str(settings.images.folder) if settings.images.folder else None,
+            copy=settings.images.copy,
+            cores=frozenset(os.sched_getaffinity(0)),
+            policy=f"{settings.policy.__module__}:{settings.policy.__qualname__}",
+        )
+        asynchronous = not cpu if settings.asynchronous is None else settings.asynchronous
         arguments: dict[str, Any] = {
             "model": first.source,
-            "dtype": self._settings.dtype,
-            "max_model_len": self._settings.max_model_len,
-            "max_num_seqs": self._settings.max_num_seqs,
+            "dtype": settings.dtype,
+            "max_model_len": settings.max_model_len,
+            "max_num_seqs": settings.max_num_seqs,
             "enforce_eager": cpu,
             "enable_prefix_caching": True,
+            "kv_cache_memory_bytes": settings.kv_cache_gib << 30 if cpu else None,
             "disable_log_stats": True,
-            "scheduler_cls": vllm_internals.scheduler_class(),
+            "enable_sleep_mode": settings.shares_device and not cpu,
+            "scheduling_policy": "priority",
+            "scheduler_cls": vllm_internals.scheduler_class(asynchronous),
             "worker_cls": vllm_internals.worker_class(),
-            "additional_config": {
-                vllm_internals.SETTINGS_KEY: {
-                    "first_expert": first.name,
-                    "overhead": self._settings.swap.overhead,
-                    "max_wait": self._settings.swap.max_wait,
-                }
-            },
-            **self._settings.engine_args,
+            "additional_config": own.as_config(),
+            **self._adapter_arguments(cpu),
+            **settings.engine_args,
         }
         # vLLM's start blocks for tens of seconds; off the loop, so that health checks are answered meanwhile.
         args = AsyncEngineArgs(**arguments)
         config = await asyncio.to_thread(args.create_engine_config)
+        config.scheduler_config.async_scheduling = asynchronous  # the CPU platform says no, and works with it
         self._llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config)
         self._context_length = config.model_config.max_model_len
-        await self._admit(first, None)
+        self._sleeps = config.model_config.enable_sleep_mode
 
-    async def _admit(self, spec: ExpertSpec, problem: str | None) -> None:
-        if problem is None:
-            try:
-                self._chats[spec.name] = await asyncio.to_thread(ExpertChat.load, spec, self._context_length)
-            except (OSError, ValueError) as error:
-                problem = _one_line(error)
-        self._tiers[spec.name] = "device" if problem is None else f"failed: {problem}"
+    def _adapter_arguments(self, cpu: bool) -> dict[str, Any]:
+        adapters = self._adapter_specs()
+        if not adapters:
+            return {}
+        ranks = [checkpoints.adapter_rank(spec.source) for spec in adapters]
+        # On the CPU vLLM lets requests without an adapter compute with the last slot when others of the batch have one
+        # (it takes their index, -1, for a position): one slot more than adapters stays empty, which is to add nothing.
+        slots = len(adapters) + 1 if cpu else min(len(adapters), 8)
+        return {
+            "enable_lora": True,
+            "max_loras": slots,
+            "max_cpu_loras": max(slots, len(adapters)),
+            "max_lora_rank": next(rank for rank in _LORA_RANKS if rank >= max(ranks)),
+        }
+
+    async def _add_adapter(self, spec: ExpertSpec, number: int) -> None:
+        from vllm.lora.request import LoRARequest
+
+        assert self._llm is not None
+        request = LoRARequest(spec.name, number, spec.source)
+        try:
+            await self._llm.add_lora(request)
+        except Exception as error:
+            self._problems[spec.name] = _one_line(error)
+        else:
+            self._adapters[spec.name] = request
+
+    async def _learn_to_chat(self, spec: ExpertSpec) -> None:
+        base = self._experts[spec.base].source if spec.base else None
+        try:
+            self._chats[spec.name] = await asyncio.to_thread(ExpertChat.load, spec, self._context_length, base)
+        except (OSError, ValueError) as error:
+            self._problems[spec.name] = _one_line(error)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine`."""
@@ -135,7 +245,7 @@ class VllmEngine:
             return
         chat = self._chats.get(call.expert)
         if chat is None:
-            why = self._tiers.get(call.expert, "failed: it is not of this family").removeprefix("failed: ")
+            why = self._problems.get(call.expert, "it is not of this family")
             yield Failure("expert_unavailable", f"expert {call.expert} cannot answer: {why}")
             return
         try:
@@ -175,23 +285,30 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        from workers.vllm_internals import EXPERT_KEY
+        from workers.steps import CALLER_KEY, EXPERT_KEY, IMAGE_KEY
 
         # The family's experts may differ in end tokens and vocabulary, so ends and text are ours, not the engine's.
+        image = chat.spec.base or call.expert
         params = SamplingParams(
             **arguments,
             stop_token_ids=list(chat.stop_token_ids),
             ignore_eos=True,
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
-            extra_args={EXPERT_KEY: call.expert},
+            extra_args={EXPERT_KEY: call.expert, IMAGE_KEY: image, CALLER_KEY: call.caller},
         )
         request = tokens_input(prompt, cache_salt=call.expert)
         decoder = chat.decoder(call.sampling.stop)
         tokens = cached = 0
         try:
             async with seconds_left(call):
-                outputs = llm.generate(request, params, request_id)
+                outputs = llm.generate(
+                    request,
+                    params,
+                    request_id,
+                    priority=call.priority,
+                    lora_request=self._adapters.get(call.expert),
+                )
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
                         self._unserved.discard(request_id)
@@ -201,12 +318,14 @@ class VllmEngine:
                         if text := decoder.push(list(completion.token_ids)):
                             yield Delta(text)
                         if decoder.stopped:
-                            yield _finish(call, "stop", output, Usage(len(prompt), tokens, cached))
+                            yield self._finish(call, image, "stop", output, Usage(len(prompt), tokens, cached))
                             return
                         if output.finished:
                             if rest := decoder.flush():
                                 yield Delta(rest)
-                            yield _finish(call, completion.finish_reason, output, Usage(len(prompt), tokens, cached))
+                            yield self._finish(
+                                call, image, completion.finish_reason, output, Usage(len(prompt), tokens, cached)
+                            )
                             return
         except TimeoutError:
             yield Failure("deadline", "the request's deadline passed before the answer was complete")
@@ -215,43 +334,95 @@ class VllmEngine:
         except ValueError as error:  # vLLM's word for parameters that it refuses
             yield Failure("invalid_request", _one_line(error))
 
+    def _finish(self, call: ChatCall, image: str, reason: str | None, output: Any, usage: Usage) -> Event:
+        from workers.steps import FAILURE_KEY, STAMPS_KEY, TIMES_KEY
+
+        told = output.kv_transfer_params or {}
+        self._seconds.update(told.get(TIMES_KEY, {}))
+        if (failure := told.get(FAILURE_KEY)) is not None:
+            return Failure(*failure)
+        if reason not in ("stop", "length"):
+            return Failure("engine_died", f"the engine of {call.expert} ended the request: {reason}")
+        if told.get(STAMPS_KEY) != [image]:
+            return Failure("internal", f"the answer of {call.expert} bears the stamps {told.get(STAMPS_KEY)}")
+        return Finish("stop" if reason == "stop" else "length", call.expert, usage)
+
     async def stats(self) -> WorkerStats:
         engine: dict[str, Any] = {}
-        if self._up and self.is_alive():
-            assert self._llm is not None
+        if self._llm is not None and self.is_alive() and self._up:
             with contextlib.suppress(Exception):  # an engine that dies now is told by is_alive
                 engine = (await self._llm.collective_rpc("expert_stats"))[0]
         return WorkerStats(
             family=self._family,
-            tiers=dict(self._tiers),
-            active=engine.get("active"),
+            tiers=self._tiers(engine.pop("tiers", {})),
+            events=tuple(SwapEvent(**event) for event in engine.pop("events", ())),
             running=self._unfinished.total() - len(self._unserved),
             waiting=len(self._unserved),
-            swaps=engine.get("swaps", 0),
-            swap_seconds=engine.get("swap_seconds", 0.0),
             queued_by_expert={name: n for name, n in self._unfinished.items() if n},
+            request_seconds=dict(self._seconds),
+            **engine,
         )
+
+    def _tiers(self, images: dict[str, str]) -> dict[str, str]:
+        def tier(spec: ExpertSpec) -> str:
+            if problem := self._problems.get(spec.name):
+                return f"failed: {problem}"
+            return images.get(spec.base or spec.name, "starting")
+
+        return {name: tier(spec) for name, spec in self._experts.items()}
 
     def is_alive(self) -> bool:
         return self._llm is not None and not self._llm.errored
 
+    @property
+    def keeps_requests(self) -> bool:
+        """See `workers.base.SleepingEngine`."""
+        return self._sleeps
+
+    async def sleep(self) -> Literal["host", "disk"]:
+        """See `workers.base.SleepingEngine`.
+
+        CUDA: the weights go to host memory, the KV cache is given up; requests under way are frozen and computed again
+        from their tokens after `wake`. That is level 1 of vLLM's sleep; level 2 drops the weights, and an engine that
+        wakes from it answers nonsense. CPU: vLLM's sleep does nothing there, so the engine's processes are ended, and
+        `wake` starts them again.
+        """
+        assert self._llm is not None
+        if self._sleeps:
+            await self._llm.sleep(level=1, mode="keep")
+            return "host"
+        await self._stop()
+        self._problems.clear()  # what kept an expert away may be mended by then
+        return "disk"
+
+    async def wake(self) -> None:
+        if self._llm is None:
+            await self.start()
+        else:
+            await self._llm.wake_up()
+
     async def close(self) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
         if self._llm is not None:
             llm, self._llm = self._llm, None
             self._chats.clear()
+            self._adapters.clear()
+            self._up = False
             await asyncio.to_thread(llm.shutdown)
-
-
-def _finish(call: ChatCall, reason: str | None, output: Any, usage: Usage) -> Event:
-    from workers.vllm_internals import EXPERT_KEY
-
-    stamps = (output.kv_transfer_params or {}).get(EXPERT_KEY)
-    if reason in ("stop", "length") and stamps and len(stamps) == 1:
-        return Finish("stop" if reason == "stop" else "length", stamps[0], usage)
-    if reason in ("stop", "length"):
-        return Failure("internal", f"the answer of {call.expert} bears the stamps {stamps}")
-    return Failure("engine_died", f"the engine of {call.expert} ended the request: {reason}")
 
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def _free_memory(kv_cache_gib: int) -> int:
+    """Bytes for images: 70 % of the memory that is free, without the KV cache."""
+    import psutil
+
+    return max(1, int(0.7 * psutil.virtual_memory().available) - (kv_cache_gib << 30))
+
+
+_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM allows."""

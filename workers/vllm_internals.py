@@ -1,441 +1,694 @@
 """Everything of vLLM's internals that we touch: one engine serves all experts of a family.
 
-The scheduler shows vLLM one expert's requests at a time and stamps the step with that expert; the worker makes the
-stamped expert's image the active one before it computes. Requests of the other experts keep their KV blocks meanwhile.
+The scheduler (in vLLM's EngineCore process) asks the swap policy which expert computes next, shows vLLM only that
+expert's requests, and sends orders with the step: the image to compute with, one to load, some to give up. The worker
+(a process of its own) carries them out between steps and reports what its image store did. Requests of the other
+experts keep their KV blocks meanwhile.
+
+An adapter computes with the image of its base, so the unit here is the *image*: the name of a checkpoint expert.
 vLLM is pinned; ``tests/workers/test_vllm_contract.py`` fails when something used here changes.
 """
 
 import copy
+import heapq
+import os
 import time
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import torch
+import vllm
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.logger import init_logger
-from vllm.model_executor.model_loader import get_model
+from vllm.model_executor.model_loader import get_model_loader
+from vllm.model_executor.model_loader.utils import initialize_model, process_weights_after_loading
 from vllm.platforms import current_platform
+from vllm.utils.torch_utils import set_default_torch_dtype
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-from vllm.v1.core.sched.output import SchedulerOutput
-from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy, create_request_queue
+from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
+from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.engine import EngineCoreOutputs
-from vllm.v1.outputs import ModelRunnerOutput
-from vllm.v1.request import Request
+from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
+from vllm.v1.request import Request, RequestStatus
 
-from workers.swap_policy import Active, Demand, SwapSettings, choose
+from workers.image_files import ImageError, ImageFiles, IntegrityError, Tensors
+from workers.images import Backend, CopyBackend, ImageEvent, ImageStore, fingerprint
+from workers.steps import (
+    CALLER_KEY,
+    FAILURE_KEY,
+    IMAGE_KEY,
+    STAMPS_KEY,
+    TIMES_KEY,
+    EngineSettings,
+    Orders,
+    Report,
+    SwapLog,
+    Times,
+)
+from workers.swap_policy import Key
 
 logger = init_logger(__name__)
 
-SETTINGS_KEY = "coe"
-"""Key of our settings in vLLM's `additional_config`: {"overhead", "max_wait", "first_expert"}."""
-EXPERT_KEY = "expert"
-"""Key of a request's expert in `SamplingParams.extra_args`, and of the stamps in the finished output."""
 
-
-def own_settings(config: VllmConfig) -> dict[str, Any]:
-    """Our settings, as the front end put them into `additional_config`."""
-    assert isinstance(config.additional_config, dict)
-    settings: dict[str, Any] = config.additional_config[SETTINGS_KEY]
-    return settings
-
-
-_FIRST_GUESS_SECONDS = 0.01
-"""Cost of a swap before the first one was measured."""
-
-
-def expert_of(request: Request) -> str:
-    """The expert that a request was routed to. Raises KeyError if the front end forgot to say."""
+def _extra(request: Request, key: str) -> str:
     assert request.sampling_params is not None
-    return str((request.sampling_params.extra_args or {})[EXPERT_KEY])
+    return str((request.sampling_params.extra_args or {})[key])
+
+
+def image_of(request: Request) -> str:
+    """The image that computes a request. Raises KeyError if the front end forgot to say."""
+    return _extra(request, IMAGE_KEY)
 
 
 # Scheduling
 
+_OVERLOADED = "too many experts wait for the engine to keep the bound on waiting; try again later"
+NOBODY = ""
+
 
 class ExpertQueue(RequestQueue):
-    """vLLM's request queue, kept per expert. While `view` names an expert, only its requests are there to be seen."""
+    """vLLM's queue of waiting requests: a heap for each image, in the order of the policy's keys.
 
-    def __init__(self, policy: SchedulingPolicy) -> None:
-        self._policy = policy
-        self._queues: dict[str, RequestQueue] = {}
+    While `view` names an image, only its requests with a key up to `newest` are there to be seen. A request without a
+    key (its grammar is being compiled) is counted, and seen by nobody.
+    """
+
+    def __init__(self, keys: Mapping[str, Key]) -> None:
+        self._keys = keys
+        self._heaps: dict[str, list[tuple[Key, str]]] = {}
+        self._requests: dict[str, Request] = {}
+        self._counts: dict[str, int] = {}
         self.view: str | None = None
+        self.newest: Key | None = None
 
-    def _of(self, request: Request) -> RequestQueue:
-        expert = expert_of(request)
-        if expert not in self._queues:
-            self._queues[expert] = create_request_queue(self._policy)
-        return self._queues[expert]
-
-    def _seen(self) -> list[RequestQueue]:
-        if self.view is None:
-            return [queue for queue in self._queues.values() if queue]
-        queue = self._queues.get(self.view)
-        return [queue] if queue else []
+    def _head(self) -> tuple[Key, str] | None:
+        heap = (
+            self._heaps.get(self.view)
+            if self.view is not None
+            else min(filter(None, self._heaps.values()), default=None)
+        )
+        while heap and (heap[0][1] not in self._requests or self._keys.get(heap[0][1]) != heap[0][0]):
+            heapq.heappop(heap)  # removed since
+        if not heap or (self.newest is not None and heap[0][0] > self.newest):
+            return None
+        return heap[0]
 
     def add_request(self, request: Request) -> None:
-        self._of(request).add_request(request)
+        self._requests[request.request_id] = request
+        image = image_of(request)
+        self._counts[image] = self._counts.get(image, 0) + 1
+        self.file(request)
 
-    def pop_request(self) -> Request:
-        if not (seen := self._seen()):
-            raise IndexError("pop from an empty queue")
-        return seen[0].pop_request()
+    def file(self, request: Request) -> None:
+        """Puts a request where its key says, once it has one."""
+        if (key := self._keys.get(request.request_id)) is not None:
+            heapq.heappush(self._heaps.setdefault(image_of(request), []), (key, request.request_id))
 
     def peek_request(self) -> Request:
-        if not (seen := self._seen()):
+        if (head := self._head()) is None:
             raise IndexError("peek from an empty queue")
-        return seen[0].peek_request()
+        return self._requests[head[1]]
+
+    def pop_request(self) -> Request:
+        request = self.peek_request()
+        self.remove_request(request)
+        return request
 
     def prepend_request(self, request: Request) -> None:
-        self._of(request).prepend_request(request)
+        self.add_request(request)  # its key puts it back to where it was
 
     def prepend_requests(self, requests: Iterable[Request]) -> None:
-        for request in requests:  # one by one in the given order reverses them, as vLLM's own queue does
-            self.prepend_request(request)
+        for request in requests:
+            self.add_request(request)
 
     def remove_request(self, request: Request) -> None:
-        self._of(request).remove_request(request)
+        self.remove_requests((request,))
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
-        by_expert: dict[str, list[Request]] = {}
         for request in requests:
-            by_expert.setdefault(expert_of(request), []).append(request)
-        for expert, group in by_expert.items():
-            if queue := self._queues.get(expert):
-                queue.remove_requests(group)
-
-    def by_expert(self) -> Iterator[tuple[str, RequestQueue]]:
-        """(expert, its non-empty queue), whatever the view."""
-        return ((expert, queue) for expert, queue in self._queues.items() if queue)
+            if self._requests.pop(request.request_id, None) is not None:
+                self._counts[image_of(request)] -= 1
 
     def __bool__(self) -> bool:
-        return bool(self._seen())
+        return self._head() is not None if self.view is not None else bool(self._requests)
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._seen())
+        return len(self._requests) if self.view is None else self._counts.get(self.view, 0)
 
     def __iter__(self) -> Iterator[Request]:
-        for queue in self._seen():
-            yield from queue
+        return iter([r for r in self._requests.values() if self.view is None or image_of(r) == self.view])
 
 
 class _ExpertScheduling(Scheduler):
-    """Schedules one expert's requests per step. Mixed into vLLM's scheduler, synchronous or asynchronous."""
+    """Schedules one image's requests per step. Mixed into vLLM's scheduler, synchronous or asynchronous."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.waiting = ExpertQueue(self.policy)
-        self.kv_holding_waiting = ExpertQueue(self.policy)
-        settings = own_settings(self.vllm_config)
-        self._swap_settings = SwapSettings(overhead=settings["overhead"], max_wait=settings["max_wait"])
-        self._swap_cost = _FIRST_GUESS_SECONDS
-        self._active: Active | None = None
-        self._served_at: dict[str, float] = {}
+        settings = EngineSettings.of(self.vllm_config.additional_config)
+        self._policy = settings.new_policy()
+        self._sizes = {name: source.bytes for name, source in settings.images.items()}
+        self._ready: set[str] = set()
+        for name, size in self._sizes.items():
+            self._policy.place(name, "disk", size)
+        self._keys: dict[str, Key] = {}
+        self.waiting = ExpertQueue(self._keys)
+        self.kv_holding_waiting = ExpertQueue(self._keys)
+        self._compiling: dict[str, Request] = {}
+        self._refused: list[Request] = []
         self._stamps: dict[str, set[str]] = {}
+        self._times: dict[str, Times] = {}
+        self._ended: list[str] = []
+        self._told_at = 0.0
+        self._met_worker = False
+
+    # vLLM's own events, told to the policy
 
     def add_request(self, request: Request) -> None:
-        self._served_at[request.request_id] = time.monotonic()
+        now = time.monotonic()
+        self._times[request.request_id] = Times(now)
+        if not self._policy.admits(image_of(request)):
+            self._refused.append(request)
+        elif request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
+            self._compiling[request.request_id] = request
+        else:
+            self._arrive(request, now)
         super().add_request(request)
+
+    def _arrive(self, request: Request, now: float) -> None:
+        image = image_of(request)
+        if image not in self._ready:  # tried again if it failed before
+            self._policy.place(image, "disk", self._sizes[image])
+        caller = _extra(request, CALLER_KEY)
+        self._keys[request.request_id] = self._policy.arrive(
+            request.request_id, image, now, priority=request.priority, caller=caller
+        )
+
+    def _arrive_compiled(self, now: float) -> None:
+        for request in list(self._compiling.values()):
+            structured = request.structured_output_request
+            if structured is None or structured.grammar is not None:
+                del self._compiling[request.request_id]
+                self._arrive(request, now)
+                self.waiting.file(request)  # type: ignore[attr-defined]
+
+    def _preempt_request(self, request: Request, timestamp: float, drop_stale_output: bool = False) -> None:
+        self._policy.requeue(request.request_id)
+        super()._preempt_request(request, timestamp, drop_stale_output)
+
+    def _free_request(self, request: Request, delay_free_blocks: bool = False) -> Any:
+        self._policy.finish(request.request_id)
+        self._compiling.pop(request.request_id, None)
+        self._ended.append(request.request_id)
+        return super()._free_request(request, delay_free_blocks)
+
+    # A step
 
     def schedule(self, throttle_prefills: bool = False) -> SchedulerOutput:
         now = time.monotonic()
-        expert = choose(self._demands(), self._active, now, self._swap_settings)
-        if expert is None:
-            return super().schedule(throttle_prefills)
-        if self._active is None or self._active.expert != expert:
-            self._active = Active(expert, now)
-        self._make_room(expert, now)
-        with self._only(expert):
+        if self._compiling:
+            self._arrive_compiled(now)
+        decision = self._policy.decide(now)
+        chosen, load = decision.expert, decision.load
+        if chosen is not None and chosen not in self._ready:
+            chosen, load = None, chosen  # the engine has room for one image: nothing computes until it is there
+        if not self._met_worker:
+            chosen, self._met_worker = None, True  # an empty step, whose output tells which images are ready
+        if chosen is not None:
+            self._make_room(chosen, now)
+        with self._only(chosen or NOBODY, decision.newest):
             output = super().schedule(throttle_prefills)
-        # The stamp travels to the worker with the step; an empty step computes nothing and asks for nobody.
-        output.expert = expert if output.total_num_scheduled_tokens else None  # type: ignore[attr-defined]
-        for request_id in output.num_scheduled_tokens:
-            self._served_at[request_id] = now
-            self._stamps.setdefault(request_id, set()).add(expert)
+        compute = chosen if output.total_num_scheduled_tokens else None
+        queue = None
+        if now - self._told_at > 0.5:
+            self._told_at, queue = now, {"oldest_wait": self._policy.oldest_wait(now)}
+        output.images = Orders(compute, load, decision.evict, queue)  # type: ignore[attr-defined]
+        if compute is not None:
+            for new in output.scheduled_new_reqs:
+                self._policy.start(new.req_id)
+                self._times[new.req_id].started = now
+            for request_id in output.scheduled_cached_reqs.resumed_req_ids:
+                self._policy.start(request_id)
+            for request_id in output.num_scheduled_tokens:
+                self._stamps.setdefault(request_id, set()).add(compute)
         return output
 
-    def update_from_output(
-        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
-    ) -> dict[int, EngineCoreOutputs]:
-        outputs = super().update_from_output(scheduler_output, model_runner_output)
-        if (took := getattr(model_runner_output, "swap_seconds", None)) is not None:
-            self._swap_cost += 0.3 * (took - self._swap_cost)
-        for batch in outputs.values():
-            for output in batch.outputs:
-                # The one free-form field that reaches the front end.
-                stamps = sorted(self._stamps.get(output.request_id, ()))
-                output.kv_transfer_params = {**(output.kv_transfer_params or {}), EXPERT_KEY: stamps}
-        self._forget_finished()
-        return outputs
-
-    def _forget_finished(self) -> None:
-        if len(self._served_at) > 2 * len(self.requests) + 64:
-            self._served_at = {key: value for key, value in self._served_at.items() if key in self.requests}
-            self._stamps = {key: value for key, value in self._stamps.items() if key in self.requests}
-
-    def _demands(self) -> list[Demand]:
-        """One entry for each expert with unfinished requests, in order of its first arrival."""
-        count: dict[str, int] = {}
-        oldest: dict[str, float] = {}
-
-        def note(expert: str, requests: Iterable[Request], number: int) -> None:
-            count[expert] = count.get(expert, 0) + number
-            served = min((self._served_at[r.request_id] for r in requests), default=float("inf"))
-            oldest[expert] = min(oldest.get(expert, float("inf")), served)
-
-        for request in self.running:
-            note(expert_of(request), (request,), 1)
-        for queue in (self.kv_holding_waiting, self.waiting):
-            for expert, own in queue.by_expert():  # type: ignore[attr-defined]
-                # The head of a queue arrived first, unless it was preempted: then it is also the one served last.
-                note(expert, (own.peek_request(),), len(own))
-        return [Demand(expert, n, oldest[expert], self._swap_cost) for expert, n in count.items()]
-
     @contextmanager
-    def _only(self, expert: str) -> Iterator[None]:
-        """Within: vLLM sees this expert's requests only. Those of the others keep their KV blocks and their order."""
-        paused = [request for request in self.running if expert_of(request) != expert]
-        self.running = [request for request in self.running if expert_of(request) == expert]
-        self.waiting.view = self.kv_holding_waiting.view = expert  # type: ignore[attr-defined]
+    def _only(self, image: str, newest: Key | None) -> Iterator[None]:
+        """Within: vLLM sees this image's requests only. Those of the others keep their KV blocks and their order."""
+        paused = [request for request in self.running if image_of(request) != image]
+        self.running = [request for request in self.running if image_of(request) == image]
+        queues: tuple[Any, ...] = (self.waiting, self.kv_holding_waiting)
+        for queue in queues:
+            queue.view, queue.newest = image, newest
         try:
             yield
         finally:
-            self.waiting.view = self.kv_holding_waiting.view = None  # type: ignore[attr-defined]
+            for queue in queues:
+                queue.view = queue.newest = None
             self.running = self.running + paused
 
-    def _make_room(self, expert: str, now: float) -> None:
-        """Preempts paused requests, the last served first, where `expert` could not take a step without their blocks.
+    def _make_room(self, image: str, now: float) -> None:
+        """Preempts paused requests, the last in order first, where `image` could not take a step without their blocks.
 
         vLLM preempts only requests that it sees, and never for a waiting one: a pool full of paused requests would
         stop the active expert for good.
         """
-        needed = self._blocks_for_a_step(expert)
+        needed = self._blocks_for_a_step(image)
         pool = self.kv_cache_manager.block_pool
-        paused = [request for request in self.running if expert_of(request) != expert]
-        paused.sort(key=lambda request: self._served_at[request.request_id])
+        if pool.get_num_free_blocks() >= needed:
+            return
+        paused = [
+            request
+            for request in self.running
+            if image_of(request) != image and self._request_blocks_can_be_freed(request)
+        ]
+        paused.sort(key=lambda request: self._keys[request.request_id])
         while paused and pool.get_num_free_blocks() < needed:
             victim = paused.pop()
             self.running.remove(victim)
             self._preempt_request(victim, now)
 
-    def _blocks_for_a_step(self, expert: str) -> int:
-        running = [request for request in self.running if expert_of(request) == expert]
+    def _blocks_for_a_step(self, image: str) -> int:
+        running = [request for request in self.running if image_of(request) == image]
         if running:
             ahead = (max(0, request.num_tokens_with_spec - request.num_computed_tokens) for request in running)
             return sum(1 + -(-tokens // self.block_size) for tokens in ahead)
-        for queue in (self.kv_holding_waiting, self.waiting):
-            own = dict(queue.by_expert()).get(expert)  # type: ignore[attr-defined]
-            if own:
-                return 1 + int(-(-own.peek_request().num_tokens // self.block_size))
+        with self._only(image, None):
+            for queue in (self.kv_holding_waiting, self.waiting):
+                if queue:
+                    return 1 + int(-(-queue.peek_request().num_tokens // self.block_size))
         return 0
+
+    # What came of it
+
+    def update_from_output(
+        self, scheduler_output: SchedulerOutput, model_runner_output: ModelRunnerOutput
+    ) -> dict[int, EngineCoreOutputs]:
+        report: Report | None = getattr(model_runner_output, "images", None)
+        outputs = super().update_from_output(scheduler_output, model_runner_output)
+        now = time.monotonic()
+        if report is not None:
+            self._learn(report, scheduler_output, outputs, now)
+        if self._refused:
+            self._end(self._refused, ("overloaded", _OVERLOADED), outputs)
+            self._refused.clear()
+        for batch in outputs.values():
+            for output in batch.outputs:
+                told: dict[str, Any] = {STAMPS_KEY: sorted(self._stamps.get(output.request_id, ()))}
+                if output.finish_reason is not None and (times := self._times.get(output.request_id)):
+                    told[TIMES_KEY] = times.told(now)
+                output.kv_transfer_params = {**(output.kv_transfer_params or {}), **told}
+        for request_id in self._ended:
+            for kept in (self._keys, self._stamps, self._times):
+                kept.pop(request_id, None)
+        self._ended.clear()
+        return outputs
+
+    def _learn(self, report: Report, step: SchedulerOutput, outputs: dict[int, EngineCoreOutputs], now: float) -> None:
+        for event in report.events:
+            if event.kind == "failed":
+                self._fail(event, outputs)
+            elif event.kind in ("loaded", "evicted"):
+                self._move(event)
+        if report.swap_seconds is not None:
+            self._policy.swapped(report.swap_seconds)
+        if step.total_num_scheduled_tokens:
+            self._policy.stepped(now, report.step_seconds)
+            for request_id in step.num_scheduled_tokens:
+                if times := self._times.get(request_id):
+                    times.execute += report.step_seconds
+                    times.swap += report.swap_seconds or 0.0
+
+    def _move(self, event: ImageEvent) -> None:
+        if event.kind == "loaded":
+            self._sizes[event.image] = event.bytes
+            self._ready.add(event.image)
+            self._policy.loaded(event.image, event.source, event.seconds)
+        else:
+            self._ready.discard(event.image)
+        self._policy.place(event.image, event.target, self._sizes[event.image])
+
+    def _fail(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Ends the requests of an image that cannot be loaded; the other experts go on."""
+        self._ready.discard(event.image)
+        self._policy.remove(event.image)
+        lost = [request for request in self.requests.values() if image_of(request) == event.image]
+        self._end(lost, ("expert_unavailable", f"expert {event.image} cannot answer: {event.why}"), outputs)
+
+    def _end(self, requests: list[Request], failure: tuple[str, str], outputs: dict[int, EngineCoreOutputs]) -> None:
+        ids = [request.request_id for request in requests]
+        for request in self.finish_requests(ids, RequestStatus.FINISHED_ERROR):
+            output = EngineCoreOutput(
+                request_id=request.request_id,
+                new_token_ids=[],
+                finish_reason=request.get_finished_reason(),
+                kv_transfer_params={FAILURE_KEY: failure},
+            )
+            outputs.setdefault(request.client_index, EngineCoreOutputs(outputs=[])).outputs.append(output)
 
 
 class ExpertScheduler(_ExpertScheduling):
-    """For platforms that step synchronously (CPU)."""
+    """For engines that step synchronously (CPU)."""
 
 
 class ExpertAsyncScheduler(_ExpertScheduling, AsyncScheduler):
-    """For platforms that schedule a step ahead of its outputs (CUDA)."""
+    """For engines that schedule a step ahead of its outputs (CUDA)."""
 
 
-# Images
+# Images on the CPU
 
 
-class Images(Protocol):
-    """The images of a worker's experts, and the active one."""
+class _Skeleton:
+    """A model of the family without weights, of which images are made beside the one that computes."""
 
-    def take(self, name: str, model: torch.nn.Module) -> None:
-        """Keeps what `model` computes with now as the image `name`."""
-        ...
+    def __init__(self, config: VllmConfig) -> None:
+        own = copy.copy(config)
+        own.compilation_config = copy.copy(config.compilation_config)
+        own.compilation_config.static_forward_context = {}  # else its layers collide with the active model's
+        own.load_config = copy.copy(config.load_config)
+        own.load_config.use_tqdm_on_load = False
+        self._config = own
+        dtype = own.model_config.dtype
+        assert isinstance(dtype, torch.dtype)  # vLLM resolves names in its own configuration
+        with set_default_torch_dtype(dtype), set_current_vllm_config(own):
+            self._model = initialize_model(own)
+        self._like = dict(self._model.named_parameters())
 
-    def activate(self, name: str, model: torch.nn.Module) -> None:
-        """Makes `model` compute with the image `name`. Raises KeyError if there is none."""
-        ...
+    def tree(self, tensors: Tensors | None) -> torch.nn.Module:
+        """A copy of the module tree with these parameters, or with fresh memory to load into."""
+        made: dict[int, torch.nn.Parameter] = {}
+        names = {id(parameter): name for name, parameter in self._like.items()}
+
+        def parameter(like: torch.nn.Parameter) -> torch.nn.Parameter:
+            if id(like) not in made:
+                data = torch.empty_like(like) if tensors is None else tensors[names[id(like)]]
+                new = torch.Tensor._make_subclass(type(like), data, False)
+                new.__dict__.update(like.__dict__)
+                made[id(like)] = new
+            return made[id(like)]
+
+        copies: dict[int, torch.nn.Module] = {}
+
+        def module(like: torch.nn.Module) -> torch.nn.Module:
+            if id(like) not in copies:
+                new = copies[id(like)] = object.__new__(type(like))
+                new.__dict__.update(like.__dict__)
+                new._parameters = {k: p if p is None else parameter(p) for k, p in like._parameters.items()}
+                new._buffers = dict(like._buffers)
+                new._modules = {k: m if m is None else module(m) for k, m in like._modules.items()}
+            return copies[id(like)]
+
+        return module(self._model)
+
+    def read(self, path: str, cancelled: Callable[[], bool]) -> Tensors:
+        """The weights of the checkpoint at `path` as this family's parameters. Raises InterruptedError if cancelled."""
+        config = copy.copy(self._config.model_config)
+        config.model = path
+        loader: Any = get_model_loader(self._config.load_config)
+        model: Any = self.tree(None)
+
+        def weights() -> Iterator[tuple[str, torch.Tensor]]:
+            for pair in loader.get_all_weights(config, model):
+                if cancelled():
+                    raise InterruptedError
+                yield pair
+
+        loaded = model.load_weights(weights())
+        tensors = {name: parameter.data for name, parameter in model.named_parameters()}
+        if loaded is not None and config.quantization is None and (missing := sorted(tensors.keys() - loaded)):
+            raise ValueError(f"{path} lacks weights of its family: {', '.join(missing[:3])} ({len(missing)} in all)")
+        return tensors
+
+    def process(self, tree: torch.nn.Module, device: torch.device) -> None:
+        """Brings the weights of `tree` into kernel layout, in place."""
+        process_weights_after_loading(tree, self._config.model_config, device)
+
+    def read_processed(self, path: str, cancelled: Callable[[], bool], device: torch.device) -> Tensors:
+        """As `read`, in the kernels' layout for `device`, which holds them for a moment, but in host memory."""
+        tree = self.tree({name: tensor.to(device) for name, tensor in self.read(path, cancelled).items()})
+        self.process(tree, device)
+        return {name: parameter.data.cpu() for name, parameter in tree.named_parameters()}
 
 
-class ReferenceImages:
+def _compute_plainly(model: torch.nn.Module, tree: torch.nn.Module) -> None:
+    """Lets `model` compute with the plain weights of `tree`: on the CPU vLLM's own are packed and cannot be written."""
+    parts = dict(tree.named_modules())
+    for path, module in model.named_modules():
+        if (part := parts.get(path.replace(".base_layer", ""))) is not None:
+            module._parameters.update(part._parameters)
+        if "cpu_linear" in module.__dict__:
+            module.cpu_linear = torch.nn.functional.linear
+
+
+_Part = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
+"""What a module computes with: parameters, buffers, closures."""
+
+
+class _Packed:
+    """A module's weights in kernel layout, shared by all images that have the same bytes there."""
+
+    def __init__(self, part: _Part) -> None:
+        self.part = part
+
+
+class ReferenceBackend:
     """Images as references, for CPU: activating one rebinds each module's tensors, nothing is copied.
 
     vLLM's CPU platform moves the weights of a linear layer into the closure `cpu_linear` (packed for the kernel), so a
-    module's parameters alone are not its weights.
+    module's parameters alone are not its weights. Layers whose weights are equal in two images are packed once.
     """
 
     _CLOSURES = ("cpu_linear",)
 
-    def __init__(self) -> None:
-        self._images: dict[str, dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]] = {}
+    def __init__(self, model: torch.nn.Module, skeleton: _Skeleton) -> None:
+        # LoRA wraps a layer and keeps the original one as `base_layer`.
+        self._modules = {path.replace(".base_layer", ""): module for path, module in model.named_modules()}
+        self._skeleton = skeleton
+        self._packed: weakref.WeakValueDictionary[tuple[str, ...], _Packed] = weakref.WeakValueDictionary()
 
-    def take(self, name: str, model: torch.nn.Module) -> None:
-        self._images[name] = {
-            path: (
-                dict(module._parameters),
-                dict(module._buffers),
-                {key: module.__dict__[key] for key in self._CLOSURES if key in module.__dict__},
-            )
-            for path, module in model.named_modules()
-        }
+    def build(self, tensors: Tensors, digests: Mapping[str, str]) -> dict[str, _Packed]:
+        """Path of each module with state -> what it computes with."""
+        tree = self._skeleton.tree(tensors)
+        names = {id(parameter): name for name, parameter in tree.named_parameters()}
+        keys: dict[str, tuple[str, ...]] = {}
+        built: dict[str, _Packed] = {}
+        for path, module in tree.named_modules():
+            own = [names[id(parameter)] for parameter in module._parameters.values() if parameter is not None]
+            if own:
+                keys[path] = (type(module).__name__, *(digests[name] for name in own))
+                if packed := self._packed.get(keys[path]):
+                    built[path] = packed
+                    module.quant_method = None  # vLLM passes over it
+        self._skeleton.process(tree, torch.device("cpu"))
+        for path, module in tree.named_modules():
+            if path in built or not (module._parameters or module._buffers):
+                continue
+            closures = {name: module.__dict__[name] for name in self._CLOSURES if name in module.__dict__}
+            built[path] = _Packed((dict(module._parameters), dict(module._buffers), closures))
+            if path in keys:
+                self._packed[keys[path]] = built[path]
+        return built
 
-    def activate(self, name: str, model: torch.nn.Module) -> None:
-        image = self._images[name]
-        for path, module in model.named_modules():
-            parameters, buffers, closures = image[path]
+    def check(self, built: dict[str, _Packed], tensors: Tensors) -> Iterator[None]:
+        """Each packed layer must map a probe vector as its plain weight does.
+
+        On the engine's thread: vLLM's oneDNN product of one thread corrupts that of another (they share a scratchpad).
+        """
+        for path, packed in built.items():
+            weight = tensors.get(f"{path}.weight")
+            linear = packed.part[2].get("cpu_linear")
+            if linear is None or weight is None or weight.ndim != 2 or not weight.is_floating_point():
+                continue
+            probe = torch.randn(1, weight.shape[1], generator=torch.Generator().manual_seed(1)).to(weight.dtype)
+            got, wanted = linear(probe, weight, None), torch.nn.functional.linear(probe, weight)
+            tolerance = 1e-4 if weight.dtype == torch.float32 else 1e-2
+            if got.shape != wanted.shape or not (got - wanted).abs().max() <= tolerance * wanted.abs().max():
+                raise IntegrityError(f"layer {path} does not compute with the weights that were loaded")
+            yield
+
+    def activate(self, built: dict[str, _Packed]) -> int:
+        for path, packed in built.items():
+            module = self._modules[path]
+            parameters, buffers, closures = packed.part
             module._parameters.update(parameters)
             module._buffers.update(buffers)
             module.__dict__.update(closures)
-
-    def drop(self, name: str) -> None:
-        del self._images[name]
-
-    def shapes(self, name: str) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-        """Path of each tensor -> its shape and dtype: equal for all members of a family."""
-        return {
-            f"{path}.{key}": (tuple(tensor.shape), tensor.dtype)
-            for path, (parameters, buffers, _) in self._images[name].items()
-            for key, tensor in (*parameters.items(), *buffers.items())
-            if tensor is not None
-        }
-
-
-class CopyImages:
-    """Images as copies in host memory, pinned where the device is CUDA: the active tensors keep their addresses, which
-    CUDA graphs have recorded. Activating copies host to device."""
-
-    def __init__(self) -> None:
-        self._images: dict[str, dict[str, torch.Tensor]] = {}
-
-    @staticmethod
-    def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        yield from model.named_parameters()
-        yield from model.named_buffers()
-
-    def take(self, name: str, model: torch.nn.Module) -> None:
-        image = {}
-        for key, tensor in self._tensors(model):
-            host = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
-            image[key] = host.copy_(tensor.detach())
-        self._images[name] = image
-
-    def activate(self, name: str, model: torch.nn.Module) -> None:
-        image = self._images[name]
-        with torch.no_grad():
-            for key, tensor in self._tensors(model):
-                tensor.data.copy_(image[key], non_blocking=True)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        return 0
 
 
 # Worker
 
 
+class _ReportedLater(AsyncModelRunnerOutput):
+    """vLLM's output that is still under way, with our report."""
+
+    def __init__(self, output: AsyncModelRunnerOutput, report: Report) -> None:
+        self._output, self._report = output, report
+
+    def get_output(self) -> ModelRunnerOutput:
+        output = self._output.get_output()
+        output.images = self._report  # type: ignore[attr-defined]
+        return output
+
+
 class _ExpertWorker:
-    """Swaps images between steps. Mixed in before the platform's own worker class."""
+    """Carries out the scheduler's orders between steps. Mixed in before the platform's own worker class."""
 
     vllm_config: VllmConfig
     model_runner: Any
 
     def load_model(self, **kwargs: Any) -> None:
         super().load_model(**kwargs)  # type: ignore[misc]
-        first = own_settings(self.vllm_config)["first_expert"]
-        self._images: Images = self._new_images()
-        self._images.take(first, self.model_runner.get_model())
-        self._active_expert: str = first
-        self._expert_of: dict[str, str] = {}
-        self._swaps = 0
-        self._swap_seconds = 0.0
-        self._last_swap: float | None = None
+        settings = EngineSettings.of(self.vllm_config.additional_config)
+        self._image_of: dict[str, str] = {}
+        self._step_began = 0.0
+        self._pending: Report | None = None
+        self._instead: ModelRunnerOutput | None = None
+        self._queue: dict[str, Any] = {}
+        self._log = SwapLog()
+        self._store = self._new_store(settings)
+        for name, source in settings.images.items():
+            self._store.add(name, source.fingerprint, source.bytes)
+        self._store.activate(settings.first)
 
-    def _new_images(self) -> Images:
-        return CopyImages()
+    def _new_store(self, settings: EngineSettings) -> ImageStore:
+        raise NotImplementedError
 
     def execute_model(self, scheduler_output: SchedulerOutput) -> Any:
-        expert: str | None = getattr(scheduler_output, "expert", None)
+        orders: Orders | None = getattr(scheduler_output, "images", None)
         for request in scheduler_output.scheduled_new_reqs:
             assert request.sampling_params is not None
-            self._expert_of[request.req_id] = request.sampling_params.extra_args[EXPERT_KEY]  # type: ignore[index]
-        if expert is not None:
-            strangers = {r for r in scheduler_output.num_scheduled_tokens if self._expert_of[r] != expert}
-            if strangers:
-                raise RuntimeError(f"a step of expert {expert!r} holds requests of others: {sorted(strangers)}")
-            self._swap_to(expert)
+            self._image_of[request.req_id] = request.sampling_params.extra_args[IMAGE_KEY]  # type: ignore[index]
+        report = Report([])
+        try:
+            if orders is not None:
+                report.swap_seconds = self._carry_out(orders, scheduler_output)
+        except ImageError as error:
+            scheduler_output = self._skip(scheduler_output, str(error))
         for request_id in scheduler_output.finished_req_ids:
-            self._expert_of.pop(request_id, None)
-        return super().execute_model(scheduler_output)  # type: ignore[misc]
+            self._image_of.pop(request_id, None)
+        self._step_began = time.perf_counter()
+        output = super().execute_model(scheduler_output)  # type: ignore[misc]
+        if output is None or self._instead is not None:
+            self._pending = report  # goes with what sample_tokens returns
+            return None
+        return self._reported(output, report)
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        output = super().sample_tokens(grammar_output)  # type: ignore[misc]
-        if self._last_swap is not None and isinstance(output, ModelRunnerOutput):
-            output.swap_seconds = self._last_swap  # type: ignore[attr-defined]
-            self._last_swap = None
+        report, self._pending = self._pending or Report([]), None
+        output, self._instead = self._instead, None
+        if output is None:
+            output = super().sample_tokens(grammar_output)  # type: ignore[misc]
+        return self._reported(output, report)
+
+    def _skip(self, step: SchedulerOutput, why: str) -> SchedulerOutput:
+        """A step whose image cannot be computed with yields no token. The scheduler ends its requests: the image is
+        reported as failed. Returns what is left of the step."""
+        ids = list(step.num_scheduled_tokens)
+        self._instead = ModelRunnerOutput(ids, {each: at for at, each in enumerate(ids)}, [[] for _ in ids])
+        self._store.fail(step.images.compute, why)  # type: ignore[attr-defined]
+        rest = copy.copy(step)
+        rest.scheduled_new_reqs, rest.num_scheduled_tokens, rest.total_num_scheduled_tokens = [], {}, 0
+        rest.scheduled_cached_reqs = CachedRequestData.make_empty()
+        return rest
+
+    def _reported(self, output: Any, report: Report) -> Any:
+        report.step_seconds = time.perf_counter() - self._step_began
+        report.events = self._store.poll()
+        for event in report.events:
+            self._log.happened(event)
+        if isinstance(output, AsyncModelRunnerOutput):
+            return _ReportedLater(output, report)
+        if isinstance(output, ModelRunnerOutput):
+            output = copy.copy(output)  # an empty step's output is a constant of vLLM's
+            output.images = report
         return output
 
-    def _swap_to(self, expert: str) -> None:
-        if expert == self._active_expert:
-            return
-        started = time.perf_counter()
-        self._images.activate(expert, self.model_runner.get_model())
-        self._active_expert = expert
-        self._last_swap = time.perf_counter() - started
-        self._swaps += 1
-        self._swap_seconds += self._last_swap
+    def _carry_out(self, orders: Orders, step: SchedulerOutput) -> float | None:
+        """Returns the seconds that the swap took, if there was one."""
+        if orders.queue is not None:
+            self._queue = orders.queue
+        strangers = {r for r in step.num_scheduled_tokens if self._image_of[r] != orders.compute}
+        if strangers:
+            raise RuntimeError(f"a step of {orders.compute!r} holds requests of others: {sorted(strangers)}")
+        took = None
+        if orders.compute is not None and orders.compute != self._store.active:
+            former, done = self._store.active, self._store.activate(orders.compute)
+            self._log.swapped(former, orders.compute, done.bytes, done.seconds)
+            took = done.seconds
+        for name in orders.evict:
+            self._store.evict(name)
+        if orders.load is None:
+            self._store.cancel()
+        elif self._store.begin(orders.load) and orders.compute is not None:
+            self._log.prefetching(orders.load)
+        return took
 
-    # Called by name through vLLM's `collective_rpc`.
+    # Called by name through vLLM's `collective_rpc`, between steps.
 
-    def load_expert(self, name: str, path: str) -> str | None:
-        """Loads the checkpoint at `path` as the image `name`. Returns why not, in words, if that failed."""
-        try:
-            self._load_image(name, path)
-        except Exception as error:
-            logger.exception("expert %s could not be loaded", name)
-            return f"{type(error).__name__}: {error}"
-        return None
-
-    def _load_image(self, name: str, path: str) -> None:
-        model = self.model_runner.get_model()
-        try:
-            self.reload_weights(weights_path=path)  # type: ignore[attr-defined]
-            self._images.take(name, model)
-        finally:
-            self._images.activate(self._active_expert, model)
+    def load_image(self, name: str) -> None:
+        """Loads an image ahead of any request for it, in line. What came of it is told by the next `poll`."""
+        self._store.begin(name)
+        self._store.wait()
 
     def expert_stats(self) -> dict[str, Any]:
-        return {"active": self._active_expert, "swaps": self._swaps, "swap_seconds": self._swap_seconds}
+        """Fields of `workers.base.WorkerStats`."""
+        return {
+            **self._log.stats(),
+            **self._store.stats(),
+            **self._queue,
+        }
 
 
 if current_platform.is_cpu():
-    from vllm.v1.worker.cpu_worker import CPUWorker
-
-    class ExpertWorker(_ExpertWorker, CPUWorker):
-        """The CPU worker: images are references, and an expert is loaded beside the active one, not over it."""
-
-        def _new_images(self) -> Images:
-            return ReferenceImages()
-
-        def _load_image(self, name: str, path: str) -> None:
-            config = copy.copy(self.vllm_config)
-            config.model_config = copy.copy(config.model_config)
-            config.model_config.model = path
-            config.compilation_config = copy.copy(config.compilation_config)
-            config.compilation_config.static_forward_context = {}  # else the layers collide with the active model's
-            assert isinstance(self._images, ReferenceImages)
-            with set_current_vllm_config(config):
-                self._images.take(name, get_model(vllm_config=config))
-            first = own_settings(self.vllm_config)["first_expert"]
-            if self._images.shapes(name) != self._images.shapes(first):
-                self._images.drop(name)
-                raise ValueError(f"its tensors differ in shape or type from those of {first!r}: not of one family")
-
+    from vllm.v1.worker.cpu_worker import CPUWorker as _PlatformWorker
 else:
-    from vllm.v1.worker.gpu_worker import Worker
-
-    class ExpertWorker(_ExpertWorker, Worker):  # type: ignore[no-redef]
-        """The CUDA worker (untested for want of a GPU)."""
+    from vllm.v1.worker.gpu_worker import Worker as _PlatformWorker  # type: ignore[assignment]
 
 
-def scheduler_class() -> str:
-    """Import path of the scheduler for this platform, as `scheduler_cls` wants it."""
-    name = "ExpertScheduler" if current_platform.is_cpu() else "ExpertAsyncScheduler"
-    return f"{__name__}.{name}"
+class ExpertWorker(_ExpertWorker, _PlatformWorker):
+    """The platform's worker. On CUDA it is untested for want of a GPU; its copies are tested on CPU tensors."""
+
+    def _new_store(self, settings: EngineSettings) -> ImageStore:
+        model: torch.nn.Module = self.model_runner.get_model()
+        skeleton = _Skeleton(self.vllm_config)
+        cpu = current_platform.is_cpu()
+
+        def read(name: str, cancelled: Callable[[], bool]) -> Tensors:
+            path = settings.images[name].path
+            assert self.device is not None
+            return skeleton.read(path, cancelled) if cpu else skeleton.read_processed(path, cancelled, self.device)
+
+        backend: Backend
+        if settings.copy or not cpu:
+            if cpu:
+                _compute_plainly(model, skeleton.tree(read(settings.first, lambda: False)))
+            backend = CopyBackend({name.replace(".base_layer", ""): p.data for name, p in model.named_parameters()})
+        else:
+            backend = ReferenceBackend(model, skeleton)
+        files = None
+        if settings.folder is not None:
+            layout = (
+                f"{settings.family} {vllm.__version__} {self.vllm_config.model_config.dtype} {'cpu' if cpu else 'cuda'}"
+            )
+            files = ImageFiles(Path(settings.folder), layout, settings.disk_bytes)
+        return ImageStore(
+            backend,
+            read,
+            lambda name: fingerprint(settings.images[name].path),
+            host_bytes=settings.host_bytes,
+            files=files,
+            cores=settings.cores - os.sched_getaffinity(0),
+        )
+
+
+def scheduler_class(asynchronous: bool) -> str:
+    """Import path of the scheduler, as `scheduler_cls` wants it."""
+    return f"{__name__}.{'ExpertAsyncScheduler' if asynchronous else 'ExpertScheduler'}"
 
 
 def worker_class() -> str:
@@ -443,4 +696,11 @@ def worker_class() -> str:
     return f"{__name__}.ExpertWorker"
 
 
-__all__ = ["CopyImages", "ExpertAsyncScheduler", "ExpertQueue", "ExpertScheduler", "ExpertWorker", "ReferenceImages"]
+__all__ = [
+    "EngineSettings",
+    "ExpertAsyncScheduler",
+    "ExpertQueue",
+    "ExpertScheduler",
+    "ExpertWorker",
+    "ReferenceBackend",
+]

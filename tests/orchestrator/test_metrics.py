@@ -19,6 +19,15 @@ STATS: dict[str, WorkerStats | str] = {
         swap_seconds=0.5,
         restarts=1,
         queued_by_expert={"c": 2},
+        loads={"disk": 3},
+        moved_bytes={"disk": 600, "host": 1},
+        moved_seconds={"disk": 1.5},
+        tier_bytes={"device": 400},
+        swap_hits=4,
+        prefetched=3,
+        prefetch_used=2,
+        oldest_wait=1.25,
+        request_seconds={"queue": 2.0, "execute": 8.0},
     ),
     "large": "it is starting",
 }
@@ -49,6 +58,16 @@ def test_the_workers_own_counts_are_metrics() -> None:
         ("coe_swaps_total", "small"): 7,
         ("coe_swap_seconds_total", "small"): 0.5,
         ("coe_worker_restarts_total", "small"): 1,
+        ("coe_swap_hits_total", "small"): 4,
+        ("coe_image_loads_total", "small", "disk"): 3,
+        ("coe_image_moved_bytes_total", "small", "disk"): 600,
+        ("coe_image_moved_seconds_total", "small", "disk"): 1.5,
+        ("coe_image_bytes", "small", "device"): 400,
+        ("coe_prefetches_total", "small"): 3,
+        ("coe_prefetches_used_total", "small"): 2,
+        ("coe_oldest_wait_seconds", "small"): 1.25,
+        ("coe_engine_request_seconds_total", "small", "queue"): 2.0,
+        ("coe_engine_request_seconds_total", "small", "execute"): 8.0,
     }
     assert wanted.items() <= found.items()
     assert ("coe_worker_running", "large") not in found

@@ -151,6 +151,42 @@ async def test_stats_tell_what_runs_and_how_often_the_expert_changed(engine: Fak
     assert (stats.active, stats.running, stats.swaps) == ("b", 1, 3)
 
 
+async def test_a_sleep_holds_what_is_under_way_until_the_engine_wakes(engine: FakeEngine) -> None:
+    async with aclosing(engine.generate(call())) as made:
+        first = await anext(made)
+        assert await engine.sleep() == "host"
+        rest = asyncio.create_task(anext(made))
+        await asyncio.sleep(0.01)
+        assert not rest.done()
+        await engine.wake()
+        assert text([first, await rest, *[event async for event in made]]) == "a heard: one two"
+
+
+async def test_an_engine_that_keeps_no_requests_is_closed_while_it_sleeps() -> None:
+    engine = FakeEngine("f", EXPERTS, keeps_requests=False)
+    await engine.start()
+    async with aclosing(engine.generate(call())) as made:
+        await anext(made)
+        with pytest.raises(AssertionError, match="does not keep"):
+            await engine.sleep()
+    assert await engine.sleep() == "disk"
+    assert isinstance((await events(engine, call()))[0], Failure)
+    await engine.wake()
+    assert isinstance((await events(engine, call()))[-1], Finish)
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+async def test_a_start_that_is_to_fail_fails_once(keeps: bool) -> None:
+    engine = FakeEngine("f", EXPERTS, keeps_requests=keeps)
+    for begin in (engine.start, engine.wake):
+        engine.fail_next_start("no memory")
+        with pytest.raises(RuntimeError, match="no memory"):
+            await begin()
+        await begin()
+        assert isinstance((await events(engine, call()))[-1], Finish)
+        await engine.sleep()
+
+
 async def test_before_start_and_after_close_nothing_is_served() -> None:
     engine = FakeEngine("f", EXPERTS)
     assert isinstance((await events(engine, call()))[0], Failure)

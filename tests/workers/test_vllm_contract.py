@@ -96,47 +96,80 @@ def test_attention_layers_register_where_we_give_each_model_a_dictionary_of_its_
     assert CompilationConfig().static_forward_context == {}
 
 
-def test_images_by_reference_and_by_copy_bring_back_every_tensor() -> None:
+def test_models_are_made_loaded_and_processed_in_these_pieces() -> None:
+    from vllm.model_executor.model_loader import utils
+    from vllm.model_executor.model_loader.base_loader import BaseModelLoader
+    from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+    assert next(iter(inspect.signature(utils.initialize_model).parameters)) == "vllm_config"
+    assert list(inspect.signature(utils.process_weights_after_loading).parameters) == [
+        "model",
+        "model_config",
+        "target_device",
+    ]
+    # A module is passed over once it has no quant_method.
+    assert 'getattr(module, "quant_method", None)' in inspect.getsource(utils.process_weights_after_loading)
+    assert list(inspect.signature(DefaultModelLoader.get_all_weights).parameters) == ["self", "model_config", "model"]
+    assert "model.load_weights(self.get_all_weights(model_config, model))" in inspect.getsource(
+        DefaultModelLoader.load_weights
+    )
+    assert "process_weights_after_loading" in inspect.getsource(BaseModelLoader.load_model)
+
+
+def test_requests_end_and_wait_by_these_states_and_methods() -> None:
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.request import Request, RequestStatus
+
+    assert RequestStatus.is_finished(RequestStatus.FINISHED_ERROR)
+    assert RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
+    assert "RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR" in inspect.getsource(Request.__init__)
+    assert "self._free_request(request" in inspect.getsource(Scheduler.finish_requests)
+    assert list(inspect.signature(Scheduler._free_request).parameters) == ["self", "request", "delay_free_blocks"]
+    assert "_free_request" in inspect.getsource(Scheduler.update_from_output) or "_handle_stopped_request" in (
+        inspect.getsource(Scheduler.update_from_output)
+    )
+    assert list(inspect.signature(Scheduler._request_blocks_can_be_freed).parameters) == ["self", "request"]
+
+
+def test_an_engine_goes_on_stepping_while_nothing_can_compute() -> None:
+    """A load is begun and reported by steps without tokens; between these the engine sleeps a moment."""
+    from vllm.v1.engine.core import EngineCore, EngineCoreProc
+
+    assert "time.sleep(0.001)" in inspect.getsource(EngineCoreProc._process_engine_step)
+    assert "self.model_executor.execute_model(scheduler_output, non_block=True)" in inspect.getsource(EngineCore.step)
+    # What execute_model returns for such a step is the output, and sample_tokens is not called.
+    assert "if model_output is None:" in inspect.getsource(EngineCore.step)
+
+
+def test_asynchronous_scheduling_is_chosen_by_the_configuration() -> None:
+    from vllm.v1.engine import core
+    from vllm.v1.outputs import AsyncModelRunnerOutput
+
+    assert AsyncModelRunnerOutput.__abstractmethods__ == {"get_output"}
+    assert "max_concurrent_batches" in inspect.getsource(core.EngineCore.__init__)
+
+
+def test_requests_without_an_adapter_compute_with_the_last_lora_slot_on_the_cpu() -> None:
+    """Why the engine keeps one slot more than adapters there. When this fails, vLLM has mended it."""
+    import torch
+    from vllm.lora.ops.torch_ops import bgmv_shrink
+
+    slots = torch.stack([torch.full((1, 2, 4), 1.0), torch.full((1, 2, 4), 3.0)])
+    out = torch.zeros(2, 2)
+    bgmv_shrink(torch.ones(2, 4), slots, out, torch.tensor([0, -1]))
+    assert out.tolist() == [[4.0, 4.0], [12.0, 12.0]]
+
+
+def test_images_by_reference_find_a_layer_that_computes_with_other_weights() -> None:
     import torch
 
-    from workers.vllm_internals import CopyImages, Images, ReferenceImages
+    from workers.image_files import IntegrityError
+    from workers.vllm_internals import ReferenceBackend, _Packed
 
-    class Packed(torch.nn.Module):
-        """A layer whose weight is in a closure, as on vLLM's CPU platform."""
-
-        def __init__(self, value: float) -> None:
-            super().__init__()
-            self.scale = torch.nn.Parameter(torch.full((2,), value))
-            self.register_buffer("shift", torch.full((2,), 10 * value))
-            packed = torch.full((2,), 100 * value)
-            self.cpu_linear: Callable[[], torch.Tensor] = lambda: packed
-
-        def forward(self) -> "list[float]":
-            tensors = (self.scale.detach(), self.shift, self.cpu_linear())
-            return [float(tensor[0]) for tensor in tensors]  # type: ignore[index]
-
-    references = ReferenceImages()
-    model, other = torch.nn.Sequential(Packed(1.0)), torch.nn.Sequential(Packed(2.0))
-    references.take("one", model)
-    references.take("two", other)
-    assert references.shapes("one") == references.shapes("two")
-    for name, wanted in (("two", [2.0, 20.0, 200.0]), ("one", [1.0, 10.0, 100.0]), ("two", [2.0, 20.0, 200.0])):
-        references.activate(name, model)
-        assert model[0]() == wanted
-
-    copies: Images = CopyImages()
-    linear = torch.nn.Linear(2, 2)
-    address = linear.weight.data_ptr()
-    copies.take("first", linear)
-    first = linear.weight.detach().clone()
-    with torch.no_grad():
-        linear.weight.add_(1)
-    copies.take("second", linear)
-    copies.activate("first", linear)
-    assert torch.equal(linear.weight, first)
-    copies.activate("second", linear)
-    assert torch.equal(linear.weight, first + 1)
-    assert linear.weight.data_ptr() == address
-    for images in (references, copies):
-        with pytest.raises(KeyError):
-            images.activate("nobody", linear)
+    weight = torch.randn(3, 4)
+    linear: Callable[..., torch.Tensor] = torch.nn.functional.linear
+    backend = ReferenceBackend.__new__(ReferenceBackend)
+    packed = {"layer": _Packed(({}, {}, {"cpu_linear": lambda x, _weight, _bias: linear(x, weight)}))}
+    assert list(backend.check(packed, {"layer.weight": weight.clone()})) == [None]
+    with pytest.raises(IntegrityError, match="layer layer does not compute with the weights that were loaded"):
+        list(backend.check(packed, {"layer.weight": weight + 0.01}))

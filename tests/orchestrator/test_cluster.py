@@ -1,0 +1,86 @@
+"""What runs where: a replica for each family, and one for each device that families share."""
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster import DevicePlan, FamilyPlan, make_device, make_engine, plans
+from orchestrator.config import Config
+from workers.base import ChatCall, Finish
+from workers.fake_engine import FakeEngine
+
+GIB = 2**30
+
+
+def config(tmp_path: Path, **device: object) -> Config:
+    """Families a (two experts with 1 GiB of weights each), b (one expert) and c; a and b share a device."""
+    experts = [{"name": name, "family": name[0], "source": str(tmp_path / name)} for name in ("a1", "a2", "b1", "c1")]
+    for expert in experts:
+        folder = Path(expert["source"])
+        folder.mkdir()
+        for name in ("config.json", "tokenizer_config.json"):
+            (folder / name).write_text("{}")
+        with (folder / "model.bin").open("wb") as weights:
+            weights.truncate(GIB)  # takes no room on the disk
+    return Config.model_validate(
+        {
+            "experts": experts,
+            "router": {"kind": "fixed", "fallback": "a1"},
+            "families": {
+                "a": {"device": "one", "engine": "fake", "kv_cache_gib": 2},
+                "b": {"device": "one", "engine": "fake", "memory_gib": 4 if device.get("memory_gib") else None},
+                "c": {"engine": "fake"},
+            },
+            "devices": {"one": device},
+        }
+    )
+
+
+def test_families_of_a_device_have_a_replica_together(tmp_path: Path) -> None:
+    made = config(tmp_path, num_cpus=8)
+    found = plans(made, made.registry(), tmp_path)
+    assert list(found) == ["coe-c", "coe-device-one"]
+    alone, shared = found.values()
+    assert isinstance(alone, FamilyPlan)
+    assert isinstance(shared, DevicePlan)
+    assert (alone.family, alone.config.num_cpus) == ("c", 1)
+    assert [plan.family for plan in shared.families] == ["a", "b"]
+    assert shared.config.num_cpus == 8
+    assert all(isinstance(make_engine(plan), FakeEngine) for plan in (alone, *shared.families))
+
+
+@pytest.mark.parametrize(
+    ("memory", "problem"),
+    [
+        (4, None),
+        (3.5, f"failed: it takes {4 * GIB} bytes, the device has {int(3.5 * GIB)}"),
+    ],
+)
+async def test_a_family_takes_its_checkpoints_and_its_kv_cache(
+    tmp_path: Path, memory: float, problem: str | None
+) -> None:
+    made = config(tmp_path, memory_gib=4)
+    [_, plan] = plans(made, made.registry(), tmp_path).values()
+    assert isinstance(plan, DevicePlan)
+    device = make_device(DevicePlan("one", plan.config.model_copy(update={"memory_gib": memory}), plan.families[:1]))
+    assert (await device.stats())["a"].tiers == dict.fromkeys(("a1", "a2"), problem or "starting")
+
+
+async def test_a_device_answers_for_every_family_and_tells_of_each(tmp_path: Path) -> None:
+    made = config(tmp_path)
+    [_, plan] = plans(made, made.registry(), tmp_path).values()
+    assert isinstance(plan, DevicePlan)
+    device = make_device(plan)
+    device.launch()
+    for expert in ("b1", "a1", "a2"):
+        call = ChatCall("r", expert, ({"role": "user", "content": "hello"},))
+        *_, last = [event async for event in device.generate(call)]
+        assert isinstance(last, Finish)
+        assert last.expert == expert
+    stats = await device.stats()
+    assert {name: own.tiers for name, own in stats.items()} == {
+        "a": {"a1": "device", "a2": "device"},
+        "b": {"b1": "host"},
+    }
+    assert all(name == own.family for name, own in stats.items())
+    await device.close()

@@ -1,0 +1,118 @@
+"""The hard bound on waiting: when must the engine turn to those that wait, so that none of them waits too long?"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Need(NamedTuple):
+    """Seconds of an expert's turn. load: of that, before it can begin, for its image; least: all of it, if the turn is as
+    short as can be; more: how much longer it had better be."""
+
+    load: float
+    least: float
+    more: float
+
+
+class Deadlines:
+    """Hungry experts, which have requests and not the turn, each with a deadline for its next one: since + max_wait.
+
+    They are served in order of deadline. If the first turn begins at t, that of expert i is in time if
+    t + sum_{j<i} (least_j + f more_j) + load_i <= deadline_i; f in [0, 1] is the share of its wish that each gets. As
+    long as this holds for f = 1 nobody is in a hurry. After that the largest f, f(t), falls, and the active expert leaves
+    as soon as it has had f(t) of its own wish: those that follow can have as much, and are in time.
+
+    A newly hungry expert has the latest deadline of all, and one that leaves gives the others more time. So the moment
+    until which there is no hurry is kept in O(1); it is computed anew, in O(n), only when it is reached or when a need or
+    a deadline changed. `need` tells the need of an expert.
+    """
+
+    def __init__(self, max_wait: float, need: Callable[[str], Need]) -> None:
+        self._max_wait = max_wait
+        self._need = need
+        self._since: dict[str, float] = {}
+        self._counted: dict[str, Need] = {}
+        self._least = self._more = 0.0  # sums of what is counted
+        self._due: str | None = None
+        self._latest = -math.inf  # of `_since`, ever
+        self._full_until = math.inf  # f = 1, at least until then, whoever is active
+        self._quiet_until = math.inf  # nobody is due, at least until then, in this turn
+        self._start, self._wish = 0.0, 0.0
+
+    def __len__(self) -> int:
+        return len(self._since)
+
+    def oldest(self) -> float:
+        """Since when the hungriest one is; inf if none is."""
+        return min(self._since.values(), default=math.inf)
+
+    def turn(self, start: float, wish: float) -> None:
+        """A turn that began at `start`, and had better last `wish` seconds; 0: it can end at any time."""
+        self._start, self._wish, self._due = start, wish, None
+        self._quiet_until = self._full_until
+
+    def add(self, expert: str, since: float) -> None:
+        """Hungry from now on, or hungry as before but since a later time."""
+        if expert in self._since:
+            if since != self._since[expert]:
+                self._since[expert] = since
+                self.changed()
+            return
+        self._since[expert] = since
+        if since < self._latest:
+            self.changed()
+        self._latest = since
+        self._count(expert)
+
+    def remove(self, expert: str) -> None:
+        """Not hungry any more; no-op if it was not."""
+        if self._since.pop(expert, None) is not None:
+            need = self._counted.pop(expert)
+            self._least -= need.least
+            self._more -= need.more
+            if self._due == expert:
+                self.changed()
+
+    def changed(self) -> None:
+        """Needs or deadlines are not what they were."""
+        self._due = None
+        self._full_until = self._quiet_until = -math.inf
+
+    def due(self, now: float) -> str | None:
+        """The expert that must have the next turn, as soon as its image is there; None: nobody is in a hurry."""
+        if self._due is None and now >= self._quiet_until:
+            self._compute(now)
+        return self._due
+
+    def spare(self, now: float) -> float:
+        """Seconds by which every deadline would still be met, if turns were as short as can be from now on."""
+        spare, before = math.inf, 0.0
+        for expert in self._in_order():
+            need = self._need(expert)
+            spare = min(spare, self._since[expert] + self._max_wait - need.load - before - now)
+            before += need.least
+        return spare
+
+    def _in_order(self) -> list[str]:
+        return sorted(self._since, key=self._since.__getitem__)
+
+    def _compute(self, now: float) -> None:
+        order = self._in_order()
+        self._least = self._more = 0.0
+        self._full_until = self._quiet_until = math.inf
+        for expert in order:
+            self._count(expert)
+        if now >= self._quiet_until:
+            self._due = order[0]
+
+    def _count(self, expert: str) -> None:
+        """Takes the next one in order of deadline into account."""
+        need = self._counted[expert] = self._need(expert)
+        last = self._since[expert] + self._max_wait - need.load - self._least  # f = 0 if the first turn begins then
+        full = quiet = last - self._more
+        if self._wish > 0.0:  # from f(t) = (last - t) / more and f(t) = (t - start) / wish
+            quiet = max(full, (last * self._wish + self._start * self._more) / (self._wish + self._more))
+        self._full_until = min(self._full_until, full)
+        self._quiet_until = min(self._quiet_until, quiet)
+        self._least += need.least
+        self._more += need.more

@@ -1,0 +1,420 @@
+"""Several families on one device: those that do not fit it together take turns, and sleep meanwhile.
+
+The same policy as inside an engine decides, one level up: its experts are families, its images their engines.
+
+| tier of a family | what it is |
+|---|---|
+| `device` | awake: its engine answers |
+| `host` | asleep: the engine has given its device memory back and is there again soon |
+| `disk` | not started: waking it starts its engine |
+
+Families that are awake together answer at the same time. One that must go is not given new calls; those under way
+complete, unless the bound on waiting forces the turn and the engine can keep them through its sleep.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import math
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from workers.base import ChatCall, Delta, Event, Failure, SleepingEngine, SwapEvent, WorkerStats, seconds_left
+from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A family of a device. experts: their names; bytes: what its engine takes of the device's memory while awake."""
+
+    name: str
+    experts: tuple[str, ...]
+    make_engine: Callable[[], SleepingEngine]
+    bytes: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call that has not ended. task: it is under way in the engine; kept: in one that sleeps."""
+
+    number: str
+    call: ChatCall
+    key: Key
+    arrived: float
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    task: asyncio.Task[None] | None = None
+    kept: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A family and its engine. told: the engine's last stats before it fell asleep."""
+
+    family: Family
+    size: int
+    engine: SleepingEngine | None = None
+    tier: Tier = "disk"
+    told: WorkerStats | None = None
+    since: float = -math.inf  # in this tier
+    progressed: bool = False  # has answered something since it woke
+    problem: str | None = None
+    retry_at: float = 0.0
+    failures: int = 0  # to start, in a row
+    deaths: int = 0
+    wakes: int = 0
+    wake_seconds: float = 0.0
+    calls: dict[str, _Call] = field(default_factory=dict)
+    events: deque[SwapEvent] = field(default_factory=lambda: deque(maxlen=512))
+
+    @property
+    def name(self) -> str:
+        return self.family.name
+
+    @property
+    def awake(self) -> bool:
+        return self.tier == "device"
+
+    @property
+    def busy(self) -> bool:
+        return any(call.task is not None for call in self.calls.values())
+
+    @property
+    def can_pause(self) -> bool:
+        """May it go to sleep with calls under way? Only after some progress, else turns could be too short for any."""
+        return self.engine is not None and self.engine.keeps_requests and self.progressed
+
+    def hungry(self, now: float) -> float:
+        """Seconds that its calls wait for its turn, since they came or its last turn ended."""
+        return now - max(self.since, min((call.arrived for call in self.calls.values()), default=now))
+
+    def held(self) -> list[_Call]:
+        """The calls that wait for the family's turn, in the order in which they start."""
+        return sorted((call for call in self.calls.values() if call.task is None), key=lambda call: call.key)
+
+
+class SharedDevice:
+    """The engines of several families on one device: a `workers.worker.Worker` for more than one family.
+
+    memory: bytes for the families that are awake at a time, None = one family at a time. The first family that starts
+    is woken at once, the others when they are asked. Calls of a family that is not awake wait for its turn here. The
+    policy's bound on waiting holds as far as wakes are fast enough for it; nothing is refused for its sake.
+
+    A family whose engine does not start fails alone: its calls are refused, until one that comes `retry` seconds later
+    makes it try again. poll: how often engines and policy are looked at while nothing happens, in seconds. After
+    `max_failures` failed starts in a row of every family `check_health` raises.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        families: Sequence[Family],
+        settings: SwapSettings,
+        *,
+        memory: int | None = None,
+        poll: float = 0.2,
+        retry: float = 30.0,
+        max_failures: int = 5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name = name
+        self._poll, self._retry, self._max_failures, self._clock = poll, retry, max_failures, clock
+        self._policy = SwapPolicy(settings, capacity=1 if memory is None else memory)
+        self._members = {f.name: _Member(f, 1 if memory is None else f.bytes) for f in families}
+        self._member_of = {expert: member for member in self._members.values() for expert in member.family.experts}
+        self._numbers = itertools.count()
+        self._decision = Decision(None, None, None, (), False)
+        self._leaving: list[_Member] = []
+        self._last: _Member = self._members[families[0].name]
+        self._changed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[None] | None = None
+        for member in self._members.values():
+            if memory is not None and member.size > memory:
+                member.problem = f"it takes {member.size} bytes, the device has {memory}"
+                member.retry_at, member.failures = math.inf, max_failures
+            else:
+                self._policy.place(member.name, "disk", member.size)
+
+    def launch(self) -> None:
+        """Begins to wake the first family. Calls wait for their turn from now on."""
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    # Calls
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """See `workers.base.Engine.generate`."""
+        member = self._member_of.get(call.expert)
+        if member is None:
+            yield Failure("expert_unavailable", f"no family on device {self._name} has the expert {call.expert}")
+            return
+        if self._keeper is None:
+            yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
+            return
+        if member.problem is not None and self._clock() < member.retry_at:
+            yield _unavailable(member, call.expert)
+            return
+        own = self._arrive(member, call)
+        try:
+            while True:
+                try:
+                    async with seconds_left(call):
+                        event = await own.events.get()
+                except TimeoutError:
+                    event = Failure("deadline", "the request's deadline passed before the answer was complete")
+                yield event
+                if not isinstance(event, Delta):
+                    return
+        finally:
+            await self._drop(member, own)
+
+    def _arrive(self, member: _Member, call: ChatCall) -> _Call:
+        now, number = self._clock(), str(next(self._numbers))
+        if member.problem is not None:  # tried again
+            member.problem = None
+            self._policy.place(member.name, member.tier, member.size)
+        key = self._policy.arrive(number, member.name, now, priority=call.priority, caller=call.caller)
+        own = member.calls[number] = _Call(number, call, key, now)
+        self._changed.set()
+        return own
+
+    async def _drop(self, member: _Member, own: _Call) -> None:
+        if own.task is not None:
+            own.task.cancel()
+            await asyncio.wait([own.task])
+        self._ended(member, own)
+
+    def _ended(self, member: _Member, own: _Call) -> None:
+        member.calls.pop(own.number, None)
+        self._policy.finish(own.number)
+        self._changed.set()
+
+    async def _run(self, member: _Member, own: _Call, engine: SleepingEngine) -> None:
+        """Takes the engine's events at its own pace: a caller that is slow to read does not keep the family awake."""
+        began, first, ended = self._clock(), True, False
+        try:
+            async with contextlib.aclosing(engine.generate(own.call)) as events:
+                async for event in events:
+                    member.progressed = True
+                    if first and self._decision.expert == member.name:
+                        # The least turn that makes progress is one to a first token: the policy's step.
+                        now = self._clock()
+                        self._policy.stepped(now, now - max(began, member.since))
+                    first, ended = False, not isinstance(event, Delta)
+                    own.events.put_nowait(event)
+        except Exception:
+            logger.exception("the engine of family %s failed a request", member.name)
+        if not ended:
+            own.events.put_nowait(Failure("internal", f"the engine of {own.call.expert} gave no end of the answer"))
+        self._ended(member, own)
+
+    # Turns: one task looks and decides, another one, if any, puts to sleep and wakes
+
+    async def _keep(self) -> None:
+        try:
+            while True:
+                self._changed.clear()
+                if self._work is not None and self._work.done():
+                    self._work.result()
+                    self._work = None
+                self._look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll):
+                        await self._changed.wait()
+        finally:
+            if self._work is not None:
+                self._work.cancel()
+                await asyncio.wait([self._work])
+
+    def _look(self) -> None:
+        if self._work is None:  # else what was decided is not carried out yet
+            self._decision = self._policy.decide(self._clock())
+            dead = next((m for m in self._members.values() if m.engine and m.tier != "disk" and not _alive(m)), None)
+            if dead is not None:
+                self._begin(self._bury(dead))
+            else:
+                self._choose()
+        for member in self._members.values():
+            if member.awake and member not in self._leaving:
+                self._start_calls(member)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = asyncio.get_running_loop().create_task(work)
+        self._work.add_done_callback(lambda _: self._changed.set())
+
+    def _choose(self) -> None:
+        """Begins a turn once those that must sleep for it can."""
+        wanted = self._wanted()
+        self._leaving = []
+        if wanted is None:
+            return
+        self._leaving = [m for name in self._decision.evict if (m := self._members[name]).awake]
+        if all(not m.busy or (self._decision.forced and m.can_pause) for m in self._leaving):
+            self._begin(self._turn(wanted, self._leaving))
+
+    def _wanted(self) -> _Member | None:
+        """The family to wake now; if nobody asks and none is awake, the one that was last or the first that starts."""
+        for name in (self._decision.load, self._decision.expert):
+            if name is not None and not self._members[name].awake:
+                return self._members[name]
+        if any(m.awake or m.calls for m in self._members.values()):
+            return None
+        now = self._clock()
+        return next((m for m in (self._last, *self._members.values()) if now >= m.retry_at), None)
+
+    def _start_calls(self, member: _Member) -> None:
+        newest = self._decision.newest if self._decision.expert == member.name else None
+        for call in member.held():
+            if newest is not None and call.key > newest:
+                return
+            assert member.engine is not None
+            self._policy.start(call.number)
+            call.task = asyncio.get_running_loop().create_task(self._run(member, call, member.engine))
+
+    async def _turn(self, member: _Member, leaving: Sequence[_Member]) -> None:
+        began, source = self._clock(), member.tier
+        for other in leaving:
+            await self._put_to_sleep(other)
+        if await self._wake(member):
+            seconds = self._clock() - began
+            member.wakes += 1
+            member.wake_seconds += seconds
+            self._move(member, "device", seconds)
+            self._policy.loaded(member.name, source, seconds)
+            self._policy.place(member.name, "device", member.size)
+            for call in member.calls.values():
+                if call.kept:
+                    call.kept = False
+                    self._policy.start(call.number)
+
+    async def _put_to_sleep(self, member: _Member) -> None:
+        assert member.engine is not None
+        began = self._clock()
+        try:
+            member.told = await member.engine.stats()
+            tier = await member.engine.sleep()
+        except Exception:
+            logger.exception("the engine of family %s does not go to sleep; it is ended", member.name)
+            await self._end_engine(member)
+            return
+        self._move(member, tier, self._clock() - began)
+        self._policy.place(member.name, tier, member.size)
+        for call in member.calls.values():
+            if call.task is not None:
+                call.kept = True
+                self._policy.requeue(call.number)
+
+    async def _wake(self, member: _Member) -> bool:
+        try:
+            if member.engine is None:
+                member.engine = member.family.make_engine()
+                await member.engine.start()
+            else:
+                await member.engine.wake()
+        except Exception as error:
+            logger.exception("the engine of family %s did not start", member.name)
+            await self._end_engine(member)
+            self._fail(member, " ".join(str(error).split()))
+            return False
+        member.problem, member.failures = None, 0
+        member.progressed, self._last = False, member
+        return True
+
+    def _fail(self, member: _Member, why: str) -> None:
+        member.problem, member.failures = why, member.failures + 1
+        member.retry_at = self._clock() + self._retry
+        self._policy.remove(member.name)
+        for call in member.held():
+            call.events.put_nowait(_unavailable(member, call.call.expert))
+            self._ended(member, call)
+
+    async def _bury(self, member: _Member) -> None:
+        logger.error("the engine of family %s died", member.name)
+        member.deaths += 1
+        await self._end_engine(member)
+
+    async def _end_engine(self, member: _Member) -> None:
+        engine, member.engine = member.engine, None
+        if engine is None:
+            return
+        self._move(member, "disk", 0.0)  # no call starts there any more
+        for call in [call for call in member.calls.values() if call.task is not None]:
+            await self._drop(member, call)
+            call.events.put_nowait(Failure("engine_died", f"the engine of {call.call.expert} went down"))
+        await engine.close()
+        self._policy.place(member.name, "disk", member.size)  # only now its memory is free
+
+    def _move(self, member: _Member, tier: Tier, seconds: float) -> None:
+        """Notes a family's new tier, and tells people who look at the event log."""
+        if tier == member.tier:
+            return
+        number, kind = next(self._numbers), "loaded" if tier == "device" else "evicted"
+        event = SwapEvent(number, time.time(), kind, member.name, member.tier, tier, member.family.bytes, seconds)
+        member.events.append(event)
+        member.tier, member.since = tier, self._clock()
+
+    # For whoever runs it
+
+    async def stats(self) -> dict[str, WorkerStats]:
+        """Family -> its stats; calls that wait for the family's turn are in them."""
+        return {member.name: await self._stats_of(member) for member in self._members.values()}
+
+    async def _stats_of(self, member: _Member) -> WorkerStats:
+        if member.awake and member.engine is not None:
+            own = await member.engine.stats()
+        else:
+            told = member.told or WorkerStats(member.name, {})
+            own = replace(told, tiers=self._tiers_without_engine(member, told), active=None, running=0, oldest_wait=0.0)
+        hungry = 0.0 if member.awake else member.hungry(self._clock())
+        return replace(
+            own,
+            waiting=max(0, len(member.calls) - own.running),
+            queued_by_expert=dict(Counter(call.call.expert for call in member.calls.values())),
+            restarts=member.deaths,
+            wakes=member.wakes,
+            wake_seconds=member.wake_seconds,
+            oldest_wait=max(own.oldest_wait, hungry),
+            events=tuple(sorted((*own.events, *member.events), key=lambda event: event.at)),
+        )
+
+    def _tiers_without_engine(self, member: _Member, told: WorkerStats) -> dict[str, str]:
+        tier: str = member.tier
+        if member.problem is not None:
+            tier = f"failed: {member.problem}"
+        elif not any(other.awake or other.wakes for other in self._members.values()):
+            tier = "starting" if member is self._last else tier
+        failed = {expert: where for expert, where in told.tiers.items() if where.startswith("failed")}
+        return dict.fromkeys(member.family.experts, tier) | failed
+
+    def check_health(self) -> None:
+        """Raises RuntimeError once no family's engine could be started too often in a row."""
+        if self._keeper is not None and self._keeper.done():
+            self._keeper.result()
+        if all(member.failures >= self._max_failures for member in self._members.values()):
+            problems = "; ".join(f"{name}: {member.problem}" for name, member in self._members.items())
+            raise RuntimeError(f"no engine on device {self._name} starts: {problems}")
+
+    async def close(self) -> None:
+        """Ends every engine. Calls that wait get the Failure "engine_starting": nothing of them was started."""
+        if self._keeper is not None:
+            keeper, self._keeper = self._keeper, None
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        for member in self._members.values():
+            for call in member.held():
+                call.events.put_nowait(Failure("engine_starting", f"the engine of {call.call.expert} is being ended"))
+            await self._end_engine(member)
+
+
+def _alive(member: _Member) -> bool:
+    return member.engine is not None and member.engine.is_alive()
+
+
+def _unavailable(member: _Member, expert: str) -> Failure:
+    return Failure("expert_unavailable", f"the engine of {expert} does not start: {member.problem}")
