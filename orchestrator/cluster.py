@@ -91,6 +91,7 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
             max_num_seqs=config.max_num_seqs,
             kv_cache_gib=config.kv_cache_gib,
             swap=SwapSettings(overhead=config.swap.overhead, max_wait=config.swap.max_wait_s, pinned=plan.pinned),
+            strict=config.swap.strict,
             images=ImageSettings(
                 device=_bytes(_device_gib(config)),
                 host=_bytes(images.host_gib) or 0,

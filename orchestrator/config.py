@@ -66,6 +66,11 @@ class SwapConfig(Frozen):
         0.10, gt=0, lt=1, description="Share of time that swapping may take: throughput or latency."
     )
     max_wait_s: Float = Field(30.0, gt=0, description="Seconds that a request waits at most before its expert is next.")
+    strict: bool = Field(
+        False,
+        description="Refuse a request (429) whose expert could not have its turn within max_wait_s because too many "
+        "others wait for theirs, instead of letting it wait longer.",
+    )
     pinned: tuple[str, ...] | None = Field(
         None, description="Experts that stay in device memory. Default: the router's fallback, if it is of this family."
     )

@@ -169,5 +169,7 @@ class _WorkerCollector(Collector):
             counter(
                 "coe_prefetches_used", "Prefetched images that were then computed with.", lambda s: s.prefetch_used
             ),
+            counter("coe_wakes", "Families of a shared device that were woken.", lambda s: s.wakes),
+            counter("coe_wake_seconds", "Time spent in waking families.", lambda s: s.wake_seconds),
             counter("coe_worker_restarts", "Engine restarts.", lambda s: s.restarts),
         ]

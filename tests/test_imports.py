@@ -26,6 +26,9 @@ OURS = {*ALLOWED, "benchmarks", "coe_client", "examples", "scripts", "tests"}
 HEAVY = {"peft", "ray", "scipy", "sentence_transformers", "sklearn", "torch", "transformers", "vllm"}
 HEAVY_MODULES = {
     "orchestrator.cluster": "is the way to Ray",
+    "workers.image_copies": "moves tensors",
+    "workers.image_files": "reads and writes tensors",
+    "workers.images": "holds tensors",
     "workers.vllm_internals": "subclasses vLLM's scheduler and worker",
 }
 

@@ -36,6 +36,7 @@ class EngineSettings:
     """What the front end tells scheduler and worker. first: the image that the engine starts with.
 
     copy: images are copied into the model's own tensors (always so on CUDA) rather than referred to.
+    strict: refuse a request when the bound on waiting could not be kept for it.
     cores: what the loading thread may use, besides those that the engine computes on.
     policy: import path of the class that decides, "module:Name".
     """
@@ -49,6 +50,7 @@ class EngineSettings:
     disk_bytes: int | None = None
     folder: str | None = None
     copy: bool = False
+    strict: bool = False
     cores: frozenset[int] = frozenset()
     policy: str = "workers.swap_policy:SwapPolicy"
 

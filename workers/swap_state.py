@@ -33,7 +33,7 @@ class SwapSettings:
 class Expert:
     """tier: None if it cannot be chosen. home: the tier that it falls to when it is evicted. leaving: is being evicted.
 
-    fresh: seconds of a load that no turn has followed yet. demand: log2 of arrivals that decay, plus the time in half
+    fresh: seconds of its last load, until a turn follows. demand: log2 of arrivals that decay, plus the time in half
     lives: so it changes with arrivals only. left_at: end of its last turn. arrivals: unfinished request -> its time,
     oldest first. filed: the heap where others find it, and its key there. admitted: seconds, see `SwapState.admits`.
     """
@@ -45,7 +45,7 @@ class Expert:
     home: Tier = "host"
     size: int = 0
     leaving: bool = False
-    fresh: float = 0.0
+    fresh: float | None = None
     demand: float = -math.inf
     left_at: float = -math.inf
     arrivals: OrderedDict[str, float] = field(default_factory=OrderedDict)
@@ -219,7 +219,7 @@ class SwapState:
 
     def _need(self, e: Expert) -> Need:
         load = None if e.resident else self._reload_cost(e)
-        return Need(load or 0.0, self._least(load), self._wish(self._cost(e) + e.fresh))
+        return Need(load or 0.0, self._least(load), self._wish(self._cost(e) + (e.fresh or 0.0)))
 
     # Requests
 

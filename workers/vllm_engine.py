@@ -13,6 +13,7 @@ from experts.spec import ExpertSpec
 from workers import checkpoints
 from workers.base import ChatCall, Delta, Event, Failure, Finish, SwapEvent, Usage, WorkerStats, seconds_left
 from workers.chat import ExpertChat, UnusableChat
+from workers.memory import free_memory
 from workers.swap_policy import SwapPolicy, SwapSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class VllmSettings:
 
     max_model_len: tokens, None = the checkpoint's; max_num_seqs: requests in a batch; kv_cache_gib: CPU only, GiB of
     KV cache; asynchronous: schedule a step ahead of its outputs, None = as vLLM does on this platform; engine_args:
-    further arguments of vLLM's AsyncEngineArgs, as they are; policy: what decides about swaps, for comparisons;
+    further arguments of vLLM's AsyncEngineArgs, as they are; policy: what decides about swaps, for comparisons; strict:
+    refuse a request when the bound on waiting could not be kept for it, instead of letting it wait longer;
     shares_device: with engines of other families, so that `sleep` must give its memory back.
     """
 
@@ -59,6 +61,7 @@ class VllmSettings:
     asynchronous: bool | None = None
     engine_args: dict[str, Any] = field(default_factory=dict)
     policy: type = SwapPolicy
+    strict: bool = False
     shares_device: bool = False
 
 
@@ -174,6 +177,7 @@ class VllmEngine:
             disk_bytes=settings.images.disk,
             folder=str(settings.images.folder) if settings.images.folder else None,
             copy=settings.images.copy,
+            strict=settings.strict,
             cores=frozenset(os.sched_getaffinity(0)),
             policy=f"{settings.policy.__module__}:{settings.policy.__qualname__}",
         )
@@ -419,9 +423,7 @@ def _one_line(error: BaseException) -> str:
 
 def _free_memory(kv_cache_gib: int) -> int:
     """Bytes for images: 70 % of the memory that is free, without the KV cache."""
-    import psutil
-
-    return max(1, int(0.7 * psutil.virtual_memory().available) - (kv_cache_gib << 30))
+    return max(1, int(0.7 * free_memory()) - (kv_cache_gib << 30))
 
 
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)

@@ -159,6 +159,7 @@ class _ExpertScheduling(Scheduler):
         self.kv_holding_waiting = ExpertQueue(self._keys)
         self._compiling: dict[str, Request] = {}
         self._refused: list[Request] = []
+        self._strict = settings.strict
         self._stamps: dict[str, set[str]] = {}
         self._times: dict[str, Times] = {}
         self._ended: list[str] = []
@@ -170,7 +171,7 @@ class _ExpertScheduling(Scheduler):
     def add_request(self, request: Request) -> None:
         now = time.monotonic()
         self._times[request.request_id] = Times(now)
-        if not self._policy.admits(image_of(request)):
+        if self._strict and not self._policy.admits(image_of(request)):
             self._refused.append(request)
         elif request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
             self._compiling[request.request_id] = request

@@ -82,7 +82,7 @@ class Shelf:
         return tensors
 
     def open(self, **options: Any) -> ImageStore:
-        store = ImageStore(self.backend, self.read, self.print_of, **options)
+        store = ImageStore(options.pop("backend", self.backend), self.read, self.print_of, **options)
         for path in sorted(self.folder.iterdir()):
             store.add(path.name, self.print_of(path.name))
         return store

@@ -102,7 +102,7 @@ def test_any_truncation_is_found(tmp_path: Path) -> None:
         assert not path.exists()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.data())
 def test_any_damage_is_found_or_harmless(data: st.DataObject) -> None:
     """Bytes that differ, are missing or were put in, up to three times."""
