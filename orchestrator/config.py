@@ -82,8 +82,8 @@ class ImagesConfig(Frozen):
     device_gib: Float | None = Field(
         None,
         gt=0,
-        description="GiB for images that the engine can turn to at once. Default: 70 % of the memory that is free at "
-        "the start, without the KV cache.",
+        description="GiB for images that the engine can turn to at once; with GPUs in pinned host memory, from which "
+        "they are copied. Default: 70 % of the host memory that is free at the start, without the KV cache.",
     )
     host_gib: Float = Field(0.0, ge=0, description="GiB for images kept in host memory beside those.")
     disk_gib: Float | None = Field(

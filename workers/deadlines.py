@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 
 class Need(NamedTuple):
-    """Seconds of an expert's turn. load: of that, before it can begin, for its image; least: all of it, if the turn is as
-    short as can be; more: how much longer it had better be."""
+    """Seconds. before: until an expert's turn can begin, least: until it can end, more: that it had better last longer."""
 
-    load: float
+    before: float
     least: float
     more: float
 
@@ -18,7 +17,7 @@ class Deadlines:
     """Hungry experts, which have requests and not the turn, each with a deadline for its next one: since + max_wait.
 
     They are served in order of deadline. If the first turn begins at t, that of expert i is in time if
-    t + sum_{j<i} (least_j + f more_j) + load_i <= deadline_i; f in [0, 1] is the share of its wish that each gets. As
+    t + sum_{j<i} (least_j + f more_j) + before_i <= deadline_i; f in [0, 1] is the share of its wish that each gets. As
     long as this holds for f = 1 nobody is in a hurry. After that the largest f, f(t), falls, and the active expert leaves
     as soon as it has had f(t) of its own wish: those that follow can have as much, and are in time.
 
@@ -89,7 +88,7 @@ class Deadlines:
         spare, before = math.inf, 0.0
         for expert in self._in_order():
             need = self._need(expert)
-            spare = min(spare, self._since[expert] + self._max_wait - need.load - before - now)
+            spare = min(spare, self._since[expert] + self._max_wait - need.before - before - now)
             before += need.least
         return spare
 
@@ -108,7 +107,7 @@ class Deadlines:
     def _count(self, expert: str) -> None:
         """Takes the next one in order of deadline into account."""
         need = self._counted[expert] = self._need(expert)
-        last = self._since[expert] + self._max_wait - need.load - self._least  # f = 0 if the first turn begins then
+        last = self._since[expert] + self._max_wait - need.before - self._least  # f = 0 if the first turn begins then
         full = quiet = last - self._more
         if self._wish > 0.0:  # from f(t) = (last - t) / more and f(t) = (t - start) / wish
             quiet = max(full, (last * self._wish + self._start * self._more) / (self._wish + self._more))

@@ -168,17 +168,16 @@ class ImageFiles:
         if self._limit is None:
             return
         found = []
-        for each in self._folder.glob("*.safetensors"):
+        for each in set(self._folder.glob("*.safetensors")) - {path}:
             with contextlib.suppress(FileNotFoundError):  # another process may have removed it
                 told = each.stat()
                 found.append((told.st_mtime_ns, told.st_size, each))
-        used = sum(taken for _, taken, each in found if each != path)
+        used = sum(taken for _, taken, _ in found)
         for _, taken, each in sorted(found):
             if used + size <= self._limit:
                 return
-            if each != path:
-                each.unlink(missing_ok=True)
-                used -= taken
+            each.unlink(missing_ok=True)
+            used -= taken
 
     # Reading
 

@@ -66,7 +66,7 @@ class Policy(Protocol):
 
 @dataclass(slots=True)
 class Turn:
-    """Steps of one expert without another's between them. began: when it could compute; hungry: seconds that its requests
+    """Steps of one expert without another's between them. began: with the swap; hungry: seconds that its requests
     had waited for it then, since the first of them arrived or its last turn ended."""
 
     expert: str
@@ -219,13 +219,13 @@ class _Engine:
             return  # arrivals meanwhile are told, then it is asked again
         if expert != self.active:
             self.end_turn()
-            waited_since = max(queue.left, next(iter(queue.unfinished.values())))
+            since = max(queue.left, next(iter(queue.unfinished.values())))
+            result.turns.append(Turn(expert, self.now, self.now - since, decision.forced))
             self.now += self.machine.activation
             result.swaps += 1
             result.swap_seconds += self.machine.activation
             self.policy.swapped(self.machine.activation)
             self.active = expert
-            result.turns.append(Turn(expert, self.now, self.now - waited_since, decision.forced))
         limit = self.machine.batch or math.inf
         while queue.waiting and len(queue.ends) < limit:
             key, number = queue.waiting[0]

@@ -206,11 +206,14 @@ class SwapState:
     def _reload_cost(self, e: Expert) -> float:
         return self._costs.load(e.home, e.size)
 
-    def _least(self, load: float | None) -> float:
-        """Seconds of an expert's shortest turn. load: of those, for its image first, if that is not on the device. When it
-        has come, a step of another turn, begun meanwhile, may be under way."""
-        turn = self._costs.activation.value + self._costs.step.value
-        return turn if load is None else load + 2.0 * turn
+    def _before(self, e: Expert, *, lost: bool = False) -> float:
+        """Seconds until an expert's turn can begin, if it shall as soon as possible: if its image is not on the device, or
+        was lost until then, it is loaded, and when it has come a step of another turn may be under way."""
+        return self._reload_cost(e) + self._shortest() if lost or not e.resident else 0.0
+
+    def _shortest(self) -> float:
+        """Seconds of a turn of one step."""
+        return self._costs.activation.value + self._costs.step.value
 
     def _wish(self, cost: float) -> float:
         """Seconds that a turn had better last: its quantum, or no longer than turns take to run out of work."""
@@ -218,8 +221,8 @@ class SwapState:
         return min(quantum, self._turn_seconds.value) if self._turn_seconds.known else quantum
 
     def _need(self, e: Expert) -> Need:
-        load = None if e.resident else self._reload_cost(e)
-        return Need(load or 0.0, self._least(load), self._wish(self._cost(e) + (e.fresh or 0.0)))
+        before = self._before(e)
+        return Need(before, before + self._shortest(), self._wish(self._cost(e) + (e.fresh or 0.0)))
 
     # Requests
 
@@ -289,7 +292,7 @@ class SwapState:
 
     def _worst(self, e: Expert) -> float:
         """Seconds of its shortest turn. Where not all images fit, it may have lost its own by then."""
-        return self._least(None if e.resident and self._total <= self._capacity else self._reload_cost(e))
+        return self._before(e, lost=self._total > self._capacity) + self._shortest()
 
     def _admit(self, e: Expert, seconds: float) -> None:
         if self._admitted is not None:

@@ -91,6 +91,17 @@ def test_a_copy_that_breaks_off_leaves_the_former_image_as_before() -> None:
     assert backend.activate(first) == 0
 
 
+def test_where_the_former_image_cannot_be_put_back_the_next_one_moves_whole() -> None:
+    model, backend = engine()
+    former, broken = built(backend, image(1)), built(backend, image(2))
+    backend.activate(former)
+    former.tensors["own"] = broken.tensors["own"] = torch.zeros(9)
+    with pytest.raises(RuntimeError, match="must match"):
+        backend.activate(broken)
+    assert backend.activate(built(backend, image(1))) == 40
+    assert equal(model, image(1))
+
+
 def test_after_a_first_copy_that_breaks_off_everything_moves() -> None:
     model, backend = engine()
     broken = built(backend, image(1))

@@ -110,6 +110,18 @@ def test_an_image_that_is_not_built_right_fails_alone_and_may_be_tried_again(
     assert shelf.computes(1)
 
 
+def test_a_host_image_that_was_not_built_right_is_read_again(new: Callable[..., Shelf]) -> None:
+    shelf = new(host_bytes=1000)
+    loaded(shelf.store, "1")
+    shelf.store.evict("1")
+    shelf.store.poll()
+    shelf.backend.damage = {"check": IntegrityError("layer 3 is wrong")}
+    assert happened(loaded(shelf.store, "1")) == [("failed", "1", "host", "disk")]
+    shelf.store.activate("1")
+    assert shelf.computes(1)
+    assert shelf.reads == ["1", "1"]
+
+
 def test_an_image_that_cannot_be_activated_leaves_memory(new: Callable[..., Shelf]) -> None:
     shelf = new(host_bytes=1000)
     shelf.store.activate("0")

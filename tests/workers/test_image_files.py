@@ -1,5 +1,6 @@
 """Image files give back the right bytes or an error, never wrong bytes; what cannot be written is told."""
 
+import json
 import os
 import resource
 import shutil
@@ -157,6 +158,19 @@ def test_a_whole_file_with_other_weights_is_not_believed(tmp_path: Path) -> None
     with pytest.raises(IntegrityError):
         files.read("a", "v1", KNOWN | {"norm": KNOWN["scale"]}, never)
     assert not path.exists()
+
+
+def test_a_file_that_lacks_a_tensor_is_not_believed(tmp_path: Path) -> None:
+    files = ImageFiles(tmp_path, "family")
+    path = write(files)
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    del header["norm"]
+    text = json.dumps(header).encode().ljust(length)
+    path.write_bytes(content[:8] + text + content[8 + length :])
+    with pytest.raises(IntegrityError):
+        files.read("a", "v1", None, never)
 
 
 def test_a_lack_of_memory_is_not_the_files_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,25 @@ def test_a_cancelled_load_ends_between_two_tensors(new: Callable[..., Shelf]) ->
     assert shelf.store.tier("1") == "disk"
 
 
+def test_a_load_that_was_cancelled_after_its_last_tensor_is_not_built(new: Callable[..., Shelf]) -> None:
+    shelf, gate, asked = new(), Gate(), iter([False, True])
+    told = shelf.print_of("1")
+
+    def current(name: str) -> str:
+        if next(asked):  # the second time: after the weights were read
+            gate()
+        return told
+
+    shelf.store._current = current
+    shelf.backend.damage = {"build": ValueError("never raised")}
+    shelf.store.begin("1")
+    assert gate.entered.wait(30)
+    shelf.store.cancel()
+    gate.opened.set()
+    shelf.store.close()
+    assert "build" in shelf.backend.damage
+
+
 def test_another_load_takes_the_place_of_the_one_under_way(new: Callable[..., Shelf]) -> None:
     shelf, gate = new(), Gate()
     shelf.before_tensor = gate
