@@ -90,7 +90,7 @@ class ImagesConfig(Frozen):
         None, ge=0, description="GiB for image files in the home folder. Default: as many as there is room for."
     )
     image_files: bool = Field(
-        False, description="Write an image file when an image leaves memory: it loads faster than the checkpoint."
+        False, description="Write an image file after a checkpoint was read: it loads faster than the checkpoint."
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Need(NamedTuple):
-    """Seconds. before: until an expert's turn can begin, least: until it can end, more: that it had better last longer."""
+    """Seconds until an expert's turn can begin, until it can end, and that it had better last longer."""
 
     before: float
     least: float
@@ -18,12 +18,12 @@ class Deadlines:
 
     They are served in order of deadline. If the first turn begins at t, that of expert i is in time if
     t + sum_{j<i} (least_j + f more_j) + before_i <= deadline_i; f in [0, 1] is the share of its wish that each gets. As
-    long as this holds for f = 1 nobody is in a hurry. After that the largest f, f(t), falls, and the active expert leaves
-    as soon as it has had f(t) of its own wish: those that follow can have as much, and are in time.
+    long as this holds for f = 1 nobody is in a hurry. After that the largest f, f(t), falls, and the active expert
+    leaves as soon as it has had f(t) of its own wish: those that follow can have as much, and are in time.
 
     A newly hungry expert has the latest deadline of all, and one that leaves gives the others more time. So the moment
-    until which there is no hurry is kept in O(1); it is computed anew, in O(n), only when it is reached or when a need or
-    a deadline changed. `need` tells the need of an expert.
+    until which there is no hurry is kept in O(1), on the safe side. It is computed in O(n) when it is reached, or after
+    what concerns all. `need` tells the need of an expert.
     """
 
     def __init__(self, max_wait: float, need: Callable[[str], Need]) -> None:
@@ -31,6 +31,7 @@ class Deadlines:
         self._need = need
         self._since: dict[str, float] = {}
         self._counted: dict[str, Need] = {}
+        self._stale = False  # so is all of `_counted`
         self._least = self._more = 0.0  # sums of what is counted
         self._due: str | None = None
         self._latest = -math.inf  # of `_since`, ever
@@ -55,13 +56,14 @@ class Deadlines:
         if expert in self._since:
             if since != self._since[expert]:
                 self._since[expert] = since
-                self.changed()
+                self._forget()
             return
         self._since[expert] = since
         if since < self._latest:
-            self.changed()
-        self._latest = since
-        self._count(expert)
+            self._forget()
+        self._latest = max(self._latest, since)
+        self._counted[expert] = self._need(expert)
+        self._count(expert, self._counted[expert])
 
     def remove(self, expert: str) -> None:
         """Not hungry any more; no-op if it was not."""
@@ -70,10 +72,26 @@ class Deadlines:
             self._least -= need.least
             self._more -= need.more
             if self._due == expert:
-                self.changed()
+                self._forget()
 
-    def changed(self) -> None:
-        """Needs or deadlines are not what they were."""
+    def changed(self, expert: str) -> None:
+        """Its need is not what it was; no-op if it is not hungry."""
+        if expert not in self._counted:
+            return
+        old = self._counted[expert]
+        new = self._counted[expert] = self._need(expert)
+        self._least += new.least - old.least
+        self._more += new.more - old.more
+        rise = sum(max(0.0, now - then) for now, then in zip(new, old, strict=True))  # no limit falls by more than this
+        self._full_until -= rise
+        self._quiet_until -= rise
+
+    def all_changed(self) -> None:
+        """Nobody's need is what it was."""
+        self._stale = True
+        self._forget()
+
+    def _forget(self) -> None:
         self._due = None
         self._full_until = self._quiet_until = -math.inf
 
@@ -86,27 +104,33 @@ class Deadlines:
     def spare(self, now: float) -> float:
         """Seconds by which every deadline would still be met, if turns were as short as can be from now on."""
         spare, before = math.inf, 0.0
+        self._refresh()
         for expert in self._in_order():
-            need = self._need(expert)
+            need = self._counted[expert]
             spare = min(spare, self._since[expert] + self._max_wait - need.before - before - now)
             before += need.least
         return spare
+
+    def _refresh(self) -> None:
+        if self._stale:
+            self._counted = {expert: self._need(expert) for expert in self._counted}
+            self._stale = False
 
     def _in_order(self) -> list[str]:
         return sorted(self._since, key=self._since.__getitem__)
 
     def _compute(self, now: float) -> None:
+        self._refresh()
         order = self._in_order()
         self._least = self._more = 0.0
         self._full_until = self._quiet_until = math.inf
         for expert in order:
-            self._count(expert)
+            self._count(expert, self._counted[expert])
         if now >= self._quiet_until:
             self._due = order[0]
 
-    def _count(self, expert: str) -> None:
+    def _count(self, expert: str, need: Need) -> None:
         """Takes the next one in order of deadline into account."""
-        need = self._counted[expert] = self._need(expert)
         last = self._since[expert] + self._max_wait - need.before - self._least  # f = 0 if the first turn begins then
         full = quiet = last - self._more
         if self._wish > 0.0:  # from f(t) = (last - t) / more and f(t) = (t - start) / wish

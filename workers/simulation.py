@@ -1,7 +1,7 @@
 """A test bed for swap policies: an engine on a virtual clock, and what other policies would have done.
 
-Nothing here waits or computes: a trace of 100,000 requests takes seconds. Steps, swaps and loads take the seconds that a
-`Machine` says; loads go on beside the steps, unless nothing can compute without them.
+Nothing here waits or computes: a trace of 100,000 requests takes seconds. Steps, swaps and loads take the seconds that
+a `Machine` says; loads go on beside the steps, unless nothing can compute without them.
 """
 
 import heapq
@@ -29,9 +29,9 @@ class Job:
 class Machine:
     """What things take, in seconds, and what fits.
 
-    load: of an image, from the tier that it is in; sizes: bytes of images, where they are not 1; step: of a batch of that
-    many requests; batch: requests that fit one, None = any number; capacity: bytes of images on the device; lower: the
-    tier of images that are not on the device.
+    load: of an image, from the tier that it is in; sizes: bytes of images, where they are not 1; step: of a batch of
+    that many requests; batch: requests that fit one, None = any number; capacity: bytes of images on the device; lower:
+    the tier of images that are not on the device.
     """
 
     activation: float = 0.001
@@ -79,9 +79,9 @@ class Turn:
 
 @dataclass(slots=True)
 class Result:
-    """What became of a trace. waits: seconds from a job's arrival to its first step, finishes: when it ended; both by the
-    place of the job in the trace, nan for one that was refused. *_seconds: of the whole run; loading beside steps is
-    in load_seconds and in busy_seconds both."""
+    """What became of a trace. waits: seconds from a job's arrival to its first step, finishes: when it ended; both by
+    the place of the job in the trace, nan for one that was refused. *_seconds: of the whole run; loading beside steps
+    is in load_seconds and in busy_seconds both."""
 
     waits: list[float]
     finishes: list[float]
@@ -109,7 +109,8 @@ class Result:
 
 @dataclass(slots=True)
 class _Queue:
-    """One expert's requests in the engine. done: steps that it has made; ends: (value of `done`, job) at which each ends."""
+    """One expert's requests in the engine. done: steps that it has made; ends: (value of `done`, job) at which each
+    ends."""
 
     waiting: list[tuple[Key, int]] = field(default_factory=list)
     ends: list[tuple[int, int]] = field(default_factory=list)
@@ -254,7 +255,8 @@ class _Engine:
 def simulate(policy: Policy, jobs: Sequence[Job], machine: Machine, *, resident: Iterable[str] = ()) -> Result:
     """Drives a policy over a trace. resident: images that are on the device at the start.
 
-    Raises RuntimeError where a decision cannot be carried out: too much on the device, nothing to compute, a standstill.
+    Raises RuntimeError where a decision cannot be carried out: too much on the device, nothing to compute, a
+    standstill.
     """
     return _Engine(policy, jobs, machine, resident).run()
 
@@ -332,8 +334,8 @@ class FirstCome:
 
 
 def fewest_loads_in_order(jobs: Sequence[Job], slots: int, resident: Iterable[str] = ()) -> int:
-    """Loads if requests are served one by one in the order of arrival, and the image whose next use is furthest makes room
-    (Belady, 1966): the least for that order. `slots`: images that the device holds, of equal size."""
+    """Loads if requests are served one by one in the order of arrival, and the image whose next use is furthest makes
+    room (Belady, 1966): the least for that order. `slots`: images that the device holds, of equal size."""
     order = [job.expert for job in sorted(jobs, key=lambda job: job.arrival)]
     following = [len(order)] * len(order)
     last: dict[str, int] = {}

@@ -7,7 +7,8 @@ Tier = Literal["device", "host", "disk"]
 
 
 class Estimate:
-    """An exponentially weighted mean. `value` follows it in strides of a tenth: what was computed from it holds meanwhile."""
+    """An exponentially weighted mean. `value` follows it in strides of a tenth: what was computed from it holds
+    meanwhile."""
 
     WEIGHT = 0.2
     STRIDE = 0.1

@@ -4,20 +4,20 @@ A pure state machine: events and a time in, decisions out.
 
     arrivals  A B C A B C A ...      served  A A A B B C C ...
 
-* **Turns.** The active expert keeps the engine while it has work. Once its quantum, cost of its swap x (1/overhead - 1),
-  is over and others wait, it is drained: what is later in order than the others' first request does not start.
+* **Turns.** The active expert keeps the engine while it has work. Once its quantum, cost of its swap x (1/overhead -
+  1), is over and others wait, it is drained: what is later in order than the others' first request does not start.
 * **Next** is the first in order (`workers.fair_queue`) of the resident experts and of those whose load the credit can
   pay. So residents go first while the budget for swapping is used up, and the others collect requests.
 * **The bound.** Experts that must have a turn to keep `max_wait` go before (`workers.deadlines`).
-* **Loads** run beside the steps. Room is made by images without requests, the least in demand first, then by those whose
-  turn is furthest in order: requests are routed before they are admitted, so the queue is the future.
+* **Loads** run beside the steps. Room is made by images without requests, the least in demand first, then by those
+  whose turn is furthest in order: requests are routed before they are admitted, so the queue is the future.
 
-Swaps are never more than those of first come, first served, if all images cost the same, one caller asks, the bound does
-not bind, and either all images are resident or only one fits. Proof: a turn begins with the oldest request r that was
-not served, and first come, first served swaps once for each maximal run of one expert in the order of arrival. Let two
-turns of expert E begin with r and, later, r'. When the first one ended, a request g of another expert was waiting, and r'
-was not there yet or later than g. So g came before r', and after r, which was the oldest: r and r' are of different runs.
-Hence no two turns begin in one run.
+Swaps are never more than those of first come, first served, if all images cost the same, one caller asks, the bound
+does not bind, and either all images are resident or only one fits. Proof: a turn begins with the oldest request r that
+was not served, and first come, first served swaps once for each maximal run of one expert in the order of arrival. Let
+two turns of expert E begin with r and, later, r'. When the first one ended, a request g of another expert was waiting,
+and r' was not there yet or later than g. So g came before r', and after r, which was the oldest: r and r' are of
+different runs. Hence no two turns begin in one run.
 """
 
 import math
@@ -34,8 +34,8 @@ __all__ = ["Decision", "Key", "SwapPolicy", "SwapSettings", "Tier"]
 class Decision:
     """expert: whose requests compute in this step; None: nothing can.
 
-    newest: requests of `expert` with a later key do not start. load: the image to be loading beside the step; None: none,
-    and one under way is given up. evict: images to drop from the device for the load; never that of `expert`.
+    newest: requests of `expert` with a later key do not start. load: the image to be loading beside the step; None:
+    none, and one under way is given up. evict: images to drop from the device for the load; never that of `expert`.
     forced: `max_wait` forced this switch, or the load.
     """
 
@@ -47,8 +47,8 @@ class Decision:
 
 
 class SwapPolicy(SwapState):
-    """Is told of images, requests and measured costs, and asked before each step. The caller carries the decision out, and
-    tells what came of it. capacity: bytes of images that the device holds."""
+    """Is told of images, requests and measured costs, and asked before each step. The caller carries the decision out,
+    and tells what came of it. capacity: bytes of images that the device holds."""
 
     def __init__(self, settings: SwapSettings, *, capacity: float = math.inf) -> None:
         super().__init__(settings, capacity=capacity)
@@ -119,10 +119,10 @@ class SwapPolicy(SwapState):
             return self._decision(following, forced=forced)
 
         # Its image must be loaded. Meanwhile those compute that are on the device, the active one first.
-        if working is not None and (forced or ready is None or working.key < ready.key):
-            if self._prepare(following, now, busy=True, forced=forced):
-                ready = self._queued["device"].first()
-                return self._decision(working, None if forced or ready is None else ready.key)
+        stays = working is not None and (forced or ready is None or working.key < ready.key)
+        if stays and self._prepare(following, now, busy=True, forced=forced):
+            ready = self._queued["device"].first()
+            return self._decision(working, None if forced or ready is None else ready.key)
         self._end_turn(now, forced=forced)  # its image can make room now
         if ready is not None and self._can_stay(ready, following, now, forced=forced):
             self._begin(ready, now, forced=forced)
@@ -239,8 +239,7 @@ class SwapPolicy(SwapState):
 
     def _set_leaving(self, e: Expert, leaving: bool) -> None:
         e.leaving = leaving
-        if e.arrivals:
-            self._deadlines.changed()
+        self._deadlines.changed(e.name)
         self._refile(e)
 
     def _can_stay(self, ready: Expert, e: Expert, now: float, *, forced: bool) -> bool:
@@ -252,7 +251,8 @@ class SwapPolicy(SwapState):
     def _room(
         self, e: Expert, now: float, *, busy: bool, forced: bool, must: bool, keep: Expert | None = None
     ) -> list[Expert] | None:
-        """The images to evict for `e`: as few as needed, in order of preference. None if all that may go are not enough.
+        """The images to evict for `e`: as few as needed, in order of preference. None if all that may go are not
+        enough.
 
         busy: images with requests may go: first the one whose turn is furthest in order, those with paused requests
         last; but only if their turns are later than that of `e`, unless that is forced, and if every deadline is met

@@ -1,4 +1,5 @@
-"""What the swap policy knows: images and their tiers, requests and their order, measured costs. Each event costs log(n)."""
+"""What the swap policy knows: images and their tiers, requests and their order, measured costs. Each event costs
+log(n)."""
 
 import math
 from collections import OrderedDict
@@ -15,8 +16,9 @@ HALF_LIFE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class SwapSettings:
-    """overhead: share of the time that swapping may take, in (0, 1): the one knob. max_wait: seconds that an expert with
-    requests may wait for its turn. pinned: experts whose image is never evicted. Raises ValueError out of range."""
+    """overhead: share of the time that swapping may take, in (0, 1): the one knob. max_wait: seconds that an expert
+    with requests may wait for its turn. pinned: experts whose image is never evicted. Raises ValueError out of
+    range."""
 
     overhead: float = 0.10
     max_wait: float = 30.0
@@ -92,7 +94,8 @@ class _Request:
 
 
 class SwapState:
-    """Events in. The experts but the active one are filed by what they are: with requests, by tier, or idle residents."""
+    """Events in. The experts but the active one are filed by what they are: with requests, by tier, or idle
+    residents."""
 
     def __init__(self, settings: SwapSettings, *, capacity: float = math.inf) -> None:
         self._settings = settings
@@ -161,8 +164,7 @@ class SwapState:
         self._largest = max(self._largest, size)
         self._credit.cap = self._costs.dearest(self._largest)
         self._admitted = None
-        if e.arrivals:
-            self._deadlines.changed()
+        self._deadlines.changed(e.name)
 
     # Costs
 
@@ -192,7 +194,7 @@ class SwapState:
 
     def _estimates_moved(self) -> None:
         self._credit.cap = self._costs.dearest(self._largest)
-        self._deadlines.changed()
+        self._deadlines.all_changed()
         self._admitted = None
 
     def _earn(self, now: float) -> None:
@@ -207,8 +209,8 @@ class SwapState:
         return self._costs.load(e.home, e.size)
 
     def _before(self, e: Expert, *, lost: bool = False) -> float:
-        """Seconds until an expert's turn can begin, if it shall as soon as possible: if its image is not on the device, or
-        was lost until then, it is loaded, and when it has come a step of another turn may be under way."""
+        """Seconds until an expert's turn can begin, if it shall as soon as possible: if its image is not on the device,
+        or was lost until then, it is loaded, and when it has come a step of another turn may be under way."""
         return self._reload_cost(e) + self._shortest() if lost or not e.resident else 0.0
 
     def _shortest(self) -> float:
@@ -277,8 +279,8 @@ class SwapState:
         self._refile(e)
 
     def admits(self, expert: str) -> bool:
-        """May a request of it come? Always while it has others. Else if `max_wait` is enough for a shortest turn of each
-        expert with requests, and of this one."""
+        """May a request of it come? Always while it has others. Else if `max_wait` is enough for a shortest turn of
+        each expert with requests, and of this one."""
         e = self._known(expert)
         if e.arrivals:
             return True

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -160,15 +161,26 @@ def test_a_whole_file_with_other_weights_is_not_believed(tmp_path: Path) -> None
     assert not path.exists()
 
 
-def test_a_file_that_lacks_a_tensor_is_not_believed(tmp_path: Path) -> None:
+def lacks_a_tensor(header: dict[str, Any]) -> None:
+    del header["norm"]
+
+
+def promises_more_than_it_has(header: dict[str, Any]) -> None:
+    header["norm"] |= {"shape": [1 << 50], "data_offsets": [0, 1 << 51]}
+
+
+@pytest.mark.parametrize("change", [lacks_a_tensor, promises_more_than_it_has])
+def test_a_file_whose_header_was_changed_is_not_believed(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None]
+) -> None:
     files = ImageFiles(tmp_path, "family")
     path = write(files)
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
-    del header["norm"]
-    text = json.dumps(header).encode().ljust(length)
-    path.write_bytes(content[:8] + text + content[8 + length :])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
     with pytest.raises(IntegrityError):
         files.read("a", "v1", None, never)
 
