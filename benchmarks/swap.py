@@ -144,7 +144,7 @@ def copy_over_memcpy(home: Path, rounds: int = 7) -> tuple[float, float, int]:
     def load(spec: ExpertSpec) -> dict[str, Any]:
         tensors: dict[str, Any] = {}
         for file in sorted(Path(spec.source).glob("*.safetensors")):
-            tensors |= load_file(file)
+            tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}  # not mapped from the file
         return tensors
 
     first, second = (load(spec) for spec in checkpoints(home))

@@ -200,7 +200,7 @@ class SwapPolicy(SwapState):
         self._active.left_at = now
         if self._working_since is not None:
             seconds = now - self._working_since
-            if not forced or seconds > self._turn_seconds.value:  # one cut short does not tell how long turns take
+            if not forced:  # one cut short does not tell how long turns take
                 self._turn_seconds.add(seconds)
         self._leave()
 
@@ -255,8 +255,8 @@ class SwapPolicy(SwapState):
         enough.
 
         busy: images with requests may go: first the one whose turn is furthest in order, those with paused requests
-        last; but only if their turns are later than that of `e`, unless that is forced, and if every deadline is met
-        although they must be loaded again. must: whatever comes of it.
+        last. Not, unless `e` is forced, one that was loaded for a turn that it has not had; and only if every deadline
+        is met although they must be loaded again. must: whatever comes of it. keep: stays.
         """
         missing = self._used + e.size - self._capacity
         if missing <= 0:
@@ -271,7 +271,7 @@ class SwapPolicy(SwapState):
             others = [x for x in reversed(self._queued["device"].in_order()) if not x.pinned and x is not keep]
             for victim in sorted(others, key=lambda other: len(other.running) > 0):
                 if missing > 0:
-                    if not forced and (victim.key < e.key or victim.fresh is not None):
+                    if not forced and victim.fresh is not None:
                         return None
                     chosen.append(victim)
                     missing -= victim.size

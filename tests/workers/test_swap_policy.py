@@ -217,6 +217,14 @@ def test_a_caller_who_was_away_has_no_credit_from_that_time() -> None:
     assert policy.arrive("back again", "A", 0.0, caller="few") > last > back
 
 
+def test_what_a_caller_has_in_the_queue_is_known_among_any_number_of_callers() -> None:
+    policy = SwapPolicy(SwapSettings())
+    flood = [policy.arrive(f"flood {n}", "A", 0.0, caller="many") for n in range(10)]
+    others = [policy.arrive(f"other {n}", "A", 0.0, caller=f"c{n}") for n in range(500)]
+    assert max(others) < flood[1]
+    assert policy.arrive("flood 10", "A", 0.0, caller="many") > flood[9]
+
+
 def test_priority_goes_before_all_else() -> None:
     policy = SwapPolicy(SwapSettings())
     late, early = (policy.arrive(str(n), "A", 0.0, priority=n) for n in (1, 0))
@@ -251,6 +259,16 @@ def test_no_credit_is_earned_without_work() -> None:
     spent = bench.policy.credit
     bench.decide(100.0)
     assert bench.policy.credit == spent
+
+
+def test_every_swap_is_paid_and_no_more_than_one_load_is_saved_up() -> None:
+    bench = Bench("AB", "C")
+    bench.turn_of("A1")
+    assert bench.policy.credit == pytest.approx(LOAD + SWAP)
+    bench.policy.swapped(SWAP)
+    assert bench.policy.credit == pytest.approx(LOAD)
+    bench.decide(1000.0)
+    assert bench.policy.credit == pytest.approx(LOAD + SWAP)
 
 
 def test_the_engine_does_not_idle_for_want_of_credit() -> None:
@@ -308,6 +326,41 @@ def test_a_forced_expert_is_served_as_soon_as_its_image_has_come() -> None:
     bench.ask("C1", priority=-9, now=3.0)
     bench.end_load("B", evicted="A")
     assert bench.decide(3.9) == Decision("B", None, None, (), True)
+
+
+def test_a_turn_has_a_step_whoever_waits() -> None:
+    bench = Bench("AB", max_wait=1.0)
+    bench.ask("A1 B1")
+    assert bench.decide(10.0).expert == "A"
+    bench.start("A1")
+    assert bench.decide(10.005).expert == "A"  # a step takes 0.01 s
+    bench.policy.stepped(10.006, 0.006)
+    assert bench.decide(10.006) == Decision("B", None, None, (), True)
+
+
+def test_turns_that_run_out_of_work_are_not_expected_to_last_a_quantum() -> None:
+    bench = Bench("ABC", overhead=0.01, max_wait=10.0)  # quanta of 9.9 s, of which no two fit into max_wait
+    bench.turn_of("A1")
+    bench.finish("A1")
+    assert bench.decide(0.2).expert is None
+    bench.ask("A2 B1 C1", now=0.2)
+    assert bench.decide(0.2).expert == "A"
+    bench.start("A2")
+    assert not bench.decide(9.8).forced
+    assert bench.decide(10.0 + 0.2 - 0.11 - 0.2 + 0.01) == Decision("B", None, None, (), True)
+
+
+def test_a_forced_load_takes_the_place_of_the_one_under_way() -> None:
+    bench = Bench("AB", "CD", max_wait=10.0)
+    bench.turn_of("A1")
+    bench.policy.swapped(2.0)  # no credit is left
+    bench.ask("D1")
+    assert bench.decide(0.0).load is None
+    bench.ask("C1", now=8.0, priority=-1)
+    assert bench.decide(8.0).load == "C"
+    forced = bench.decide(9.5)
+    assert (forced.load, forced.forced) == ("D", True)
+    assert bench.decide(9.6).load == "D"
 
 
 def test_nobody_new_is_admitted_when_one_step_each_would_not_keep_the_bound() -> None:
@@ -408,13 +461,13 @@ def test_paused_requests_keep_their_image_while_there_is_another_choice() -> Non
 def test_a_pinned_image_and_the_active_one_stay() -> None:
     bench = Bench("ABC", "D", pinned="B")
     bench.turn_of("A1")
+    bench.ask("D1 C1 B1")  # B's turn is the furthest
+    assert bench.decide(1.0).evict == ("C",)
+    bench = Bench("ABC", "D", pinned="B")  # and without requests
+    bench.turn_of("A1")
     bench.ask("C1 D1")
     bench.finish("C1")
     assert bench.decide(1.0).evict == ("C",)
-    bench.end_load("D", evicted="C")
-    bench.ask("C2", now=1.0)
-    bench.finish("D1")
-    assert bench.decide(20.0).evict == ("D",)
 
 
 def test_as_few_images_go_as_are_needed() -> None:
@@ -443,7 +496,7 @@ def test_an_image_that_was_loaded_has_a_turn_before_it_goes() -> None:
     bench.decide(0.0)
     bench.end_load("B", evicted="A")
     bench.ask("C1", priority=-1)
-    assert bench.decide(1.0).expert == "B"
+    assert bench.decide(5.0) == Decision("B", None, None, (), False)
 
 
 def test_a_failed_image_is_not_chosen_until_it_is_placed_again() -> None:

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from workers.deadlines import Deadlines, Need
+from workers.fair_queue import KeyHeap
 from workers.simulation import FirstCome, Job, Machine, Result, simulate
 from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
 
@@ -153,6 +155,85 @@ def test_nobody_starves_under_an_endless_stream_of_higher_priority(
     assert result.max_hungry <= 10.0 + swap_and_quantum + STEP + 1e-6
     assert max(result.waits[: len(asked)], default=0.0) <= 2 * (10.0 + swap_and_quantum + STEP)
     assert result.refused == 0
+
+
+# The parts against naive ones
+
+
+@examples
+@given(
+    max_wait=st.sampled_from((1.0, 5.0, 20.0)),
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(("add", "add", "add", "later", "remove", "change", "all", "turn")),
+            st.sampled_from(EXPERTS),
+            st.sampled_from((0.0, 0.1, 1.0)),
+            st.tuples(*[st.sampled_from((0.0, 0.1, 0.3, 1.0, 3.0))] * 3),
+        ),
+        max_size=25,
+    ),
+)
+def test_the_moment_when_one_must_be_next_is_that_of_its_formula(
+    max_wait: float, actions: list[tuple[str, str, float, tuple[float, float, float]]]
+) -> None:
+    needs = dict.fromkeys(EXPERTS, Need(0.0, 0.1, 1.0))
+    deadlines = Deadlines(max_wait, lambda expert: needs[expert])
+    since: dict[str, float] = {}
+    now = start = wish = 0.0
+    for action, expert, seconds, (before, turn, more) in actions:
+        now += seconds
+        if action == "add" and expert not in since:
+            since[expert] = now
+        elif action == "later" and expert in since:
+            since[expert] = (since[expert] + now) / 2
+        elif action == "remove":
+            since.pop(expert, None)
+            deadlines.remove(expert)
+        elif action == "change":
+            needs[expert] = Need(before, before + turn, more)
+            deadlines.changed(expert)
+        elif action == "all":
+            needs = dict.fromkeys(EXPERTS, Need(before, before + turn, more))
+            deadlines.all_changed()
+        elif action == "turn":
+            start, wish = now, more
+            deadlines.turn(start, wish)
+        if expert in since:
+            deadlines.add(expert, since[expert])
+
+        limits, least, wishes = [], 0.0, 0.0
+        order = sorted(since, key=lambda each: since[each])
+        for each in order:
+            last = since[each] + max_wait - needs[each].before - least
+            fair = start + (last - start) * wish / (wish + wishes) if wish else -math.inf
+            limits.append(max(last - wishes, fair))
+            least += needs[each].least
+            wishes += needs[each].more
+        moment = min(limits, default=math.inf)
+        if now >= moment + 1e-9:
+            assert deadlines.due(now) in [each for each in order if since[each] == since[order[0]]]
+            return
+        if now < moment - 1e-9:
+            assert deadlines.due(now) is None
+
+
+@examples
+@given(st.lists(st.tuples(st.sampled_from(("add", "add", "discard")), st.integers(0, 200)), max_size=300))
+def test_a_heap_of_keys_is_sorted_whatever_was_discarded(actions: list[tuple[str, int]]) -> None:
+    heap: KeyHeap[int] = KeyHeap()
+    kept: set[int] = set()
+    for action, number in actions:
+        if action == "add" and number not in kept:
+            heap.add((0, 0.0, number), number)
+            kept.add(number)
+        elif action == "discard":
+            heap.discard((0, 0.0, number))
+            kept.discard(number)
+        assert (heap.first(), len(heap)) == (min(kept, default=None), len(kept))
+    assert heap.in_order() == sorted(kept)
+    for number in range(0, 201, 2):
+        heap.discard((0, 0.0, number))
+    assert heap.first() == min((number for number in kept if number % 2), default=None)
 
 
 # The state of the policy, and every decision, against a naive model
