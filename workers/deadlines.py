@@ -39,9 +39,6 @@ class Deadlines:
         self._quiet_until = math.inf  # nobody is due, at least until then, in this turn
         self._start, self._wish = 0.0, 0.0
 
-    def __len__(self) -> int:
-        return len(self._since)
-
     def oldest(self) -> float:
         """Since when the hungriest one is; inf if none is."""
         return min(self._since.values(), default=math.inf)

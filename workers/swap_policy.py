@@ -60,7 +60,6 @@ class SwapPolicy(SwapState):
         self._working_since: float | None = None  # None: the active expert had nothing to do when last looked at
         # The load.
         self._load: Expert | None = None
-        self._promised: Expert | None = None  # was loaded by force, and has the next turn
         self._victims: tuple[Expert, ...] = ()
         self._forced = False
 
@@ -69,7 +68,6 @@ class SwapPolicy(SwapState):
     def place(self, expert: str, tier: Tier, size: int) -> None:
         super().place(expert, tier, size)
         if tier == "device" and self._load is self._experts[expert]:
-            self._promised = self._load if self._forced else None
             self._stop_loading()
 
     def remove(self, expert: str) -> None:
@@ -151,8 +149,6 @@ class SwapPolicy(SwapState):
         """The expert that must be next, once the active one has had its least turn."""
         if working is not None and not self._progress and now - self._began < self._costs.step.value:
             return None
-        if self._promised is not None and self._promised.resident and self._promised.arrivals:
-            return self._promised
         name = self._deadlines.due(now)
         return None if name is None else self._experts[name]
 
@@ -184,7 +180,7 @@ class SwapPolicy(SwapState):
 
     def _start_turn(self, e: Expert, now: float) -> None:
         cost = self._costs.activation.value + (e.fresh or 0.0)
-        e.fresh = self._promised = None
+        e.fresh = None
         self._quantum, self._wished = self._gain * cost, self._wish(cost)
         self._continue_turn(now)
 

@@ -328,6 +328,21 @@ def test_a_forced_expert_is_served_as_soon_as_its_image_has_come() -> None:
     assert bench.decide(3.9) == Decision("B", None, None, (), True)
 
 
+def test_who_waits_and_loses_its_image_has_it_back_in_time() -> None:
+    bench = Bench("AB", "C", max_wait=10.0)
+    bench.turn_of("A1")
+    bench.ask("B1")
+    bench.ask("C1", priority=-1)
+    assert bench.decide(0.2) == Decision("A", None, "C", ("B",), False)
+    bench.end_load("C", evicted="B")
+    assert bench.decide(1.3).expert == "C"
+    bench.start("C1")
+    bench.policy.stepped(1.4, 0.01)
+    latest = 10.0 - (LOAD + SWAP + 0.01)
+    assert bench.decide(latest - 0.01) == Decision("C", bench.keys["A1"], None, (), False)
+    assert bench.decide(latest + 0.01) == Decision("A", None, "B", ("C",), True)
+
+
 def test_a_turn_has_a_step_whoever_waits() -> None:
     bench = Bench("AB", max_wait=1.0)
     bench.ask("A1 B1")
