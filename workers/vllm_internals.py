@@ -86,11 +86,7 @@ class ExpertQueue(RequestQueue):
         self.newest: Key | None = None
 
     def _head(self) -> tuple[Key, str] | None:
-        heap = (
-            self._heaps.get(self.view)
-            if self.view is not None
-            else min(filter(None, self._heaps.values()), default=None)
-        )
+        heap = self._heaps.get(self.view) if self.view is not None else None
         while heap and (heap[0][1] not in self._requests or self._keys.get(heap[0][1]) != heap[0][0]):
             heapq.heappop(heap)  # removed since
         if not heap or (self.newest is not None and heap[0][0] > self.newest):
@@ -152,6 +148,7 @@ class _ExpertScheduling(Scheduler):
         self._policy = settings.new_policy()
         self._sizes = {name: source.bytes for name, source in settings.images.items()}
         self._ready: set[str] = set()
+        self._failed: set[str] = set()
         for name, size in self._sizes.items():
             self._policy.place(name, "disk", size)
         self._keys: dict[str, Key] = {}
@@ -181,7 +178,8 @@ class _ExpertScheduling(Scheduler):
 
     def _arrive(self, request: Request, now: float) -> None:
         image = image_of(request)
-        if image not in self._ready:  # tried again if it failed before
+        if image in self._failed:  # it is tried again
+            self._failed.discard(image)
             self._policy.place(image, "disk", self._sizes[image])
         caller = _extra(request, CALLER_KEY)
         self._keys[request.request_id] = self._policy.arrive(
@@ -336,6 +334,7 @@ class _ExpertScheduling(Scheduler):
     def _fail(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Ends the requests of an image that cannot be loaded; the other experts go on."""
         self._ready.discard(event.image)
+        self._failed.add(event.image)
         self._policy.remove(event.image)
         lost = [request for request in self.requests.values() if image_of(request) == event.image]
         self._end(lost, ("expert_unavailable", f"expert {event.image} cannot answer: {event.why}"), outputs)
