@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import multiplexed, picture
 from benchmarks.first_come import FcfsLru
 from benchmarks.multiplexed import Costs
-from benchmarks.report import emit, table
+from benchmarks.report import emit, quiet_vllm, table
 from benchmarks.traces import Job, Lengths, Outcome, azure, play, summarize, zipf
 from experts import starter
 from experts.domains import NAMES
@@ -355,6 +355,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--picture", type=Path, help="write an SVG of our turns on the Zipf trace to this file")
     arguments = parser.parse_args()
+    quiet_vllm()
     home = arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
     experts = make_experts(home)
     bench = Bench(experts, Prompts(experts), home / "images" / "grouping")

@@ -9,6 +9,11 @@ from importlib import metadata
 from typing import Any
 
 
+def quiet_vllm() -> None:
+    """Keeps vLLM's log out of the tables. It must come before vLLM is imported; whatever fails raises nonetheless."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "CRITICAL")  # the end of an engine is an error to it
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, memory in GiB, Python and the versions that matter."""
     model = platform.processor() or platform.machine()

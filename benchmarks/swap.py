@@ -9,6 +9,7 @@ running engine; a new engine in the same process, to its first token; a new proc
 
 import argparse
 import asyncio
+import gc
 import os
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import emit, table
+from benchmarks.report import emit, quiet_vllm, table
 from experts.spec import ExpertSpec
 from experts.starter import FAMILY, GENERALIST, specialist, starter_experts
 from workers.base import ChatCall, Finish, Sampling
@@ -77,6 +78,11 @@ def _plain_engine(source: str) -> Any:
     )
 
 
+async def _close(engine: Any) -> None:
+    await asyncio.to_thread(engine.shutdown)
+    gc.collect()  # one that lives until the interpreter ends complains of missing modules
+
+
 async def _first_token(engine: Any) -> None:
     from vllm import SamplingParams
 
@@ -100,7 +106,7 @@ async def reloads(home: Path, count: int) -> list[float]:
             seconds.append(time.perf_counter() - began)
         return seconds
     finally:
-        await asyncio.to_thread(engine.shutdown)
+        await _close(engine)
 
 
 async def new_engines(home: Path, count: int) -> list[float]:
@@ -112,7 +118,7 @@ async def new_engines(home: Path, count: int) -> list[float]:
         engine = await asyncio.to_thread(_plain_engine, source)
         await _first_token(engine)
         seconds.append(time.perf_counter() - began)
-        await asyncio.to_thread(engine.shutdown)
+        await _close(engine)
     return seconds
 
 
@@ -139,7 +145,7 @@ def copy_over_memcpy(home: Path, rounds: int = 7) -> tuple[float, float, int]:
     import torch
     from safetensors.torch import load_file
 
-    from workers.images import CopyBackend
+    from workers.image_copies import CopyBackend
 
     def load(spec: ExpertSpec) -> dict[str, Any]:
         tensors: dict[str, Any] = {}
@@ -176,13 +182,14 @@ def main() -> None:
     parser.add_argument("--restarts", type=int, default=2, help="engines and processes started anew")
     parser.add_argument("--one-token", metavar="CHECKPOINT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    quiet_vllm()
     if arguments.one_token:
 
         async def one_token() -> None:
             engine = _plain_engine(arguments.one_token)
             await _first_token(engine)
             print("first token", flush=True)
-            await asyncio.to_thread(engine.shutdown)
+            await _close(engine)
 
         asyncio.run(one_token())
         return

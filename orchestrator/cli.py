@@ -57,7 +57,7 @@ def serve_command(
         "ray_address": ray_address,
     }
     with _told():
-        from orchestrator import config as configuration
+        from orchestrator import config_load as configuration
         from orchestrator import logs
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.serve import serve
@@ -71,7 +71,7 @@ def serve_command(
 def setup(config: ConfigFlag = None, home: HomeFlag = None) -> None:
     """Prepare model weights and router, as `coe serve` would at its first start."""
     with _told():
-        from orchestrator import config as configuration
+        from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.serve import prepare
 
@@ -158,7 +158,7 @@ def train(
     """Train the starter pool's specialists anew (minutes each), and measure them."""
     with _told():
         from experts.domains import NAMES
-        from orchestrator import config as configuration
+        from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.training import train_pool
 
@@ -173,7 +173,7 @@ def train(
 def measure(home: HomeFlag = None) -> None:
     """Measure the starter pool's experts in every domain anew, for the router."""
     with _told():
-        from orchestrator import config as configuration
+        from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.training import measure_pool
 
@@ -230,7 +230,7 @@ def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str
     with _told():
         from contextlib import ExitStack, suppress
 
-        from orchestrator import config as configuration
+        from orchestrator import config_load as configuration
         from orchestrator.embedded_redis import AlreadyRunning, EmbeddedRedis
         from orchestrator.keys import Keys
         from orchestrator.store import Store
@@ -259,7 +259,7 @@ def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str
 
 
 def _client_settings(config: str | None, host: str | None, port: str | None, api_key: str | None) -> Settings:
-    from orchestrator import config as configuration
+    from orchestrator import config_load as configuration
 
     flags = {"config": config, "host": host, "port": port, "api_key": api_key}
     settings, _ = configuration.load(flags, os.environ, Path.cwd())

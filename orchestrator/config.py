@@ -1,37 +1,17 @@
-"""What a user writes in coe.yaml, checked. docs/config.md lists every key; `python -m orchestrator.config` renews it.
+"""What a user writes in coe.yaml, checked. docs/config.md lists every key; `orchestrator.config_schema` renews it."""
 
-`ConfigError`   the file cannot be used; one line for each problem: file:line, the key, what was got, what is allowed
-"""
-
-import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from experts.registry import Registry, RegistryError, did_you_mean, one_of
 from experts.spec import ExpertSpec, Frozen
-from orchestrator.config_file import PATTERNS, Document, Loc, Located, describe, schema_at
-from orchestrator.settings import SETTINGS, ConfigError, Server, Settings, absolute, check_path, given, resolve
-
-__all__ = [
-    "Config",
-    "ConfigError",
-    "DeviceConfig",
-    "FamilyConfig",
-    "Limits",
-    "RouterConfig",
-    "SwapConfig",
-    "TurnsConfig",
-    "default_config",
-    "json_schema",
-    "load",
-    "load_config",
-]
+from orchestrator.config_file import Loc, Located
+from orchestrator.settings import Server, check_path
 
 Engine = Literal["vllm", "fake", "remote"]
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
@@ -126,7 +106,7 @@ def _gpu_problem(number: float) -> str | None:
     return None
 
 
-_PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
+PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
 """How a folder begins; any other source of a local expert is a hub id."""
 _NOT_ON_GPUS = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
 
@@ -273,7 +253,7 @@ class Config(Frozen):
                     f"has no use: the device {family.device!r} has none, so one family at a time is awake",
                 )
         elif family.memory_gib is None:
-            far = [spec.source for spec in experts if spec.kind == "checkpoint" and not _PATH.match(spec.source)]
+            far = [spec.source for spec in experts if spec.kind == "checkpoint" and not PATH.match(spec.source)]
             if device.num_gpus:
                 yield "memory_gib", f"missing; the device {family.device!r} has GPUs and a memory_gib to keep"
             elif far:
@@ -334,194 +314,3 @@ class Config(Frozen):
         if problems:
             raise Located(problems)
         return self
-
-
-# Loading
-
-
-def default_config(home: Path) -> Config:
-    """The starter pool, whose weights are under `home`, with defaults for everything else."""
-    from experts.starter import GENERALIST, starter_experts
-
-    return Config(experts=starter_experts(home), router=RouterConfig(fallback=GENERALIST))
-
-
-def load_config(path: Path, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in a YAML file; paths in it are relative to its folder and come out absolute.
-
-    home: where the starter pool is, for a file without experts; None = `server.home` of the file, else ~/.coe.
-    env: where HOME is looked up for '~'.
-    Raises ConfigError with every problem of the file.
-    """
-    document = Document(path)
-    folder = path.absolute().parent
-    # A section whose lines are all commented out is null in YAML; it means the defaults.
-    data = {key: value for key, value in document.data.items() if value is not None or key not in Config.model_fields}
-    if data.get("experts") == []:
-        del data["experts"]
-    try:
-        config = Config.model_validate(data | ({} if "experts" in data else _starter(data, home, folder, env)))
-    except ValidationError as error:
-        raise ConfigError(document.lines_for(error, json_schema())) from None  # the original quotes what the file holds
-    try:
-        config = _with_absolute_paths(config, folder, env)
-    except ValueError as error:
-        raise ConfigError([f"{path}: {error}"]) from None
-    return _with_starter_router(config, document)
-
-
-def _starter(data: dict[Any, Any], home: Path | None, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    from experts.starter import starter_experts
-
-    server = data.get("server")
-    named = server.get("home") if isinstance(server, dict) else None
-    if home is None:
-        try:
-            home = absolute(check_path(named if isinstance(named, str) else "~/.coe"), env, folder)
-        except ValueError as error:
-            if named is None:
-                raise ConfigError([f"the default home '~/.coe': {error}, in server.home or COE_HOME"]) from None
-            home = folder  # what is wrong with the name is told when the file is validated
-    return {"experts": starter_experts(home)}
-
-
-def _with_starter_router(config: Config, document: "Document") -> Config:
-    """The starter router falls back to the generalist. Raises ConfigError if it knows none of the experts."""
-    router, names = config.router, config.registry().names
-    if router.kind != "two-level" or router.path is not None:
-        return config
-    from experts.starter import GENERALIST, starter_experts
-
-    if not {spec.name for spec in starter_experts(Path())} & set(names):
-        message = (
-            "missing; without it the router is the starter pool's, which knows none of these experts. Write "
-            f"'kind: fixed' and 'fallback: {names[0]}' under 'router', or the 'path' of a router fitted for them"
-        )
-        raise ConfigError([document.located(("router", "path"), message)])
-    if router.fallback is None and GENERALIST in names:
-        config = config.model_copy(update={"router": router.model_copy(update={"fallback": GENERALIST})})
-    return config
-
-
-def load(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> tuple[Settings, Config]:
-    """Settings and configuration, from the file that they name or from coe.yaml in `folder`, the current folder.
-
-    Raises ConfigError.
-    """
-    found = folder / "coe.yaml" if os.path.lexists(folder / "coe.yaml") else None
-    path = given("config", flags, env, folder=folder) or found
-    config = load_config(path, given("home", flags, env, folder=folder), env) if path else None
-    settings = resolve(flags, env, config, folder=folder, found=found)
-    return settings, config or default_config(settings.home)
-
-
-def _with_absolute_paths(config: Config, folder: Path, env: Mapping[str, str]) -> Config:
-    def full(path: str | Path) -> Path:
-        return absolute(Path(path), env, folder)
-
-    experts = []
-    for spec in config.experts:
-        update: dict[str, Any] = {}
-        if spec.kind != "remote" and _PATH.match(spec.source):
-            update["source"] = str(full(spec.source))
-        if spec.chat_template is not None:
-            update["chat_template"] = str(full(spec.chat_template))
-        experts.append(spec.model_copy(update=update))
-    router, server = config.router, config.server
-    if router.path is not None:
-        router = router.model_copy(update={"path": full(router.path)})
-    if server.home is not None:
-        server = server.model_copy(update={"home": full(server.home)})
-    return config.model_copy(update={"experts": tuple(experts), "router": router, "server": server})
-
-
-# JSON schema and reference
-
-_NOTES = {
-    "name": "What callers write as `model`.",
-    "kind": "checkpoint: weights that vLLM loads; adapter: a LoRA on a checkpoint; remote: a LangChain chat model.",
-    "modalities": "What its messages may hold.",
-    "tools": "Can it call tools?",
-    "price": "US dollars per million tokens.",
-    "tags": "For your own grouping.",
-    "description": "What it is good at, for people.",
-    "sampling": "Generation defaults, where the caller sets none.",
-}
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of coe.yaml, for editors."""
-    schema = Config.model_json_schema()
-    fields = schema["$defs"]["ExpertSpec"]["properties"]
-    for name in ("parameters", "context_length"):  # pydantic does not see what the validator of a count accepts
-        fields[name]["anyOf"].insert(1, {"type": "string", "pattern": list(PATTERNS)[1]})
-    for name, note in _NOTES.items():
-        fields[name].setdefault("description", note)
-    standard: dict[str, Any] = _standard(schema)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **standard, "title": "coe.yaml"}
-
-
-_KEYWORDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
-
-
-def _standard(part: Any) -> Any:
-    """pydantic leaves the bounds of an optional number with a validator under names that JSON Schema does not know."""
-    if isinstance(part, list):
-        return [_standard(item) for item in part]
-    if not isinstance(part, dict):
-        return part
-    number = part.get("type") in ("integer", "number")
-    return {_KEYWORDS.get(key, key) if number else key: _standard(value) for key, value in part.items()}
-
-
-def reference() -> dict[str, str]:
-    """The generated parts of docs/config.md: name -> Markdown."""
-    settings = ["| setting | flag | environment | `server:` of coe.yaml | default | |", "|---|---|---|---|---|---|"]
-    for setting in SETTINGS:
-        key = f"`{setting.name}`" if setting.in_yaml else "no"
-        default = f"`{setting.default}`" if setting.default else "unset"
-        row = (setting.name, f"`{setting.flag}`", f"`{setting.env}`", key, default, setting.summary)
-        settings.append(f"| {' | '.join(row)} |")
-    schema = json_schema()
-    tables: list[str] = []
-    _table(schema, schema_at(schema, ()), "", tables)
-    return {"settings": "\n".join(settings), "keys": "\n\n".join(tables)}
-
-
-def _table(schema: dict[str, Any], part: dict[str, Any], prefix: str, tables: list[str]) -> None:
-    lines = ["| key | allowed | default | |", "|---|---|---|---|"]
-    inner: list[tuple[str, dict[str, Any]]] = []
-    for name in part["properties"]:
-        value = schema_at({"$defs": schema["$defs"], **part}, (name,))
-        key = prefix + name
-        default = "required" if name in part.get("required", ()) else ""
-        for step, suffix in (((), ""), (("*",), ".<name>"), ((0,), "[]")):
-            below = schema_at({"$defs": schema["$defs"], **value}, step)
-            if "properties" in below:
-                inner.append((key + suffix, below))
-                allowed = f"see `{key + suffix}`"
-                break
-        else:
-            allowed = describe(schema, value)
-            if value.get("default") not in (None, ""):
-                default = f"`{json.dumps(value['default'])}`"
-        lines.append(f"| `{key}` | {allowed} | {default} | {value.get('description', '')} |")
-    tables.append((f"### `{prefix.removesuffix('.')}`\n\n" if prefix else "") + "\n".join(lines))
-    for key, below in inner:
-        _table(schema, below, key + ".", tables)
-
-
-def written(docs: Path) -> dict[Path, str]:
-    """The files under `docs` that are made from this module, as they should be."""
-    page = docs / "config.md"
-    text = page.read_text(encoding="utf-8")
-    for name, markdown in reference().items():
-        begin, end = f"<!-- generated: {name} -->", "<!-- end -->"
-        text = re.sub(f"{begin}.*?{end}", lambda _, new=f"{begin}\n{markdown}\n{end}": new, text, flags=re.DOTALL)  # type: ignore[misc]
-    return {page: text, docs / "coe.schema.json": json.dumps(json_schema(), indent=2) + "\n"}
-
-
-if __name__ == "__main__":
-    for made, content in written(Path(__file__).parent.parent / "docs").items():
-        made.write_text(content, encoding="utf-8")
-        print(made)

@@ -1,6 +1,6 @@
 """Where the service runs: flags over environment over the `server:` section of coe.yaml over defaults.
 
-`resolve` is pure. `orchestrator.config.load` reads the file and calls it.
+`resolve` is pure. `orchestrator.config_load.load` reads the file and calls it.
 
 `ConfigError`   what the user has set is wrong; one line for each problem
 """

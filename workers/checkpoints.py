@@ -1,5 +1,7 @@
 """Checkpoint folders, looked at without reading their weights: whole? how large? of the same family?"""
 
+import contextlib
+import hashlib
 import json
 import math
 import struct
@@ -31,6 +33,20 @@ def problem(source: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def fingerprint(source: str) -> str:
+    """Of a checkpoint's files: names, sizes and times of change. Of a hub id: itself."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return source
+    known = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in (".json", ".safetensors", ".bin"):
+            with contextlib.suppress(FileNotFoundError):
+                told = file.stat()
+                known.update(f"{file.name} {told.st_size} {told.st_mtime_ns}\n".encode())
+    return known.hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

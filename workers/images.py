@@ -9,8 +9,6 @@ polls. What was read is checked against the digests of the first reading, what w
 stale, truncated or corrupt image never answers: it fails, alone. Another thread writes image files.
 """
 
-import contextlib
-import hashlib
 import os
 import time
 import weakref
@@ -19,17 +17,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 
-from workers.image_copies import CopyBackend
 from workers.image_files import ImageError, ImageFiles, IntegrityError, Tensors, digests
 from workers.memory import free_memory
 from workers.swap_policy import Tier
-
-__all__ = ["Activation", "Backend", "CopyBackend", "ImageEvent", "ImageStore", "fingerprint"]
 
 CHECK_SECONDS = 0.01
 """How long a poll may go on with checks of a built image, while the engine computes."""
@@ -396,20 +390,6 @@ class ImageStore:
         self._closing = True
         for thread in (self._loader, self._writer):
             thread.shutdown(wait=True, cancel_futures=True)
-
-
-def fingerprint(source: str) -> str:
-    """Of a checkpoint's files: names, sizes and times of change. Of a hub id: itself."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        return source
-    known = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".bin"):
-            with contextlib.suppress(FileNotFoundError):
-                told = file.stat()
-                known.update(f"{file.name} {told.st_size} {told.st_mtime_ns}\n".encode())
-    return known.hexdigest()
 
 
 def _have_memory(needed: int) -> None:

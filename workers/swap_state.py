@@ -310,7 +310,7 @@ class SwapState:
             self._deadlines.remove(e.name)
             if e.resident and e is not self._active and not e.pinned:
                 price = math.log2(max(self._reload_cost(e), 1e-9) / max(e.size, 1))
-                filed = self._idle, (0, e.demand + price, e.number)
+                filed = self._idle, (0, e.demand + price, -e.number)
         else:
             self._deadlines.add(e.name, max(e.left_at, next(iter(e.arrivals.values()))))
             if not e.leaving:

@@ -154,7 +154,6 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from workers import vllm_internals
-        from workers.images import fingerprint
         from workers.steps import EngineSettings, ImageSource
 
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -162,7 +161,9 @@ class VllmEngine:
         cpu = current_platform.is_cpu()
         sources = {
             spec.name: ImageSource(
-                spec.source, fingerprint(spec.source), checkpoints.weight_bytes(spec.source, self._settings.dtype)
+                spec.source,
+                checkpoints.fingerprint(spec.source),
+                checkpoints.weight_bytes(spec.source, self._settings.dtype),
             )
             for spec in usable
         }

@@ -10,7 +10,6 @@ vLLM is pinned; ``tests/workers/test_vllm_contract.py`` fails when something use
 """
 
 import copy
-import heapq
 import os
 import time
 import weakref
@@ -35,8 +34,11 @@ from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
 from vllm.v1.outputs import AsyncModelRunnerOutput, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 
+from workers.checkpoints import fingerprint
+from workers.fair_queue import KeyHeap
+from workers.image_copies import CopyBackend
 from workers.image_files import ImageError, ImageFiles, IntegrityError, Tensors
-from workers.images import Backend, CopyBackend, ImageEvent, ImageStore, fingerprint
+from workers.images import Backend, ImageEvent, ImageStore
 from workers.steps import (
     CALLER_KEY,
     FAILURE_KEY,
@@ -74,40 +76,36 @@ class ExpertQueue(RequestQueue):
     """vLLM's queue of waiting requests: a heap for each image, in the order of the policy's keys.
 
     While `view` names an image, only its requests with a key up to `newest` are there to be seen. A request without a
-    key (its grammar is being compiled) is counted, and seen by nobody.
+    key (its grammar is being compiled) is counted, and seen by nobody. A key does not change while its request is here.
     """
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
         self._keys = keys
-        self._heaps: dict[str, list[tuple[Key, str]]] = {}
         self._requests: dict[str, Request] = {}
-        self._counts: dict[str, int] = {}
+        self._heaps: dict[str, KeyHeap[Request]] = {}
         self.view: str | None = None
         self.newest: Key | None = None
 
-    def _head(self) -> tuple[Key, str] | None:
+    def _head(self) -> Request | None:
         heap = self._heaps.get(self.view) if self.view is not None else None
-        while heap and (heap[0][1] not in self._requests or self._keys.get(heap[0][1]) != heap[0][0]):
-            heapq.heappop(heap)  # removed since
-        if not heap or (self.newest is not None and heap[0][0] > self.newest):
+        key = heap.least() if heap is not None else None
+        if heap is None or key is None or (self.newest is not None and key > self.newest):
             return None
-        return heap[0]
+        return heap.first()
 
     def add_request(self, request: Request) -> None:
         self._requests[request.request_id] = request
-        image = image_of(request)
-        self._counts[image] = self._counts.get(image, 0) + 1
         self.file(request)
 
     def file(self, request: Request) -> None:
         """Puts a request where its key says, once it has one."""
         if (key := self._keys.get(request.request_id)) is not None:
-            heapq.heappush(self._heaps.setdefault(image_of(request), []), (key, request.request_id))
+            self._heaps.setdefault(image_of(request), KeyHeap()).add(key, request)
 
     def peek_request(self) -> Request:
         if (head := self._head()) is None:
             raise IndexError("peek from an empty queue")
-        return self._requests[head[1]]
+        return head
 
     def pop_request(self) -> Request:
         request = self.peek_request()
@@ -122,18 +120,18 @@ class ExpertQueue(RequestQueue):
             self.add_request(request)
 
     def remove_request(self, request: Request) -> None:
-        self.remove_requests((request,))
+        if self._requests.pop(request.request_id, None) is not None and request.request_id in self._keys:
+            self._heaps[image_of(request)].discard(self._keys[request.request_id])
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            if self._requests.pop(request.request_id, None) is not None:
-                self._counts[image_of(request)] -= 1
+            self.remove_request(request)
 
     def __bool__(self) -> bool:
         return self._head() is not None if self.view is not None else bool(self._requests)
 
     def __len__(self) -> int:
-        return len(self._requests) if self.view is None else self._counts.get(self.view, 0)
+        return len(self._requests) if self.view is None else len(self._heaps.get(self.view, ()))
 
     def __iter__(self) -> Iterator[Request]:
         return iter([r for r in self._requests.values() if self.view is None or image_of(r) == self.view])

@@ -16,21 +16,9 @@ import yaml
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from experts.starter import starter_experts
-from orchestrator import config as module
-from orchestrator.config import (
-    Config,
-    ConfigError,
-    DeviceConfig,
-    FamilyConfig,
-    Limits,
-    RouterConfig,
-    SwapConfig,
-    TurnsConfig,
-    default_config,
-    json_schema,
-    load,
-    load_config,
-)
+from orchestrator.config import Config, DeviceConfig, FamilyConfig, Limits, RouterConfig, SwapConfig, TurnsConfig
+from orchestrator.config_load import ConfigError, default_config, load, load_config
+from orchestrator.config_schema import json_schema, written
 
 ROOT = Path(__file__).parents[2]
 HOME = Path("/data/coe")
@@ -719,8 +707,10 @@ def test_the_example_for_gpus_is_read() -> None:
 
 
 def test_page_and_schema_are_current() -> None:
-    for path, content in module.written(ROOT / "docs").items():
-        assert path.read_text(encoding="utf-8") == content, f"{path.name} is out of date: python -m orchestrator.config"
+    for path, content in written(ROOT / "docs").items():
+        assert path.read_text(encoding="utf-8") == content, (
+            f"{path.name} is out of date: python -m orchestrator.config_schema"
+        )
 
 
 def test_the_page_lists_every_key_and_setting() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from workers.checkpoints import fingerprint
 from workers.image_files import Tensors, digests
-from workers.images import ImageEvent, ImageStore, fingerprint
+from workers.images import ImageEvent, ImageStore
 
 SHARED, OWN = 64, 16
 """Bytes of an image: in a tensor that all have, in one of its own."""

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.workers.shelf import OWN, SHARED, Gate, Shelf, happened, loaded, shelves, weights
 from workers import images
+from workers.checkpoints import fingerprint
 from workers.image_copies import CopyBackend
 from workers.image_files import ImageError, ImageFiles, IntegrityError, Tensors, digests
-from workers.images import fingerprint
 
 
 @pytest.fixture

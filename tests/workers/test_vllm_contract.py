@@ -141,6 +141,18 @@ def test_an_engine_goes_on_stepping_while_nothing_can_compute() -> None:
     assert "if model_output is None:" in inspect.getsource(EngineCore.step)
 
 
+def test_an_engine_sleeps_with_its_requests_and_wakes() -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core import EngineCore
+
+    assert list(inspect.signature(AsyncLLM.sleep).parameters) == ["self", "level", "mode"]
+    assert "tags" in inspect.signature(AsyncLLM.wake_up).parameters
+    assert "clear_prefix_cache = level >= 1" in inspect.getsource(EngineCore.sleep)  # the blocks are given up
+    for name in ("kv_cache_memory_bytes", "enable_sleep_mode", "scheduling_policy", "additional_config"):
+        assert name in AsyncEngineArgs.__dataclass_fields__
+
+
 def test_asynchronous_scheduling_is_chosen_by_the_configuration() -> None:
     from vllm.v1.engine import core
     from vllm.v1.outputs import AsyncModelRunnerOutput

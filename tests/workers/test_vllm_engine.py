@@ -122,6 +122,26 @@ async def test_an_expert_without_weights_and_one_of_another_shape_fail_alone(eng
     assert await answer(engine, chat(starter.GENERALIST, "What is the capital of France?", "still"))
 
 
+async def test_requests_under_way_go_on_after_a_sleep(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on CUDA, but for the memory: on the CPU vLLM freezes the requests, and frees nothing."""
+    calls = [chat(name, f"Tell a story about {name}.", "asleep", max_tokens=120) for name in ("smol-sql", "smol-cron")]
+    alone = [await answer(engine, call) for call in calls]
+    monkeypatch.setattr(engine, "_sleeps", True)
+    tasks = [asyncio.create_task(answer(engine, call)) for call in calls]
+    async with asyncio.timeout(60):
+        while (await engine.stats()).running == 0:
+            await asyncio.sleep(0.01)
+    assert engine.keeps_requests
+    assert await engine.sleep() == "host"
+    late = asyncio.create_task(answer(engine, chat("smol-dates", "hello", "late")))
+    done, _ = await asyncio.wait([*tasks, late], timeout=2.0)
+    assert not done
+    await engine.wake()
+    assert await asyncio.gather(*tasks) == alone
+    assert await late
+    await all_blocks_come_back(engine)
+
+
 async def test_closing_the_stream_aborts_in_the_engine(engine: VllmEngine) -> None:
     call = chat(starter.GENERALIST, "Tell me a very long story about a river.", "left", max_tokens=900)
     async with aclosing(engine.generate(call)) as events:

@@ -30,12 +30,14 @@ def copy_of(spec: ExpertSpec, folder: Path) -> ExpertSpec:
     return spec.model_copy(update={"name": f"copied-{spec.name}", "source": str(folder)})
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
-    """Room for one image and a bit, so that every turn needs a load; image files are written."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["in turn", "ahead"])
+async def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
+    """Room for one image and a bit, so that every turn needs a load; image files are written. Steps are scheduled in
+    turn with their outputs, or ahead of them."""
     folder = tmp_path_factory.mktemp("faults")
     specs = [pool()[starter.GENERALIST], pool()["smol-sql"], copy_of(pool()["smol-cron"], folder / "cron")]
-    settings = VllmSettings(max_model_len=512, images=ImageSettings(device=int(1.3 * IMAGE), folder=folder / "images"))
+    images = ImageSettings(device=int(1.3 * IMAGE), folder=folder / "images")
+    settings = VllmSettings(max_model_len=512, images=images, asynchronous=request.param == "ahead")
     engine = VllmEngine(starter.FAMILY, specs, settings)
     await engine.start()
     yield engine
