@@ -1,16 +1,15 @@
 """What a user writes in coe.yaml, checked. docs/config.md lists every key; `orchestrator.config_schema` renews it."""
 
-import re
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from experts.registry import Registry, RegistryError, did_you_mean, one_of
+from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
-from orchestrator.config_file import Loc, Located
+from orchestrator import config_checks
+from orchestrator.config_file import Located
 from orchestrator.settings import Server, check_path
 
 Engine = Literal["vllm", "fake", "remote"]
@@ -25,18 +24,6 @@ def _no_bool(value: object) -> object:
 
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-
-_OWN_ENGINE_ARGS = {
-    "model": "the experts' own 'source' is what is loaded",
-    "dtype": "set 'dtype' of the family instead",
-    "max_model_len": "set 'max_model_len' of the family instead",
-    "max_num_seqs": "set 'max_num_seqs' of the family instead",
-    "scheduler_cls": "the service brings its own",
-    "worker_cls": "the service brings its own",
-    "additional_config": "the service uses it itself",
-    "enable_sleep_mode": "the service sets it for families with a 'device'",
-    "hf_token": "a secret does not belong in this file; set HF_TOKEN in the environment",
-}
 
 
 class SwapConfig(Frozen):
@@ -95,20 +82,9 @@ class DeviceConfig(Frozen):
 
     @model_validator(mode="after")
     def _whole_gpus(self) -> Self:
-        if problem := _gpu_problem(self.num_gpus):
+        if problem := config_checks.gpu_problem(self.num_gpus):
             raise Located([(("num_gpus",), problem)])
         return self
-
-
-def _gpu_problem(number: float) -> str | None:
-    if number > 1 and not number.is_integer():
-        return f"got {number}; allowed: up to 1 any part, above 1 whole numbers"
-    return None
-
-
-PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
-"""How a folder begins; any other source of a local expert is a hub id."""
-_NOT_ON_GPUS = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
 
 
 class FamilyConfig(Frozen):
@@ -146,19 +122,8 @@ class FamilyConfig(Frozen):
 
     @model_validator(mode="after")
     def _fits_vllm(self) -> Self:
-        problems: list[tuple[Loc, str]] = []
-        if problem := _gpu_problem(self.num_gpus):
-            problems.append((("num_gpus",), problem))
-        if self.num_gpus and "kv_cache_gib" in self.model_fields_set:
-            problems.append((("kv_cache_gib",), _NOT_ON_GPUS))
-        for key in self.engine_args:
-            if not key.isidentifier():
-                name = re.sub(r"\W", "_", key.lstrip("-"))
-                problems.append((("engine_args", key), f"arguments are written with underscores: {name!r}"))
-            elif key in _OWN_ENGINE_ARGS:
-                problems.append((("engine_args", key), f"not to be set here: {_OWN_ENGINE_ARGS[key]}"))
-        if problems:
-            raise Located(problems)
+        if found := list(config_checks.family_problems(self)):
+            raise Located(found)
         return self
 
 
@@ -231,86 +196,8 @@ class Config(Frozen):
         remote = self.registry().families()[family][0].kind == "remote"
         return self.family(family).engine or ("remote" if remote else "vllm")
 
-    def _problems_with_device(self, family: FamilyConfig, experts: Iterable[ExpertSpec]) -> Iterator[tuple[str, str]]:
-        """Keys of the family that do not go with its device, and why."""
-        if family.device is None:
-            if family.memory_gib is not None:
-                yield "memory_gib", "is for families with a 'device'; leave it out"
-            return
-        device = self.devices.get(family.device)
-        if device is None:
-            hint = did_you_mean(family.device, self.devices) or f"; devices: {', '.join(self.devices) or 'none'}"
-            yield "device", f"got {family.device!r}, which is not in 'devices'{hint}"
-            return
-        for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus"}):
-            yield key, f"is set by the device {family.device!r}; leave it out"
-        if device.num_gpus and "kv_cache_gib" in family.model_fields_set:
-            yield "kv_cache_gib", _NOT_ON_GPUS
-        if device.memory_gib is None:
-            if family.memory_gib is not None:
-                yield (
-                    "memory_gib",
-                    f"has no use: the device {family.device!r} has none, so one family at a time is awake",
-                )
-        elif family.memory_gib is None:
-            far = [spec.source for spec in experts if spec.kind == "checkpoint" and not PATH.match(spec.source)]
-            if device.num_gpus:
-                yield "memory_gib", f"missing; the device {family.device!r} has GPUs and a memory_gib to keep"
-            elif far:
-                yield "memory_gib", f"missing; how large {far[0]!r} on the hub is, is not known here"
-        elif family.memory_gib > device.memory_gib:
-            yield "memory_gib", f"got {family.memory_gib}; the device {family.device!r} has {device.memory_gib}"
-        elif not device.num_gpus and family.memory_gib <= (least := family.kv_cache_gib + family.images.host_gib):
-            yield "memory_gib", f"got {family.memory_gib}; allowed: more than kv_cache_gib and images.host_gib, {least}"
-
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        try:
-            registry = self.registry()
-        except RegistryError as error:
-            raise Located((("experts", p.index, p.field), p.message) for p in error.problems) from None
-        problems: list[tuple[Loc, str]] = []
-        router, families = self.router, registry.families()
-        if router.fallback is not None and router.fallback not in registry:
-            message = (
-                f"got {router.fallback!r}, which no expert is named{did_you_mean(router.fallback, registry.names)}"
-            )
-            problems.append((("router", "fallback"), message))
-        if router.kind == "fixed" and router.fallback is None:
-            problems.append(
-                (("router", "fallback"), "missing; kind 'fixed' needs the expert that answers every prompt")
-            )
-        if router.kind == "fixed" and router.path is not None:
-            problems.append((("router", "path"), "is for kind 'two-level', this router is of kind 'fixed'"))
-        for name, family in self.families.items():
-            if name not in families:
-                hint = did_you_mean(name, families) or f"; families of these experts: {', '.join(families)}"
-                problems.append((("families", name), f"no expert is of this family{hint}"))
-                continue
-            members = {spec.name: spec.kind for spec in families[name]}
-            for index, pinned in enumerate(family.swap.pinned or ()):
-                if members.get(pinned) != "checkpoint":
-                    message = (
-                        f"got {pinned!r}, which is no checkpoint expert of this family{did_you_mean(pinned, members)}"
-                    )
-                    problems.append((("families", name, "swap", "pinned", index), message))
-            remote = families[name][0].kind == "remote"
-            if family.engine == ("vllm" if remote else "remote"):
-                allowed, kind = (("remote", "fake"), "remote") if remote else (("vllm", "fake"), "local")
-                message = f"got {family.engine!r}, but its experts are {kind}; allowed: {one_of(allowed)}"
-                problems.append((("families", name, "engine"), message))
-            idle = sorted(family.model_fields_set - {"engine", "num_cpus", "max_num_seqs"}) if remote else []
-            problems += [(("families", name, key), "has no meaning for remote experts; leave it out") for key in idle]
-            if not remote:
-                own = self._problems_with_device(family, families[name])
-                problems += [(("families", name, key), message) for key, message in own]
-        used = {family.device for family in self.families.values()}
-        for name in self.devices:
-            if name not in used:
-                message = "no family is on this device; write 'device' in the sections of those that share it"
-                problems.append((("devices", name), message))
-            if f"device-{name}" in families:
-                problems.append((("devices", name), f"a family has the name 'device-{name}'; rename one of them"))
-        if problems:
-            raise Located(problems)
+        if found := list(config_checks.problems(self)):
+            raise Located(found)
         return self

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.config import PATH, Config, RouterConfig
+from orchestrator.config import Config, RouterConfig
+from orchestrator.config_checks import PATH
 from orchestrator.config_file import Document
 from orchestrator.config_schema import json_schema
 from orchestrator.settings import ConfigError, Settings, absolute, check_path, given, resolve

@@ -1,0 +1,133 @@
+"""Whether the parts of a coe.yaml go together, beyond what a type says: the way to each key that does not, and why."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from experts.registry import RegistryError, did_you_mean, one_of
+from experts.spec import ExpertSpec
+from orchestrator.config_file import Loc
+
+if TYPE_CHECKING:
+    from experts.registry import Registry
+    from orchestrator.config import Config, DeviceConfig, FamilyConfig, RouterConfig
+
+Problems = Iterator[tuple[Loc, str]]
+
+PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
+"""How a folder begins; any other source of a local expert is a hub id."""
+
+_OWN_ENGINE_ARGS = {
+    "model": "the experts' own 'source' is what is loaded",
+    "dtype": "set 'dtype' of the family instead",
+    "max_model_len": "set 'max_model_len' of the family instead",
+    "max_num_seqs": "set 'max_num_seqs' of the family instead",
+    "scheduler_cls": "the service brings its own",
+    "worker_cls": "the service brings its own",
+    "additional_config": "the service uses it itself",
+    "enable_sleep_mode": "the service sets it for families with a 'device'",
+    "hf_token": "a secret does not belong in this file; set HF_TOKEN in the environment",
+}
+_NOT_ON_GPUS = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
+
+
+def gpu_problem(number: float) -> str | None:
+    """Why there is no such number of GPUs."""
+    if number > 1 and not number.is_integer():
+        return f"got {number}; allowed: up to 1 any part, above 1 whole numbers"
+    return None
+
+
+def family_problems(family: "FamilyConfig") -> Problems:
+    """Of a family's section by itself."""
+    if problem := gpu_problem(family.num_gpus):
+        yield ("num_gpus",), problem
+    if family.num_gpus and "kv_cache_gib" in family.model_fields_set:
+        yield ("kv_cache_gib",), _NOT_ON_GPUS
+    for key in family.engine_args:
+        if not key.isidentifier():
+            name = re.sub(r"\W", "_", key.lstrip("-"))
+            yield ("engine_args", key), f"arguments are written with underscores: {name!r}"
+        elif key in _OWN_ENGINE_ARGS:
+            yield ("engine_args", key), f"not to be set here: {_OWN_ENGINE_ARGS[key]}"
+
+
+def problems(config: "Config") -> Problems:
+    """Of the sections with each other. Without a registry nothing else can be told."""
+    try:
+        registry = config.registry()
+    except RegistryError as error:
+        yield from ((("experts", problem.index, problem.field), problem.message) for problem in error.problems)
+        return
+    yield from _router(config.router, registry)
+    families = registry.families()
+    for name, family in config.families.items():
+        if name not in families:
+            hint = did_you_mean(name, families) or f"; families of these experts: {', '.join(families)}"
+            yield ("families", name), f"no expert is of this family{hint}"
+        else:
+            for key, message in _family(family, families[name], config.devices):
+                yield ("families", name, *key), message
+    used = {family.device for family in config.families.values()}
+    for name in config.devices:
+        if name not in used:
+            message = "no family is on this device; write 'device' in the sections of those that share it"
+            yield ("devices", name), message
+        if f"device-{name}" in families:
+            yield ("devices", name), f"a family has the name 'device-{name}'; rename one of them"
+
+
+def _router(router: "RouterConfig", registry: "Registry") -> Problems:
+    if router.fallback is not None and router.fallback not in registry:
+        hint = did_you_mean(router.fallback, registry.names)
+        yield ("router", "fallback"), f"got {router.fallback!r}, which no expert is named{hint}"
+    if router.kind == "fixed" and router.fallback is None:
+        yield ("router", "fallback"), "missing; kind 'fixed' needs the expert that answers every prompt"
+    if router.kind == "fixed" and router.path is not None:
+        yield ("router", "path"), "is for kind 'two-level', this router is of kind 'fixed'"
+
+
+def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "dict[str, DeviceConfig]") -> Problems:
+    kinds = {spec.name: spec.kind for spec in experts}
+    for index, pinned in enumerate(family.swap.pinned or ()):
+        if kinds.get(pinned) != "checkpoint":
+            message = f"got {pinned!r}, which is no checkpoint expert of this family{did_you_mean(pinned, kinds)}"
+            yield ("swap", "pinned", index), message
+    remote = experts[0].kind == "remote"
+    if family.engine == ("vllm" if remote else "remote"):
+        allowed, kind = (("remote", "fake"), "remote") if remote else (("vllm", "fake"), "local")
+        yield ("engine",), f"got {family.engine!r}, but its experts are {kind}; allowed: {one_of(allowed)}"
+    if remote:
+        for key in sorted(family.model_fields_set - {"engine", "num_cpus", "max_num_seqs"}):
+            yield (key,), "has no meaning for remote experts; leave it out"
+    elif family.device is None:
+        if family.memory_gib is not None:
+            yield ("memory_gib",), "is for families with a 'device'; leave it out"
+    elif (device := devices.get(family.device)) is None:
+        hint = did_you_mean(family.device, devices) or f"; devices: {', '.join(devices) or 'none'}"
+        yield ("device",), f"got {family.device!r}, which is not in 'devices'{hint}"
+    else:
+        yield from _sharing(family, experts, device)
+
+
+def _sharing(family: "FamilyConfig", experts: Iterable[ExpertSpec], device: "DeviceConfig") -> Problems:
+    """Of a family with its device."""
+    name = family.device
+    for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus"}):
+        yield (key,), f"is set by the device {name!r}; leave it out"
+    if device.num_gpus and "kv_cache_gib" in family.model_fields_set:
+        yield ("kv_cache_gib",), _NOT_ON_GPUS
+    if device.memory_gib is None:
+        if family.memory_gib is not None:
+            yield ("memory_gib",), f"has no use: the device {name!r} has none, so one family at a time is awake"
+    elif family.memory_gib is None:
+        far = [spec.source for spec in experts if spec.kind == "checkpoint" and not PATH.match(spec.source)]
+        if device.num_gpus:
+            yield ("memory_gib",), f"missing; the device {name!r} has GPUs and a memory_gib to keep"
+        elif far:
+            yield ("memory_gib",), f"missing; how large {far[0]!r} on the hub is, is not known here"
+    elif family.memory_gib > device.memory_gib:
+        yield ("memory_gib",), f"got {family.memory_gib}; the device {name!r} has {device.memory_gib}"
+    elif not device.num_gpus and family.memory_gib <= (least := family.kv_cache_gib + family.images.host_gib):
+        message = f"got {family.memory_gib}; allowed: more than kv_cache_gib and images.host_gib, {least}"
+        yield ("memory_gib",), message
