@@ -19,7 +19,7 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.errors import ApiError, from_exception, from_failure
-from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
@@ -199,7 +199,7 @@ class _Api:
         for spec in self._registry:
             worker = stats.get(spec.family_name, "the worker of its family does not run")
             tier = worker.tiers.get(spec.name, "not loaded yet") if isinstance(worker, WorkerStats) else worker
-            ready = tier in ("device", "host", "disk", "remote")
+            ready = tier in READY_TIERS
             data.append(
                 {
                     "name": spec.name,

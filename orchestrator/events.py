@@ -8,6 +8,8 @@ from workers.base import Delta, Failure, FinishReason, Sampling, Usage
 
 AUTO = "auto"
 """The model name with which the router chooses."""
+READY_TIERS = ("device", "host", "disk", "remote")
+"""Where the image of an expert that can answer is; any other word of `WorkerStats.tiers` says why it cannot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,17 @@ Labels are bounded: `expert` is the name of a configured expert or "none", never
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.events import READY_TIERS
 from workers.base import Usage, WorkerStats
 
 NO_EXPERT = "none"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-TIERS = ("device", "host", "disk", "remote", "failed")
 
 _Values = Mapping[str, float]
 _Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
@@ -74,17 +75,13 @@ class _WorkerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = [(family, stats) for family, stats in self.stats.items() if not isinstance(stats, str)]
 
-        def gauge(name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
-            metric = GaugeMetricFamily(name, help_, labels=["family"])
+        def one(kind: _Family, name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
+            metric = kind(name, help_, labels=["family"])
             for family, stats in families:
                 metric.add_metric([family], value(stats))
             return metric
 
-        def counter(name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
-            metric = CounterMetricFamily(name, help_, labels=["family"])
-            for family, stats in families:
-                metric.add_metric([family], value(stats))
-            return metric
+        gauge, counter = partial(one, GaugeMetricFamily), partial(one, CounterMetricFamily)
 
         def by(kind: _Family, name: str, help_: str, label: str, value: Callable[[WorkerStats], _Values]) -> Metric:
             metric = kind(name, help_, labels=["family", label])
@@ -95,14 +92,17 @@ class _WorkerCollector(Collector):
 
         up = GaugeMetricFamily("coe_worker_up", "1 if the family's worker answers.", labels=["family"])
         tier = GaugeMetricFamily(
-            "coe_expert_tier", "1 for the tier in which an expert's image is.", labels=["family", "expert", "tier"]
+            "coe_expert_tier",
+            "1 for the tier in which an expert's image is, or failed; none while its engine starts.",
+            labels=["family", "expert", "tier"],
         )
         for family, each in self.stats.items():
             up.add_metric([family], 0 if isinstance(each, str) else 1)
         for family, stats in families:
             for expert, where in stats.tiers.items():
-                known = next((name for name in TIERS if where.startswith(name)), "failed")
-                tier.add_metric([family, expert, known], 1)
+                known = "failed" if where.startswith("failed") else where
+                if known in (*READY_TIERS, "failed"):
+                    tier.add_metric([family, expert, known], 1)
         return [
             up,
             tier,
@@ -147,7 +147,7 @@ class _WorkerCollector(Collector):
             by(
                 CounterMetricFamily,
                 "coe_image_moved_bytes",
-                "Bytes of images moved, by the tier they came from; over coe_image_moved_seconds: the speed.",
+                "Bytes of images moved, by the tier they came from; over coe_image_moved_seconds_total: the speed.",
                 "source",
                 lambda s: s.moved_bytes,
             ),

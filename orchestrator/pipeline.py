@@ -12,7 +12,7 @@ import structlog
 from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
 from experts.registry import Registry
 from orchestrator.errors import Overloaded
-from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
 from orchestrator.store import Store
@@ -265,7 +265,7 @@ def not_ready(registry: Registry, stats: Mapping[str, WorkerStats | str]) -> dic
     for spec in registry:
         worker = stats.get(spec.family_name, "the worker of its family does not run")
         tier = worker if isinstance(worker, str) else worker.tiers.get(spec.name, "not loaded yet")
-        if tier not in ("device", "host", "disk", "remote"):
+        if tier not in READY_TIERS:
             reasons[spec.name] = tier
     return reasons
 

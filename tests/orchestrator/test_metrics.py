@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "api.md"
 STATS: dict[str, WorkerStats | str] = {
     "small": WorkerStats(
         "small",
-        {"a": "device", "b": "failed: no weights", "c": "host"},
+        {"a": "device", "b": "failed: no weights", "c": "host", "d": "starting"},
         active="a",
         running=3,
         waiting=2,
@@ -28,9 +28,18 @@ STATS: dict[str, WorkerStats | str] = {
         prefetch_used=2,
         oldest_wait=1.25,
         request_seconds={"queue": 2.0, "execute": 8.0},
+        wakes=5,
+        wake_seconds=6.5,
     ),
     "large": "it is starting",
 }
+
+
+def documented() -> dict[str, tuple[str, str]]:
+    """Metric -> labels and meaning, as docs/api.md has them."""
+    section = DOCS.read_text().split("\n## Metrics\n")[1]
+    rows = re.findall(r"^\| `(coe_.*?)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
+    return {name: (labels, meaning) for name, labels, meaning in rows}
 
 
 def samples(text: bytes) -> dict[tuple[str, ...], float]:
@@ -68,9 +77,12 @@ def test_the_workers_own_counts_are_metrics() -> None:
         ("coe_oldest_wait_seconds", "small"): 1.25,
         ("coe_engine_request_seconds_total", "small", "queue"): 2.0,
         ("coe_engine_request_seconds_total", "small", "execute"): 8.0,
+        ("coe_wakes_total", "small"): 5,
+        ("coe_wake_seconds_total", "small"): 6.5,
     }
     assert wanted.items() <= found.items()
     assert ("coe_worker_running", "large") not in found
+    assert [key for key in found if key[0] == "coe_expert_tier" and "d" in key] == []  # it is in no tier yet
 
 
 def test_each_render_shows_the_latest_stats_only() -> None:
@@ -88,11 +100,6 @@ def test_two_sets_of_metrics_are_apart() -> None:
 
 def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
     metrics = Metrics()
-    section = DOCS.read_text().split("\n## Metrics\n")[1]
-    documented = {
-        name: (labels, meaning)
-        for name, labels, meaning in re.findall(r"^\| `(coe_.*?)` \| (.*?) \| (.*?) \|$", section, re.MULTILINE)
-    }
     for metric in (metrics.requests, metrics.errors, metrics.seconds, metrics.first_token, metrics.tokens):
         metric.labels(*["x"] * len(metric._labelnames))
     metrics.render(STATS)
@@ -101,4 +108,9 @@ def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
         name = family.name + ("_total" if family.type == "counter" else "")
         labels = [label for label in family.samples[0].labels if label != "le"]
         exposed[name] = (", ".join(f"`{label}`" for label in labels), family.documentation)
-    assert documented == exposed
+    assert documented() == exposed
+
+
+def test_other_pages_name_metrics_as_they_are_exposed() -> None:
+    for page in DOCS.parent.glob("*.md"):
+        assert set(re.findall(r"`(coe_[a-z_]+)", page.read_text())) <= documented().keys(), page.name
