@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
@@ -138,10 +140,18 @@ def _footprint(plan: FamilyPlan) -> int:
     if config.memory_gib is not None:
         return int(config.memory_gib * 2**30)
     weights = _bytes(images.device_gib)
-    if weights is None:  # a broken checkpoint is passed over here; the engine tells what is wrong with it
+    if weights is None:
         sources = [spec.source for spec in plan.experts if spec.kind == "checkpoint"]
-        weights = sum(weight_bytes(source) for source in sources if problem(source) is None)
+        weights = sum(_weight_bytes(source, config.effective_dtype) for source in sources)
     return weights + int((config.kv_cache_gib + images.host_gib) * 2**30)
+
+
+def _weight_bytes(source: str, dtype: str) -> int:
+    """Bytes of a checkpoint's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+    try:
+        return weight_bytes(source, dtype) if problem(source) is None else 0
+    except OSError:
+        return 0
 
 
 def _bytes(gib: float | None) -> int | None:
@@ -231,7 +241,9 @@ def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPla
     sharing: dict[str, list[FamilyPlan]] = {}
     for family, experts in registry.families().items():
         own = config.family(family)
-        plan = FamilyPlan(config.engine(family), family, experts, own, config.pinned(family), home / "images" / family)
+        plan = FamilyPlan(
+            config.engine(family), family, experts, own, config.pinned(family), home / "images" / _file_name(family)
+        )
         if own.device is None:
             alone[f"coe-{family}"] = plan
         else:
@@ -240,6 +252,11 @@ def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPla
         f"coe-device-{name}": DevicePlan(name, config.devices[name], tuple(families))
         for name, families in sharing.items()
     }
+
+
+def _file_name(family: str) -> str:
+    """A name of its own for the folder of each family, whatever it is called: "/data/x", "..", "a b"."""
+    return re.sub(r"^\.", "%2E", quote(family, safe=""))
 
 
 @contextlib.contextmanager

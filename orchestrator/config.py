@@ -39,7 +39,9 @@ class SwapConfig(Frozen):
         "others wait for theirs, instead of letting it wait longer.",
     )
     pinned: tuple[str, ...] | None = Field(
-        None, description="Experts that stay in device memory. Default: the router's fallback, if it is of this family."
+        None,
+        description="Experts that stay in device memory. Default: the router's fallback, or the base of "
+        "one that is an adapter, if it is of this family.",
     )
 
 
@@ -107,8 +109,8 @@ class FamilyConfig(Frozen):
     memory_gib: Float | None = Field(
         None,
         gt=0,
-        description="GiB of its device's memory that the family takes while awake. Default, on the CPU: its checkpoint "
-        "files and kv_cache_gib.",
+        description="GiB of its device's memory that the family takes while awake. Default, on the CPU: "
+        "images.device_gib, else its checkpoints' weights in `dtype`; and images.host_gib and kv_cache_gib.",
     )
     swap: SwapConfig = SwapConfig()
     images: ImagesConfig = ImagesConfig()
@@ -188,8 +190,8 @@ class Config(Frozen):
         named = self.family(family).swap.pinned
         if named is not None:
             return frozenset(named)
-        members = {spec.name for spec in self.registry().families()[family]}
-        return frozenset(members & {self.router.fallback} - {None})
+        images = {spec.name: spec.base or spec.name for spec in self.registry().families()[family]}
+        return frozenset(image for expert, image in images.items() if expert == self.router.fallback)
 
     def engine(self, family: str) -> Engine:
         """The engine of that family, chosen by the kind of its experts where none is named."""

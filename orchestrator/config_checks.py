@@ -22,6 +22,7 @@ _OWN_ENGINE_ARGS = {
     "dtype": "set 'dtype' of the family instead",
     "max_model_len": "set 'max_model_len' of the family instead",
     "max_num_seqs": "set 'max_num_seqs' of the family instead",
+    "async_scheduling": "the service sets it",
     "scheduler_cls": "the service brings its own",
     "worker_cls": "the service brings its own",
     "additional_config": "the service uses it itself",
@@ -44,6 +45,8 @@ def family_problems(family: "FamilyConfig") -> Problems:
         yield ("num_gpus",), problem
     if family.num_gpus and "kv_cache_gib" in family.model_fields_set:
         yield ("kv_cache_gib",), _NOT_ON_GPUS
+    if family.images.disk_gib is not None and not family.images.image_files:
+        yield ("images", "disk_gib"), "is for image files; write 'image_files: true' beside it, or leave it out"
     for key in family.engine_args:
         if not key.isidentifier():
             name = re.sub(r"\W", "_", key.lstrip("-"))
@@ -98,7 +101,7 @@ def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "d
         allowed, kind = (("remote", "fake"), "remote") if remote else (("vllm", "fake"), "local")
         yield ("engine",), f"got {family.engine!r}, but its experts are {kind}; allowed: {one_of(allowed)}"
     if remote:
-        for key in sorted(family.model_fields_set - {"engine", "num_cpus", "max_num_seqs"}):
+        for key in sorted(family.model_fields_set - {"engine", "num_cpus"}):
             yield (key,), "has no meaning for remote experts; leave it out"
     elif family.device is None:
         if family.memory_gib is not None:
@@ -128,6 +131,12 @@ def _sharing(family: "FamilyConfig", experts: Iterable[ExpertSpec], device: "Dev
             yield ("memory_gib",), f"missing; how large {far[0]!r} on the hub is, is not known here"
     elif family.memory_gib > device.memory_gib:
         yield ("memory_gib",), f"got {family.memory_gib}; the device {name!r} has {device.memory_gib}"
-    elif not device.num_gpus and family.memory_gib <= (least := family.kv_cache_gib + family.images.host_gib):
-        message = f"got {family.memory_gib}; allowed: more than kv_cache_gib and images.host_gib, {least}"
-        yield ("memory_gib",), message
+    elif not device.num_gpus:
+        images, least = family.images.device_gib, family.kv_cache_gib + family.images.host_gib
+        room = family.memory_gib - least
+        if room <= 0:
+            message = f"got {family.memory_gib}; allowed: more than kv_cache_gib and images.host_gib, {least}"
+            yield ("memory_gib",), message
+        elif images is not None and images > room:
+            message = f"got {images}; allowed: up to {room}, what kv_cache_gib and images.host_gib leave of memory_gib"
+            yield ("images", "device_gib"), message

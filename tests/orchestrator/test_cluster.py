@@ -1,8 +1,8 @@
 """What runs where: a replica for each family, and one for each device that families share."""
 
+import json
+import struct
 from pathlib import Path
-
-import pytest
 
 from orchestrator.cluster import DevicePlan, FamilyPlan, make_device, make_engine, plans
 from orchestrator.config import Config
@@ -49,21 +49,52 @@ def test_families_of_a_device_have_a_replica_together(tmp_path: Path) -> None:
     assert all(isinstance(make_engine(plan), FakeEngine) for plan in (alone, *shared.families))
 
 
-@pytest.mark.parametrize(
-    ("memory", "problem"),
-    [
-        (4, None),
-        (3.5, f"failed: it takes {4 * GIB} bytes, the device has {int(3.5 * GIB)}"),
-    ],
-)
-async def test_a_family_takes_its_checkpoints_and_its_kv_cache(
-    tmp_path: Path, memory: float, problem: str | None
-) -> None:
-    made = config(tmp_path, memory_gib=4)
-    [_, plan] = plans(made, made.registry(), tmp_path).values()
+async def fits(made: Config, memory: float) -> bool:
+    """Is there room for the family a on a device of so many GiB?"""
+    [_, plan] = plans(made, made.registry(), Path("/home")).values()
     assert isinstance(plan, DevicePlan)
     device = make_device(DevicePlan("one", plan.config.model_copy(update={"memory_gib": memory}), plan.families[:1]))
-    assert (await device.stats())["a"].tiers == dict.fromkeys(("a1", "a2"), problem or "starting")
+    tiers = (await device.stats())["a"].tiers
+    assert list(tiers) == ["a1", "a2"]
+    assert all(tier == "starting" or tier.startswith("failed: it takes") for tier in tiers.values())
+    return set(tiers.values()) == {"starting"}
+
+
+async def test_a_family_takes_its_checkpoints_and_its_kv_cache(tmp_path: Path) -> None:
+    made = config(tmp_path, memory_gib=4)
+    assert await fits(made, 4)
+    assert not await fits(made, 3.5)
+
+
+async def test_weights_count_as_the_engine_holds_them(tmp_path: Path) -> None:
+    made = config(tmp_path, memory_gib=4)
+    (tmp_path / "a1" / "model.bin").unlink()
+    header = {"weight": {"dtype": "BF16", "shape": [GIB // 2], "data_offsets": [0, GIB]}}
+    text = json.dumps(header).encode()
+    with (tmp_path / "a1" / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + GIB)
+    assert await fits(
+        made, 5
+    )  # 2 + 1 for the weights, of which the former are float32 in the engine, 2 for the KV cache
+    assert not await fits(made, 4.5)
+
+
+async def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    made = config(tmp_path, memory_gib=4)
+    (tmp_path / "a1" / "model.bin").unlink()
+    (tmp_path / "a1" / "model.safetensors").mkdir()
+    assert await fits(made, 3)
+
+
+def test_every_family_has_a_folder_of_its_own_under_the_home(tmp_path: Path) -> None:
+    names = [".", "..", "../x", "/data/x", "a", "a b", "%2E", "%2E.", "llama-3.1"]
+    experts = [{"name": f"e{n}", "family": name, "source": "org/model"} for n, name in enumerate(names)]
+    made = Config.model_validate({"experts": experts, "router": {"kind": "fixed", "fallback": "e0"}})
+    folders = [plan.folder for plan in plans(made, made.registry(), tmp_path).values() if isinstance(plan, FamilyPlan)]
+    assert len({folder.resolve() for folder in folders}) == len(names)
+    assert {folder.resolve().parent for folder in folders} == {tmp_path / "images"}
+    assert tmp_path / "images" / "llama-3.1" in folders
 
 
 async def test_a_device_answers_for_every_family_and_tells_of_each(tmp_path: Path) -> None:

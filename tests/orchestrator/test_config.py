@@ -118,6 +118,22 @@ def test_defaults() -> None:
     assert SwapConfig() == SwapConfig(overhead=0.10, max_wait_s=30)
 
 
+@pytest.mark.parametrize(("fallback", "pinned"), [("chat", {"chat"}), ("polite", {"chat"}), ("other", set())])
+def test_the_image_of_the_fallback_is_pinned(fallback: str, pinned: set[str]) -> None:
+    experts = (
+        ExpertSpec(name="chat", source="./chat"),
+        ExpertSpec(name="polite", kind="adapter", source="./polite", base="chat"),
+        ExpertSpec(name="other", source="./other"),
+    )
+    assert Config(experts=experts, router=RouterConfig(fallback=fallback)).pinned("chat") == pinned
+
+
+def test_what_is_on_gpus_leaves_the_memory_of_the_device_alone(file: Path) -> None:
+    part = ", memory_gib: 20, images: {device_gib: 60}"
+    config = read(file, SHARED % (part, ", memory_gib: 20", "", "num_gpus: 1, memory_gib: 40"))
+    assert config.family("a").images.device_gib == 60  # in host memory
+
+
 def test_dtype_follows_the_device() -> None:
     assert FamilyConfig().effective_dtype == "float32"
     assert FamilyConfig(num_gpus=1).effective_dtype == "auto"
@@ -362,6 +378,14 @@ def test_aliases_that_multiply_cost_nothing(file: Path) -> None:
             "1: families.smollm2-135m.kv_cache_gib: is for the CPU; with num_gpus above 0 set "
             "engine_args.gpu_memory_utilization",
         ),
+        (
+            "families: {smollm2-135m: {engine_args: {async_scheduling: true}}}",
+            "1: families.smollm2-135m.engine_args.async_scheduling: not to be set here: the service sets it",
+        ),
+        (
+            "families:\n  smollm2-135m:\n    images:\n      disk_gib: 4",
+            "4: families.smollm2-135m.images.disk_gib: is for image files; write 'image_files: true' beside it, or leave it out",
+        ),
         # limits and server
         (
             "limits: []",
@@ -516,6 +540,11 @@ def test_the_device_says_whether_a_family_is_on_gpus(file: Path) -> None:
             "3: families.a.memory_gib: got 3.0; allowed: more than kv_cache_gib and images.host_gib, 3.0",
         ),
         (
+            (", memory_gib: 4, kv_cache_gib: 2, images: {device_gib: 1.5, host_gib: 1}", "", "", "memory_gib: 4"),
+            "3: families.a.images.device_gib: got 1.5; allowed: up to 1.0, what kv_cache_gib and images.host_gib leave "
+            "of memory_gib",
+        ),
+        (
             ("", "", "device: one", "memory_gib: 4"),
             "3: families.far.memory_gib: missing; how large 'org/far' on the hub is, is not known here",
         ),
@@ -554,9 +583,11 @@ def test_remote_experts_have_no_use_for_vllms_settings(file: Path) -> None:
     assert told(file, text) == [
         "coe.yaml:4: families.r.engine: got 'vllm', but its experts are remote; allowed: 'remote' or 'fake'",
         "coe.yaml:4: families.r.dtype: has no meaning for remote experts; leave it out",
+        "coe.yaml:4: families.r.max_num_seqs: has no meaning for remote experts; leave it out",
         "coe.yaml:4: families.r.num_gpus: has no meaning for remote experts; leave it out",
     ]
-    assert read(file, text.replace("vllm, dtype: auto, num_gpus: 1,", "fake,")).engine("r") == "fake"
+    fit = text.replace("vllm, dtype: auto, num_gpus: 1,", "fake,").replace(", max_num_seqs: 4", "")
+    assert read(file, fit).engine("r") == "fake"
 
 
 @pytest.mark.parametrize(
