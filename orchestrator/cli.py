@@ -45,6 +45,9 @@ def serve_command(
     redis_url: RedisFlag = None,
     ray_address: RayFlag = None,
     fake: Annotated[bool, typer.Option("--fake", help="Canned engines instead of LLMs, to try things out.")] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print each setting and where it comes from; start nothing.")
+    ] = False,
 ) -> None:
     """Start the service and stay until Ctrl-C."""
     flags = {
@@ -63,6 +66,10 @@ def serve_command(
         from orchestrator.serve import serve
 
         settings, configured = configuration.load(flags, os.environ, Path.cwd())
+        if show_settings:
+            for name, value, origin in settings.rows():
+                typer.echo(f"{name:<12} {value}  [{origin}]")
+            return
         logs.configure(level=configured.log_level)
         serve(settings, configured, ConsoleReporter(), fake=fake)
 
@@ -99,7 +106,7 @@ def route(
         typer.secho(", ".join(decision["experts"]), bold=True)
         typer.echo(decision["reason"])
         for category, probability in decision["probabilities"].items():
-            typer.echo(f"  {category:<12} {probability:6.1%} {'#' * round(40 * probability)}")
+            typer.echo(f"  {category:<12} {probability:6.1%} {'#' * round(40 * probability)}".rstrip())
 
 
 @app.command()
@@ -133,6 +140,8 @@ def experts(
     """List the experts of the running service and where their weights are."""
     if context.invoked_subcommand is not None:
         return
+    if watch and as_json:
+        _fail("--watch and --json do not go together: leave one out")
     with _told():
         from orchestrator import console_experts
 
