@@ -32,7 +32,9 @@ class SwapConfig(Frozen):
     overhead: Float = Field(
         0.10, gt=0, lt=1, description="Share of time that swapping may take: throughput or latency."
     )
-    max_wait_s: Float = Field(30.0, gt=0, description="Seconds that a request waits at most before its expert is next.")
+    max_wait_s: Float = Field(
+        30.0, gt=0, description="Seconds that an expert with requests waits at most for its turn, where swaps allow it."
+    )
     strict: bool = Field(
         False,
         description="Refuse a request (429) whose expert could not have its turn within max_wait_s because too many "

@@ -46,7 +46,13 @@ TABLE: dict[str, Row] = {
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
-    "overloaded": Row(429, _LIMIT, "overloaded", "Too many requests are running.", retry_after=1),
+    "overloaded": Row(
+        429,
+        _LIMIT,
+        "overloaded",
+        "Too many requests are running, or, with `swap.strict`, wait for other experts.",
+        retry_after=1,
+    ),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
     "expert_unavailable": Row(
         503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30

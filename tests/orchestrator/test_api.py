@@ -3,16 +3,20 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+from unittest.mock import AsyncMock
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from orchestrator.store import Store
-from tests.orchestrator.parts import GENERALIST, LIMITS, MATH, REGISTRY, SQL, Service
+from tests.orchestrator.parts import GENERALIST, LIMITS, MATH, REGISTRY, REMOTE, SQL, Service
+from workers.base import SwapEvent, WorkerStats
 
+DOCS = Path(__file__).parents[2] / "docs" / "api.md"
 USER: Any = {"role": "user", "content": "some sql please"}
 CHAT: dict[str, Any] = {"model": "auto", "messages": [USER]}
 
@@ -114,6 +118,16 @@ async def test_the_whole_conversation_reaches_the_expert(service: Service) -> No
     assert [message["role"] for message in call.messages] == ["system", "user", "assistant", "user"]
     assert call.messages[2] == {"role": "assistant", "content": "sql heard: some sql please"}
     assert (call.sampling.stop, call.sampling.seed) == (("heard",), 7)
+
+
+async def test_priority_and_caller_reach_the_worker(service: Service) -> None:
+    other, info = await service.keys.create("other")
+    await service.http.post("/v1/chat/completions", json={**CHAT, "priority": -3})
+    await service.http.post("/v1/chat/completions", json=CHAT, headers={"authorization": f"Bearer {other}"})
+    first, second = service.engine.calls
+    assert (first.priority, second.priority) == (-3, 0)
+    assert (first.caller, second.caller) == ((await service.keys.verify(service.key)).id, info.id)
+    assert first.caller != second.caller
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -392,6 +406,36 @@ async def test_experts_tell_state_and_tier(service: Service) -> None:
     assert (experts[MATH]["state"], experts[MATH]["tier"], experts[MATH]["active"]) == ("failed", None, False)
     assert experts[MATH]["why"] == "failed: no weights"
     assert told["families"]["small"]["active"] == SQL
+
+
+async def test_swaps_are_the_events_of_all_families_in_their_order(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def happened(at: float, kind: str, image: str) -> SwapEvent:
+        return SwapEvent(1, at, kind, image, "disk", "device", 7, 0.5, "why")
+
+    def log(family: str, *events: SwapEvent) -> None:
+        stats = WorkerStats(family, {}, events=events)
+        monkeypatch.setattr(service.engines[family], "stats", AsyncMock(return_value=stats))
+
+    log("small", happened(1.0, "loaded", SQL), happened(3.0, "swap", SQL))
+    log("remote", happened(2.0, "note", REMOTE))
+    told = (await service.http.get("/v1/swaps")).json()
+    assert told["object"] == "list"
+    assert [(event["family"], event["at"], event["kind"]) for event in told["data"]] == [
+        ("small", 1.0, "loaded"),
+        ("remote", 2.0, "note"),
+        ("small", 3.0, "swap"),
+    ]
+    assert told["data"][0] == {"family": "small", **asdict(happened(1.0, "loaded", SQL))}
+
+
+def test_the_docs_name_every_kind_of_event() -> None:
+    from workers.images import ImageEvent
+
+    kinds = {"swap", "woke", "slept", *get_args(get_type_hints(ImageEvent)["kind"])}
+    [row] = [line for line in DOCS.read_text().splitlines() if "`/v1/swaps`" in line]
+    assert {kind for kind in kinds if f"`{kind}`" not in row} == set()
 
 
 async def test_health_needs_no_key_and_tells_who_cannot_answer(service: Service) -> None:
