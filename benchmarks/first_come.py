@@ -1,6 +1,7 @@
 """First come, first served with LRU images, as a policy for the real engine: what grouping is compared with."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from workers.simulation import FirstCome
@@ -12,9 +13,14 @@ class FcfsLru(FirstCome):
 
     def __init__(self, settings: SwapSettings, *, capacity: float = math.inf) -> None:
         super().__init__(capacity=capacity)
+        self._device = capacity
 
     def remove(self, expert: str) -> None:
         self._resident.pop(expert, None)
+
+    def resize(self, sizes: Mapping[str, int], shared: int) -> None:
+        self._sizes |= sizes
+        self._capacity = max(self._device - shared, *self._sizes.values())
 
     def requeue(self, request: str) -> None: ...
 

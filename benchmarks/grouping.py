@@ -247,13 +247,22 @@ async def throughput(engine: base.Engine, jobs: Sequence[Job], prompts: Prompts,
     return Throughput(**figures)
 
 
-async def costs(engine: base.Engine, experts: Sequence[str], prompts: Prompts) -> Costs:
-    """Measures an idle engine; medians of three. Every expert is asked once before, so that its image file is there.
+def _are_written(files: Path, count: int) -> bool:
+    return len(list(files.glob("*.safetensors"))) >= count and not list(files.glob("*.tmp"))
+
+
+async def costs(engine: base.Engine, experts: Sequence[str], prompts: Prompts, files: Path) -> Costs:
+    """Measures an idle engine; medians of three. Every expert is asked before, until all image files in `files` are
+    there, so that none is written meanwhile.
 
     Raises RuntimeError if a request fails, or if three images were not loaded for three experts without one.
     """
     least, more = LENGTHS.prompt[0], LENGTHS.prompt[0] + 200
-    await _together(engine, [Job(0.0, name, least, 2) for name in experts], prompts, "costs-once")
+    for number in range(len(experts)):  # one file is written at a time, others meanwhile are not
+        for name in experts:
+            await _together(engine, [Job(0.0, name, least, 2)], prompts, f"costs-before-{number}")
+        if await asyncio.to_thread(_are_written, files, len(experts)):
+            break
     before = await engine.stats()
     warm = [name for name in experts if name == before.active] * 3
     cold = [name for name in experts if before.tiers[name] != "device"][:3]
@@ -321,7 +330,7 @@ class Bench:
         work = [Job(0.0, name, LENGTHS.prompt[0], LENGTHS.output[1]) for name in self.names * BATCH]
         engine = await self.engine(SwapPolicy)
         try:
-            measured = await costs(engine, self.names, self.prompts)
+            measured = await costs(engine, self.names, self.prompts, self.images)
             return measured, await throughput(engine, work, self.prompts, REPEATS)
         finally:
             await engine.close()

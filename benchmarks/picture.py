@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 from workers.base import SwapEvent
+from workers.timeline import Span, timeline
 
 _ROW, _LEFT, _WIDTH, _TOP = 20, 150, 820, 34
 _TURN, _RESIDENT, _LOAD, _TEXT, _GRID = "#1f5fa8", "#cfe0f3", "#c2410c", "#333333", "#e3e3e3"
@@ -18,27 +19,12 @@ def draw(
     """
     ended = max([event.at for event in events], default=began) + 1.0
     scale = _WIDTH / (ended - began)
-    there = dict.fromkeys(resident, began)
-    turn = (active, began)
-    held: list[tuple[str, float, float]] = []
-    turns: list[tuple[str, float, float]] = []
-    loads: list[tuple[str, float, float]] = []
-    for event in events:
-        if event.kind == "loaded":
-            there[event.image] = event.at
-            loads.append((event.image, event.at - event.seconds, event.at))
-        elif event.kind == "evicted" and event.image in there:
-            held.append((event.image, there.pop(event.image), event.at))
-        elif event.kind == "swap":
-            turns.append((*turn, event.at))
-            turn = (event.image, event.at)
-    turns.append((*turn, ended))
-    held += [(image, since, ended) for image, since in there.items()]
+    told = timeline(events, began, ended, active=active, resident=resident)
 
     def x(at: float) -> float:
         return _LEFT + max(0.0, at - began) * scale
 
-    def bar(span: tuple[str, float, float], colour: str, inset: float) -> str:
+    def bar(span: Span, colour: str, inset: float) -> str:
         image, since, until = span
         y = _TOP + experts.index(image) * _ROW + inset
         width, high = max(1.0, x(until) - x(since)), _ROW - 2 * inset
@@ -63,7 +49,7 @@ def draw(
     for row, expert in enumerate(experts):
         parts.append(f'<text x="{_LEFT - 8}" y="{_TOP + row * _ROW + 14}" text-anchor="end">{escape(expert)}</text>')
     parts.append("</g>")
-    parts += [bar(span, _RESIDENT, 5) for span in held]
-    parts += [bar(span, _LOAD, 8) for span in loads]
-    parts += [bar(span, _TURN, 3) for span in turns]
+    parts += [bar(span, _RESIDENT, 5) for span in told.residencies]
+    parts += [bar(span, _LOAD, 8) for span in told.loads]
+    parts += [bar(span, _TURN, 3) for span in told.turns]
     return "\n".join([*parts, "</svg>"]) + "\n"

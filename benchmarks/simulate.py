@@ -116,12 +116,16 @@ def knee(link: str, seed: int) -> tuple[int, list[tuple[object, ...]]]:
 
 
 def splits(seed: int) -> list[tuple[object, ...]]:
-    """Switching and executing, as the paper on the SN40L tells them (arXiv 2405.07518): 150 experts, short answers."""
+    """Switching and executing, as the paper on the SN40L tells them (arXiv 2405.07518): 150 experts, short answers.
+
+    A small expert is on one of the devices, which are alike: one of them is played, with its share of experts and
+    requests. Requests per second are those of all.
+    """
     rows: list[tuple[object, ...]] = []
     for size, link in itertools.product((SMALL, LARGE), LINKS):
         machine = size.machine(link)
-        experts = 150 * size.devices // DEVICES
-        jobs = [Job(0.0, job.expert, 20) for job in uniform(experts, 600, 1.0, 20, seed)]
+        groups = DEVICES // size.devices
+        jobs = [Job(0.0, job.expert, 20) for job in uniform(150 // groups, 600 // groups, 1.0, 20, seed)]
         row: list[object] = [f"{size.name}, {link}", 1e3 * machine.load]
         for make in (first_come, ours):
             policy: Any = make(machine)
@@ -129,7 +133,7 @@ def splits(seed: int) -> list[tuple[object, ...]]:
                 policy = SwapPolicy(SwapSettings(max_wait=600.0), capacity=machine.capacity)  # a batch job: no hurry
             result = simulate(policy, jobs, machine)
             stalled, computing = split(result)
-            row += [result.loads, 100 * stalled, 100 * computing, len(jobs) / max(result.finishes)]
+            row += [result.loads, 100 * stalled, 100 * computing, groups * len(jobs) / max(result.finishes)]
         rows.append(tuple(row))
     return rows
 
@@ -194,7 +198,7 @@ def main() -> None:
     parts = splits(arguments.seed)
     header = ("150 x 7B, 150 x 70B", "load ms", "loads FCFS", "switch %", "execute %", "req/s")
     show(
-        "switching and executing, a burst of 600 requests of 20 tokens",
+        f"switching and executing on {DEVICES} devices, a burst of 600 requests of 20 tokens",
         (*header, "loads", "switch %", "execute %", "req/s"),
         parts,
     )

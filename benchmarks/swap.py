@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ async def _first_token(engine: Any) -> None:
 
 
 async def reloads(home: Path, count: int) -> list[float]:
-    """Seconds of `reload_weights` between the two checkpoints in a running engine of vLLM alone, and a token."""
+    """Seconds of `reload_weights` between the two checkpoints in a running engine of vLLM alone."""
     first, second = checkpoints(home)
     engine = _plain_engine(first.source)
     try:
@@ -137,11 +138,20 @@ def process_restarts(home: Path, count: int) -> list[float]:
     return seconds
 
 
-def copy_over_memcpy(home: Path, rounds: int = 7) -> tuple[float, float, int]:
-    """(speed of the copying backend, speed of one flat copy of as many bytes, bytes), GB/s, medians of rounds in turn.
+@dataclass(frozen=True)
+class Copies:
+    """GB/s, medians of rounds in turn: of the copying backend, of the same with the check that the service lets follow
+    each copy (on the CPU the check reads from the same memory; on a GPU from the device's own), of one flat copy of as
+    many bytes. bytes: of an image."""
 
-    Every tensor of the two images is taken as different, so that all of it moves; threads are torch's for both.
-    """
+    plain: float
+    checked: float
+    memcpy: float
+    bytes: int
+
+
+def copies(home: Path, rounds: int = 7) -> Copies:
+    """Every tensor of the two images is taken as different, so that all of it moves; threads are torch's for all."""
     import torch
     from safetensors.torch import load_file
 
@@ -153,25 +163,27 @@ def copy_over_memcpy(home: Path, rounds: int = 7) -> tuple[float, float, int]:
             tensors |= {name: tensor.clone() for name, tensor in load_file(file).items()}  # not mapped from the file
         return tensors
 
-    first, second = (load(spec) for spec in checkpoints(home))
-    model = {name: tensor.clone() for name, tensor in first.items()}
-    backend = CopyBackend(model, verify=False)
+    loaded = [load(spec) for spec in checkpoints(home)]
+    model = {name: tensor.clone() for name, tensor in loaded[0].items()}
+    backends = [CopyBackend(model, verify=verify) for verify in (False, True)]
     images = [
-        backend.build(tensors, {name: f"{number}/{name}" for name in tensors})
-        for number, tensors in enumerate((first, second))
+        [each.build(tensors, {name: f"{number}/{name}" for name in tensors}) for number, tensors in enumerate(loaded)]
+        for each in backends
     ]
-    size = sum(tensor.numel() * tensor.element_size() for tensor in first.values())
+    size = sum(tensor.nbytes for tensor in model.values())
     source, target = torch.ones(size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
-    ours, flat = [], []
+    speeds: tuple[list[float], ...] = ([], [], [])
     for number in range(2 * rounds):
-        began = time.perf_counter()
-        moved = backend.activate(images[(number + 1) % 2])
-        ours.append(moved / (time.perf_counter() - began) / 1e9)
+        for backend, image, told in zip(backends, images, speeds[:2], strict=True):
+            began = time.perf_counter()
+            moved = backend.activate(image[(number + 1) % 2])
+            told.append(moved / (time.perf_counter() - began) / 1e9)
         began = time.perf_counter()
         target.copy_(source)
-        flat.append(size / (time.perf_counter() - began) / 1e9)
-    assert all(torch.equal(model[name], first[name]) for name in model)
-    return statistics.median(ours), statistics.median(flat), size
+        speeds[2].append(size / (time.perf_counter() - began) / 1e9)
+    assert all(torch.equal(model[name], tensor) for name, tensor in loaded[0].items())
+    plain, checked, memcpy = (statistics.median(told) for told in speeds)
+    return Copies(plain, checked, memcpy, size)
 
 
 def main() -> None:
@@ -194,7 +206,7 @@ def main() -> None:
         asyncio.run(one_token())
         return
     home = arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
-    copied, memcpy, size = copy_over_memcpy(home)
+    copied = copies(home)
     swaps = asyncio.run(image_swaps(home, arguments.swaps))
     reloaded = asyncio.run(reloads(home, 6))
     engines = asyncio.run(new_engines(home, arguments.restarts))
@@ -207,15 +219,19 @@ def main() -> None:
         for name, count, median in zip(names, counts, medians, strict=True)
     ]
     print(table(("from one expert to another", "n", "ms (p50)", "to ours"), rows))
-    print(f"image of {size / 1e6:.0f} MB: copying backend {copied:.2f} GB/s, memcpy {memcpy:.2f} GB/s")
+    print(
+        f"image of {copied.bytes / 1e6:.0f} MB: copying backend {copied.plain:.2f} GB/s, {copied.checked:.2f} with its "
+        f"check, memcpy {copied.memcpy:.2f} GB/s"
+    )
     figures = {
         "image_swap_ms_p50": round(medians[0], 3),
         "reload_weights_ms_p50": round(medians[1], 1),
         "new_engine_ms_p50": round(medians[2], 1),
         "process_restart_ms": round(medians[3], 1),
-        "copy_backend_over_memcpy": round(copied / memcpy, 3),
-        "copy_gb_per_s": round(copied, 2),
-        "memcpy_gb_per_s": round(memcpy, 2),
+        "copy_backend_over_memcpy": round(copied.plain / copied.memcpy, 3),
+        "checked_copy_over_memcpy": round(copied.checked / copied.memcpy, 3),
+        "copy_gb_per_s": round(copied.plain, 2),
+        "memcpy_gb_per_s": round(copied.memcpy, 2),
         "new_engine_over_image_swap": round(medians[2] / medians[0]),
     }
     emit({"model": "SmolLM2-135M", "swaps": arguments.swaps, "restarts": arguments.restarts}, figures, arguments.json)

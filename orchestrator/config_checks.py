@@ -23,6 +23,7 @@ _OWN_ENGINE_ARGS = {
     "max_model_len": "set 'max_model_len' of the family instead",
     "max_num_seqs": "set 'max_num_seqs' of the family instead",
     "async_scheduling": "the service sets it",
+    "scheduling_policy": "the service sets it",
     "scheduler_cls": "the service brings its own",
     "worker_cls": "the service brings its own",
     "additional_config": "the service uses it itself",

@@ -106,8 +106,9 @@ Event = Delta | Finish | Failure
 class SwapEvent:
     """What happened to an image, for people: a line of the worker's event log, which keeps the last some hundred.
 
-    number: counts up; at: Unix time in seconds at its end; kind: "swap" (it is computed with from now on), "loaded",
-    "evicted", "cancelled" or "failed"; source, target: tiers; bytes: moved.
+    number: counts up in one log, an engine's begins anew with it; at: Unix time in seconds at its end; kind: "swap" (it
+    is computed with from now on), "loaded", "evicted", "cancelled", "failed" or "note" (no image file was written), and
+    of a family on a shared device, which is the image then, "woke" and "slept"; source, target: tiers; bytes: moved.
     """
 
     number: int

@@ -30,7 +30,8 @@ class ExpertChat:
     def load(cls, spec: ExpertSpec, context_length: int, base: str | None = None) -> Self:
         """From the checkpoint that `spec` names, or from its `base` where an adapter brings no tokenizer of its own.
 
-        Raises OSError or ValueError if the tokenizer is missing or broken.
+        Raises OSError or ValueError if the tokenizer is missing or broken; what its libraries raise for a broken file
+        is a plain Exception at times.
         """
         from transformers import AutoTokenizer, GenerationConfig
 

@@ -24,7 +24,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.base import ChatCall, Delta, Event, Failure, SleepingEngine, SwapEvent, WorkerStats, seconds_left
+from workers.fair_queue import KeyHeap
 from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
+from workers.worker import close_engine
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class _Member:
     wakes: int = 0
     wake_seconds: float = 0.0
     calls: dict[str, _Call] = field(default_factory=dict)
+    held: KeyHeap[_Call] = field(default_factory=KeyHeap)  # of these: wait for the family's turn, as they will start
     events: deque[SwapEvent] = field(default_factory=lambda: deque(maxlen=512))
 
     @property
@@ -92,10 +95,6 @@ class _Member:
     def hungry(self, now: float) -> float:
         """Seconds that its calls wait for its turn, since they came or its last turn ended."""
         return now - max(self.since, min((call.arrived for call in self.calls.values()), default=now))
-
-    def held(self) -> list[_Call]:
-        """The calls that wait for the family's turn, in the order in which they start."""
-        return sorted((call for call in self.calls.values() if call.task is None), key=lambda call: call.key)
 
 
 class SharedDevice:
@@ -127,7 +126,7 @@ class SharedDevice:
         self._policy = SwapPolicy(settings, capacity=1 if memory is None else memory)
         self._members = {f.name: _Member(f, 1 if memory is None else f.bytes) for f in families}
         self._member_of = {expert: member for member in self._members.values() for expert in member.family.experts}
-        self._numbers = itertools.count()
+        self._numbers, self._moves = itertools.count(), itertools.count(1)
         self._decision = Decision(None, None, None, (), False)
         self._leaving: list[_Member] = []
         self._last: _Member = self._members[families[0].name]
@@ -136,7 +135,10 @@ class SharedDevice:
         self._work: asyncio.Task[None] | None = None
         for member in self._members.values():
             if memory is not None and member.size > memory:
-                member.problem = f"it takes {member.size} bytes, the device has {memory}"
+                member.problem = (
+                    f"it takes {member.size / 2**30:.2f} GiB, the device has {memory / 2**30:.2f}; "
+                    f"lower families.{member.name}.memory_gib, or raise the device's"
+                )
                 member.retry_at, member.failures = math.inf, max_failures
             else:
                 self._policy.place(member.name, "disk", member.size)
@@ -180,6 +182,7 @@ class SharedDevice:
             self._policy.place(member.name, member.tier, member.size)
         key = self._policy.arrive(number, member.name, now, priority=call.priority, caller=call.caller)
         own = member.calls[number] = _Call(number, call, key, now)
+        member.held.add(key, own)
         self._changed.set()
         return own
 
@@ -191,6 +194,7 @@ class SharedDevice:
 
     def _ended(self, member: _Member, own: _Call) -> None:
         member.calls.pop(own.number, None)
+        member.held.discard(own.key)
         self._policy.finish(own.number)
         self._changed.set()
 
@@ -269,10 +273,9 @@ class SharedDevice:
 
     def _start_calls(self, member: _Member) -> None:
         newest = self._decision.newest if self._decision.expert == member.name else None
-        for call in member.held():
-            if newest is not None and call.key > newest:
-                return
+        while (call := member.held.first()) is not None and (newest is None or call.key <= newest):
             assert member.engine is not None
+            member.held.discard(call.key)
             self._policy.start(call.number)
             call.task = asyncio.get_running_loop().create_task(self._run(member, call, member.engine))
 
@@ -329,7 +332,7 @@ class SharedDevice:
         member.problem, member.failures = why, member.failures + 1
         member.retry_at = self._clock() + self._retry
         self._policy.remove(member.name)
-        for call in member.held():
+        for call in member.held.in_order():
             call.events.put_nowait(_unavailable(member, call.call.expert))
             self._ended(member, call)
 
@@ -346,16 +349,15 @@ class SharedDevice:
         for call in [call for call in member.calls.values() if call.task is not None]:
             await self._drop(member, call)
             call.events.put_nowait(Failure("engine_died", f"the engine of {call.call.expert} went down"))
-        await engine.close()
+        await close_engine(engine, member.name)
         self._policy.place(member.name, "disk", member.size)  # only now its memory is free
 
     def _move(self, member: _Member, tier: Tier, seconds: float) -> None:
         """Notes a family's new tier, and tells people who look at the event log."""
         if tier == member.tier:
             return
-        number, kind = next(self._numbers), "loaded" if tier == "device" else "evicted"
-        event = SwapEvent(number, time.time(), kind, member.name, member.tier, tier, member.family.bytes, seconds)
-        member.events.append(event)
+        number, kind, size = next(self._moves), "woke" if tier == "device" else "slept", member.family.bytes
+        member.events.append(SwapEvent(number, time.time(), kind, member.name, member.tier, tier, size, seconds))
         member.tier, member.since = tier, self._clock()
 
     # For whoever runs it
@@ -404,10 +406,9 @@ class SharedDevice:
         if self._keeper is not None:
             keeper, self._keeper = self._keeper, None
             keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            await asyncio.wait([keeper])
         for member in self._members.values():
-            for call in member.held():
+            for call in member.held.in_order():
                 call.events.put_nowait(Failure("engine_starting", f"the engine of {call.call.expert} is being ended"))
             await self._end_engine(member)
 

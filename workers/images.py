@@ -12,7 +12,6 @@ stale, truncated or corrupt image never answers: it fails, alone. Another thread
 import os
 import time
 import weakref
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
@@ -47,7 +46,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ImageEvent:
-    """What happened to an image. bytes: of its tensors that no other known image has; seconds: from begin to end."""
+    """What happened to an image. bytes: of the tensors that were read; seconds: from begin to end."""
 
     kind: Literal["loaded", "evicted", "cancelled", "failed", "note"]
     image: str
@@ -129,7 +128,9 @@ class ImageStore:
         self._host_order: dict[str, None] = {}  # least recently used first
         self._living: weakref.WeakValueDictionary[str, torch.Tensor] = weakref.WeakValueDictionary()
         self._signature: _Signature = {}  # of the first image
-        self._holders: Counter[str] = Counter()  # digest -> images that have the tensor
+        self._owner: dict[str, str | None] = {}  # digest -> the image that has the tensor, None: several have it
+        self._own: dict[str, int] = {}  # image -> bytes that it has alone
+        self._shared = 0
         self._load: _Load | None = None
         self._writing: tuple[str, Future[str | None]] | None = None
         self._closing = False
@@ -156,10 +157,23 @@ class ImageStore:
 
     def size(self, name: str) -> int | None:
         """Bytes of its tensors that no other image known so far has; None before the first reading."""
-        image = self._images[name]
-        if image.known is None:
-            return None
-        return sum(size for digest, size in image.sizes.items() if self._holders[digest] == 1)
+        return self._own.get(name)
+
+    def sizes(self) -> tuple[dict[str, int], int]:
+        """(bytes that each image read so far has alone, bytes that several of them share)."""
+        return dict(self._own), self._shared
+
+    def _measure(self, name: str, sizes: Mapping[str, int]) -> None:
+        """Takes the tensors of an image read for the first time into account; sizes: digest -> bytes."""
+        self._own[name] = 0
+        for digest, size in sizes.items():
+            owner = self._owner.setdefault(digest, name)
+            if owner == name:
+                self._own[name] += size
+            elif owner is not None:
+                self._owner[digest] = None
+                self._own[owner] -= size
+                self._shared += size
 
     def stats(self) -> dict[str, Any]:
         """Fields of `workers.base.WorkerStats`."""
@@ -181,7 +195,6 @@ class ImageStore:
         if image.built is not None or (self._load is not None and self._load.name == name):
             return False
         self.cancel()
-        image.failure = None
         source: Tier
         kept = self.size(name)
         if image.host is not None:
@@ -243,9 +256,9 @@ class ImageStore:
         if image.known is None:
             image.known = load.known
             image.sizes = {load.known[name]: tensor.nbytes for name, tensor in load.tensors.items()}
-            self._holders.update(image.sizes.keys())
+            self._measure(load.name, image.sizes)
         self._signature = self._signature or _signature(load.tensors)
-        image.built = load.built
+        image.built, image.failure = load.built, None
         self._end(load, "loaded", "device", load.note)
         self._keep_in_host(load.name, load.tensors)
         self._write(load, image.fingerprint)
@@ -271,7 +284,8 @@ class ImageStore:
     def _end(self, load: _Load, kind: Literal["loaded", "cancelled", "failed"], target: Tier, why: str = "") -> None:
         self._load = None
         seconds = time.perf_counter() - load.began
-        self._events.append(ImageEvent(kind, load.name, load.source, target, self.size(load.name) or 0, seconds, why))
+        moved = sum(tensor.nbytes for tensor in load.tensors.values()) if kind == "loaded" else 0
+        self._events.append(ImageEvent(kind, load.name, load.source, target, moved, seconds, why))
 
     # On the loading thread
 

@@ -92,11 +92,17 @@ class Orders:
 
 @dataclass(slots=True)
 class Report:
-    """From the worker to the scheduler, with a step's output: what the image store did; seconds of swap and step."""
+    """From the worker to the scheduler, with a step's output: what the image store did; seconds of swap and step.
+
+    sizes, shared: see `SwapState.resize`; None if they are what they were. skipped: the step could not be computed.
+    """
 
     events: "list[ImageEvent]"
     swap_seconds: float | None = None
     step_seconds: float = 0.0
+    sizes: dict[str, int] | None = None
+    shared: int = 0
+    skipped: bool = False
 
 
 @dataclass(slots=True)
@@ -126,6 +132,7 @@ class SwapLog:
         self._swaps, self._swap_seconds, self._hits = 0, 0.0, 0
         self._prefetched, self._prefetch_used = 0, 0
         self._fresh: set[str] = set()  # loaded, and not computed with since
+        self._preloaded: set[str] = set()  # under way, for no request
         self._ahead: set[str] = set()  # of these, or under way: begun while another expert computed
         self._loads: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
@@ -145,15 +152,21 @@ class SwapLog:
         self._prefetched += 1
         self._ahead.add(image)
 
+    def preloading(self, image: str) -> None:
+        """A load of `image` begins that no request waits for."""
+        self._preloaded.add(image)
+
     def happened(self, event: "ImageEvent") -> None:
         if event.kind == "loaded":
-            self._fresh.add(event.image)
+            if event.image not in self._preloaded:
+                self._fresh.add(event.image)
             self._loads[event.source] += 1
             self._bytes[event.source] += event.bytes
             self._seconds[event.source] = self._seconds.get(event.source, 0.0) + event.seconds
         else:
             self._fresh.discard(event.image)
             self._ahead.discard(event.image)
+        self._preloaded.discard(event.image)
         self._add(event.kind, event.image, event.source, event.target, event.bytes, event.seconds, event.why)
 
     def _add(self, kind: str, image: str, source: str, target: str, moved: int, seconds: float, why: str) -> None:

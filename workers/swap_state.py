@@ -3,6 +3,7 @@ log(n)."""
 
 import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +100,7 @@ class SwapState:
 
     def __init__(self, settings: SwapSettings, *, capacity: float = math.inf) -> None:
         self._settings = settings
-        self._capacity = capacity
+        self._device = self._capacity = capacity  # bytes of the device, of those the ones for what images have alone
         self._experts: dict[str, Expert] = {}
         self._requests: dict[str, _Request] = {}
         self._order = FairOrder()
@@ -136,6 +137,17 @@ class SwapState:
         if tier != "device":
             e.leaving = False
         self._refile(e)
+
+    def resize(self, sizes: Mapping[str, int], shared: int) -> None:
+        """Images were measured. sizes: bytes that each has alone; shared: those that several of them have in common,
+        which are on the device as long as any of these is."""
+        for expert, size in sizes.items():
+            e = self._known(expert)
+            if size != e.size:
+                self._account(e, e.tier, size)
+                self._refile(e)
+        self._capacity = max(self._device - shared, self._pinned + self._largest)  # one more is always possible
+        self._admitted = None
 
     def remove(self, expert: str) -> None:
         """An image failed: its expert is not chosen until it is placed again. Its requests stay until they finish."""

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,11 +15,23 @@ from workers import checkpoints
 from workers.base import ChatCall, Delta, Event, Failure, Finish, SwapEvent, Usage, WorkerStats, seconds_left
 from workers.chat import ExpertChat, UnusableChat
 from workers.memory import free_memory
+from workers.steps import (
+    CALLER_KEY,
+    EXPERT_KEY,
+    FAILURE_KEY,
+    IMAGE_KEY,
+    STAMPS_KEY,
+    TIMES_KEY,
+    EngineSettings,
+    ImageSource,
+)
 from workers.swap_policy import SwapPolicy, SwapSettings
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
+
+logger = logging.getLogger(__name__)
 
 
 class NoExpertLoads(RuntimeError):
@@ -76,6 +89,8 @@ class VllmEngine:
         self._chats: dict[str, ExpertChat] = {}
         self._adapters: dict[str, LoRARequest] = {}
         self._problems: dict[str, str] = {}
+        self._sources: dict[str, ImageSource] = {}
+        self._device_bytes = 0
         self._up = self._sleeps = False
         self._unfinished: Counter[str] = Counter()
         self._unserved: set[str] = set()  # ids of requests that vLLM has given no output for yet
@@ -86,6 +101,8 @@ class VllmEngine:
 
         Raises NoExpertLoads if none can be loaded.
         """
+        images = self._settings.images
+        self._device_bytes = images.device or _free_memory(self._settings.kv_cache_gib)
         usable = await asyncio.to_thread(self._usable)
         for first in usable[:2]:  # their files were looked at: what fails twice is not the expert's fault
             try:
@@ -101,7 +118,7 @@ class VllmEngine:
             )
         room = self._device_bytes
         for spec in usable:
-            room -= checkpoints.weight_bytes(spec.source, self._settings.dtype)
+            room -= self._sources[spec.name].bytes
             if spec is not first and room >= 0:
                 await self._llm.collective_rpc("load_image", args=(spec.name,))
         for number, spec in enumerate(self._adapter_specs(), 1):
@@ -117,12 +134,8 @@ class VllmEngine:
         for spec in self._experts.values():
             if spec.kind == "checkpoint":
                 try:
-                    problem = checkpoints.problem(spec.source)
-                    if problem is None and usable:
-                        problem = checkpoints.difference(spec.source, usable[0].source)
-                    if problem is None:
-                        problem = self._too_large(spec)
-                except ValueError as error:
+                    problem = self._problem_with(spec, usable[0] if usable else spec)
+                except (ValueError, OSError) as error:
                     problem = str(error)
                 if problem is None:
                     usable.append(spec)
@@ -132,18 +145,45 @@ class VllmEngine:
         for spec in self._experts.values():
             if spec.kind == "adapter" and spec.base not in names:
                 self._problems[spec.name] = f"its base {spec.base} cannot be served"
-            elif spec.kind == "adapter" and (problem := checkpoints.adapter_problem(spec.source)):
-                self._problems[spec.name] = problem
+            elif spec.kind == "adapter":
+                try:
+                    problem = checkpoints.adapter_problem(spec.source)
+                except OSError as error:
+                    problem = str(error)
+                if problem is not None:
+                    self._problems[spec.name] = problem
         return usable
 
-    def _too_large(self, spec: ExpertSpec) -> str | None:
-        size, room = checkpoints.weight_bytes(spec.source, self._settings.dtype), self._settings.images.device
-        if room is None or size <= room:
-            return None
-        return (
-            f"its weights take {size / 2**30:.2f} GiB, the device has room for images of {room / 2**30:.2f} GiB; "
-            "raise images.device_gib"
-        )
+    def _problem_with(self, spec: ExpertSpec, other: ExpertSpec) -> str | None:
+        """Why a checkpoint cannot be served beside `other`; if it can, its source is noted. ValueError, OSError."""
+        problem = checkpoints.problem(spec.source) or checkpoints.difference(spec.source, other.source)
+        if problem is not None:
+            return problem
+        size, room = checkpoints.weight_bytes(spec.source, self._settings.dtype), self._device_bytes
+        if size > room:
+            return (
+                f"its weights take {size / 2**30:.2f} GiB, the device has room for images of {room / 2**30:.2f} GiB; "
+                "raise images.device_gib"
+            )
+        self._sources[spec.name] = ImageSource(spec.source, checkpoints.fingerprint(spec.source), size)
+        return None
+
+    def _pinned(self) -> frozenset[str]:
+        """The images to pin: as many as leave room for any other one beside them."""
+        pinned: list[str] = []
+        sizes = {name: source.bytes for name, source in self._sources.items()}
+        for name in sorted(self._settings.swap.pinned & sizes.keys()):
+            rest = max((size for other, size in sizes.items() if other not in (*pinned, name)), default=0)
+            if sum(sizes[other] for other in (*pinned, name)) + rest > self._device_bytes:
+                logger.warning(
+                    "family %s: %s is not pinned, the device has no room for another image beside it; "
+                    "raise images.device_gib",
+                    self._family,
+                    name,
+                )
+            else:
+                pinned.append(name)
+        return frozenset(pinned)
 
     def _adapter_specs(self) -> list[ExpertSpec]:
         return [s for s in self._experts.values() if s.kind == "adapter" and s.name not in self._problems]
@@ -154,25 +194,16 @@ class VllmEngine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         from workers import vllm_internals
-        from workers.steps import EngineSettings, ImageSource
 
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # V2 has slots for one batch, and paused requests keep theirs
         settings = self._settings
         cpu = current_platform.is_cpu()
-        sources = {
-            spec.name: ImageSource(
-                spec.source,
-                checkpoints.fingerprint(spec.source),
-                checkpoints.weight_bytes(spec.source, self._settings.dtype),
-            )
-            for spec in usable
-        }
-        self._device_bytes = settings.images.device or _free_memory(settings.kv_cache_gib)
         own = EngineSettings(
             family=self._family,
             first=first.name,
-            images=sources,
-            swap=settings.swap,
+            images={spec.name: self._sources[spec.name] for spec in usable},
+            swap=replace(settings.swap, pinned=self._pinned()),
             device_bytes=self._device_bytes,
             host_bytes=settings.images.host,
             disk_bytes=settings.images.disk,
@@ -239,7 +270,7 @@ class VllmEngine:
         base = self._experts[spec.base].source if spec.base else None
         try:
             self._chats[spec.name] = await asyncio.to_thread(ExpertChat.load, spec, self._context_length, base)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # a broken tokenizer.json raises just that
             self._problems[spec.name] = _one_line(error)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
@@ -290,8 +321,6 @@ class VllmEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        from workers.steps import CALLER_KEY, EXPERT_KEY, IMAGE_KEY
-
         # The family's experts may differ in end tokens and vocabulary, so ends and text are ours, not the engine's.
         image = chat.spec.base or call.expert
         params = SamplingParams(
@@ -340,8 +369,6 @@ class VllmEngine:
             yield Failure("invalid_request", _one_line(error))
 
     def _finish(self, call: ChatCall, image: str, reason: str | None, output: Any, usage: Usage) -> Event:
-        from workers.steps import FAILURE_KEY, STAMPS_KEY, TIMES_KEY
-
         told = output.kv_transfer_params or {}
         self._seconds.update(told.get(TIMES_KEY, {}))
         if (failure := told.get(FAILURE_KEY)) is not None:
@@ -357,6 +384,8 @@ class VllmEngine:
         if self._llm is not None and self.is_alive() and self._up:
             with contextlib.suppress(Exception):  # an engine that dies now is told by is_alive
                 engine = (await self._llm.collective_rpc("expert_stats"))[0]
+        if not self._unfinished.total():
+            engine["oldest_wait"] = 0.0  # the engine tells it with its steps, and there are none
         return WorkerStats(
             family=self._family,
             tiers=self._tiers(engine.pop("tiers", {})),

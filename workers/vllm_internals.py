@@ -2,19 +2,21 @@
 
 The scheduler (in vLLM's EngineCore process) asks the swap policy which expert computes next, shows vLLM only that
 expert's requests, and sends orders with the step: the image to compute with, one to load, some to give up. The worker
-(a process of its own) carries them out between steps and reports what its image store did. Requests of the other
-experts keep their KV blocks meanwhile.
+(a process of its own; on a single GPU in the scheduler's) carries them out between steps and reports what its image
+store did. Requests of the other experts keep their KV blocks meanwhile.
 
 An adapter computes with the image of its base, so the unit here is the *image*: the name of a checkpoint expert.
 vLLM is pinned; ``tests/workers/test_vllm_contract.py`` fails when something used here changes.
 """
 
 import copy
+import math
 import os
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +70,18 @@ def image_of(request: Request) -> str:
 
 # Scheduling
 
-_OVERLOADED = "too many experts wait for the engine to keep the bound on waiting; try again later"
+_OVERLOADED = ("overloaded", "too many experts wait for the engine to keep the bound on waiting; try again later")
 NOBODY = ""
+RETRY = 10.0
+"""Seconds after which a request makes an image that failed be tried again. It costs other images their place."""
 
 
 class ExpertQueue(RequestQueue):
     """vLLM's queue of waiting requests: a heap for each image, in the order of the policy's keys.
 
     While `view` names an image, only its requests with a key up to `newest` are there to be seen. A request without a
-    key (its grammar is being compiled) is counted, and seen by nobody. A key does not change while its request is here.
+    key (its grammar is being compiled, or it is refused) is counted, and seen by nobody. A key does not
+    change while its request is here.
     """
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
@@ -146,14 +151,15 @@ class _ExpertScheduling(Scheduler):
         self._policy = settings.new_policy()
         self._sizes = {name: source.bytes for name, source in settings.images.items()}
         self._ready: set[str] = set()
-        self._failed: set[str] = set()
+        self._failed: dict[str, tuple[float, tuple[str, str]]] = {}  # image -> when it is tried again, why
+        self._dropped: list[str] = []  # images to evict with the next step, whatever the policy thinks of them
         for name, size in self._sizes.items():
             self._policy.place(name, "disk", size)
         self._keys: dict[str, Key] = {}
         self.waiting = ExpertQueue(self._keys)
         self.kv_holding_waiting = ExpertQueue(self._keys)
         self._compiling: dict[str, Request] = {}
-        self._refused: list[Request] = []
+        self._refused: list[tuple[Request, tuple[str, str]]] = []
         self._strict = settings.strict
         self._stamps: dict[str, set[str]] = {}
         self._times: dict[str, Times] = {}
@@ -166,8 +172,9 @@ class _ExpertScheduling(Scheduler):
     def add_request(self, request: Request) -> None:
         now = time.monotonic()
         self._times[request.request_id] = Times(now)
-        if self._strict and not self._policy.admits(image_of(request)):
-            self._refused.append(request)
+        retry_at, why = self._failed.get(image_of(request), (now, _OVERLOADED))
+        if now < retry_at or (self._strict and not self._policy.admits(image_of(request))):
+            self._refused.append((request, why if now < retry_at else _OVERLOADED))
         elif request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
             self._compiling[request.request_id] = request
         else:
@@ -176,8 +183,7 @@ class _ExpertScheduling(Scheduler):
 
     def _arrive(self, request: Request, now: float) -> None:
         image = image_of(request)
-        if image in self._failed:  # it is tried again
-            self._failed.discard(image)
+        if self._failed.pop(image, None) is not None:  # it is tried again
             self._policy.place(image, "disk", self._sizes[image])
         caller = _extra(request, CALLER_KEY)
         self._keys[request.request_id] = self._policy.arrive(
@@ -210,6 +216,8 @@ class _ExpertScheduling(Scheduler):
             self._arrive_compiled(now)
         decision = self._policy.decide(now)
         chosen, load = decision.expert, decision.load
+        evict, self._dropped = (*decision.evict, *self._dropped), []
+        self._ready.difference_update(evict)  # before the report: a step may be scheduled ahead of it
         if chosen is not None and chosen not in self._ready:
             chosen, load = None, chosen  # the engine has room for one image: nothing computes until it is there
         if not self._met_worker:
@@ -222,11 +230,12 @@ class _ExpertScheduling(Scheduler):
         queue = None
         if now - self._told_at > 0.5:
             self._told_at, queue = now, {"oldest_wait": self._policy.oldest_wait(now)}
-        output.images = Orders(compute, load, decision.evict, queue)  # type: ignore[attr-defined]
+        output.images = Orders(compute, load, evict, queue)  # type: ignore[attr-defined]
         if compute is not None:
             for new in output.scheduled_new_reqs:
                 self._policy.start(new.req_id)
-                self._times[new.req_id].started = now
+                times = self._times[new.req_id]
+                times.started = now if times.started is None else times.started
             for request_id in output.scheduled_cached_reqs.resumed_req_ids:
                 self._policy.start(request_id)
             for request_id in output.num_scheduled_tokens:
@@ -272,13 +281,18 @@ class _ExpertScheduling(Scheduler):
     def _blocks_for_a_step(self, image: str) -> int:
         running = [request for request in self.running if image_of(request) == image]
         if running:
-            ahead = (max(0, request.num_tokens_with_spec - request.num_computed_tokens) for request in running)
-            return sum(1 + -(-tokens // self.block_size) for tokens in ahead)
+            return sum(self._blocks_ahead(request) for request in running)
         with self._only(image, None):
             for queue in (self.kv_holding_waiting, self.waiting):
                 if queue:
-                    return 1 + int(-(-queue.peek_request().num_tokens // self.block_size))
+                    return 1 + self._blocks_ahead(queue.peek_request())
         return 0
+
+    def _blocks_ahead(self, request: Request) -> int:
+        """Blocks that it needs for all its tokens, beyond those that it has."""
+        tokens = max(request.num_tokens_with_spec, request.num_computed_tokens) + 1  # the one that the step makes
+        held = self.kv_cache_manager.get_block_ids(request.request_id)
+        return max(-(-tokens // self.block_size) - len(group) for group in held) if held else 0
 
     # What came of it
 
@@ -290,13 +304,13 @@ class _ExpertScheduling(Scheduler):
         now = time.monotonic()
         if report is not None:
             self._learn(report, scheduler_output, outputs, now)
-        if self._refused:
-            self._end(self._refused, ("overloaded", _OVERLOADED), outputs)
-            self._refused.clear()
+        for request, why in self._refused:
+            self._end([request], why, outputs)
+        self._refused.clear()
         for batch in outputs.values():
             for output in batch.outputs:
                 told: dict[str, Any] = {STAMPS_KEY: sorted(self._stamps.get(output.request_id, ()))}
-                if output.finish_reason is not None and (times := self._times.get(output.request_id)):
+                if times := self._times.get(output.request_id):
                     told[TIMES_KEY] = times.told(now)
                 output.kv_transfer_params = {**(output.kv_transfer_params or {}), **told}
         for request_id in self._ended:
@@ -306,11 +320,21 @@ class _ExpertScheduling(Scheduler):
         return outputs
 
     def _learn(self, report: Report, step: SchedulerOutput, outputs: dict[int, EngineCoreOutputs], now: float) -> None:
+        if report.skipped:  # vLLM took their blocks for computed when it scheduled the step
+            self.kv_cache_manager.evict_blocks(_blocks_of(step))
+        if report.sizes is not None:
+            self._sizes |= report.sizes
+            self._policy.resize(report.sizes, report.shared)
         for event in report.events:
             if event.kind == "failed":
-                self._fail(event, outputs)
-            elif event.kind in ("loaded", "evicted"):
-                self._move(event)
+                self._fail(event.image, event.why, now + RETRY, outputs)
+            elif event.kind == "loaded":
+                self._ready.add(event.image)
+                self._policy.loaded(event.image, event.source, event.seconds)
+                self._place(event, outputs)
+            elif event.kind == "evicted":
+                self._ready.discard(event.image)
+                self._place(event, outputs)
         if report.swap_seconds is not None:
             self._policy.swapped(report.swap_seconds)
         if step.total_num_scheduled_tokens:
@@ -320,22 +344,26 @@ class _ExpertScheduling(Scheduler):
                     times.execute += report.step_seconds
                     times.swap += report.swap_seconds or 0.0
 
-    def _move(self, event: ImageEvent) -> None:
-        if event.kind == "loaded":
-            self._sizes[event.image] = event.bytes
-            self._ready.add(event.image)
-            self._policy.loaded(event.image, event.source, event.seconds)
-        else:
-            self._ready.discard(event.image)
-        self._policy.place(event.image, event.target, self._sizes[event.image])
+    def _place(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
+        if event.image in self._failed:
+            return
+        try:
+            self._policy.place(event.image, event.target, self._sizes[event.image])
+        except ValueError as error:  # larger than its files made believe
+            self._dropped.append(event.image)
+            self._fail(event.image, str(error), math.inf, outputs)
 
-    def _fail(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
+    def _fail(self, image: str, why: str, retry_at: float, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Ends the requests of an image that cannot be loaded; the other experts go on."""
-        self._ready.discard(event.image)
-        self._failed.add(event.image)
-        self._policy.remove(event.image)
-        lost = [request for request in self.requests.values() if image_of(request) == event.image]
-        self._end(lost, ("expert_unavailable", f"expert {event.image} cannot answer: {event.why}"), outputs)
+        failure = ("expert_unavailable", f"expert {image} cannot answer: {why}")
+        self._ready.discard(image)
+        self._failed[image] = retry_at, failure
+        self._policy.remove(image)
+        lost = [request for request in self.requests.values() if image_of(request) == image]
+        for request in lost:  # a step ahead may have taken blocks that are never computed
+            blocks = self.kv_cache_manager.get_block_ids(request.request_id)
+            self.kv_cache_manager.evict_blocks({block for group in blocks for block in group})
+        self._end(lost, failure, outputs)
 
     def _end(self, requests: list[Request], failure: tuple[str, str], outputs: dict[int, EngineCoreOutputs]) -> None:
         ids = [request.request_id for request in requests]
@@ -347,6 +375,13 @@ class _ExpertScheduling(Scheduler):
                 kv_transfer_params={FAILURE_KEY: failure},
             )
             outputs.setdefault(request.client_index, EngineCoreOutputs(outputs=[])).outputs.append(output)
+
+
+def _blocks_of(step: SchedulerOutput) -> set[int]:
+    """The blocks that a step was given, new ones of cached requests and all of new requests."""
+    given = [new.block_ids for new in step.scheduled_new_reqs]
+    given += [blocks for blocks in step.scheduled_cached_reqs.new_block_ids if blocks is not None]
+    return {block for groups in given for group in groups for block in group}
 
 
 class ExpertScheduler(_ExpertScheduling):
@@ -522,13 +557,14 @@ class ReferenceBackend:
 
 
 class _ReportedLater(AsyncModelRunnerOutput):
-    """vLLM's output that is still under way, with our report."""
+    """vLLM's output that is still under way, with our report, which `end` completes."""
 
-    def __init__(self, output: AsyncModelRunnerOutput, report: Report) -> None:
-        self._output, self._report = output, report
+    def __init__(self, output: AsyncModelRunnerOutput, report: Report, end: Callable[[], None]) -> None:
+        self._output, self._report, self._end = output, report, end
 
     def get_output(self) -> ModelRunnerOutput:
         output = self._output.get_output()
+        self._end()
         output.images = self._report  # type: ignore[attr-defined]
         return output
 
@@ -543,7 +579,9 @@ class _ExpertWorker:
         super().load_model(**kwargs)  # type: ignore[misc]
         settings = EngineSettings.of(self.vllm_config.additional_config)
         self._image_of: dict[str, str] = {}
+        self._skipped: set[str] = set()  # requests of a step that could not be computed
         self._step_began = 0.0
+        self._step_ended = 0.0
         self._pending: Report | None = None
         self._instead: ModelRunnerOutput | None = None
         self._queue: dict[str, Any] = {}
@@ -564,11 +602,13 @@ class _ExpertWorker:
         report = Report([])
         try:
             if orders is not None:
-                report.swap_seconds = self._carry_out(orders, scheduler_output)
+                self._carry_out(orders, scheduler_output, report)
         except ImageError as error:
+            report.skipped = True
             scheduler_output = self._skip(scheduler_output, str(error))
         for request_id in scheduler_output.finished_req_ids:
             self._image_of.pop(request_id, None)
+            self._skipped.discard(request_id)
         self._step_began = time.perf_counter()
         output = super().execute_model(scheduler_output)  # type: ignore[misc]
         if output is None or self._instead is not None:
@@ -588,50 +628,72 @@ class _ExpertWorker:
         reported as failed. Returns what is left of the step."""
         ids = list(step.num_scheduled_tokens)
         self._instead = ModelRunnerOutput(ids, {each: at for at, each in enumerate(ids)}, [[] for _ in ids])
-        self._store.fail(step.images.compute, why)  # type: ignore[attr-defined]
+        if self._skipped.isdisjoint(ids):
+            self._store.fail(step.images.compute, why)  # type: ignore[attr-defined]
+        self._skipped.update(ids)
         rest = copy.copy(step)
         rest.scheduled_new_reqs, rest.num_scheduled_tokens, rest.total_num_scheduled_tokens = [], {}, 0
         rest.scheduled_cached_reqs = CachedRequestData.make_empty()
         return rest
 
     def _reported(self, output: Any, report: Report) -> Any:
-        report.step_seconds = time.perf_counter() - self._step_began
-        report.events = self._store.poll()
-        for event in report.events:
-            self._log.happened(event)
+        self._tell(report)
         if isinstance(output, AsyncModelRunnerOutput):
-            return _ReportedLater(output, report)
+            return _ReportedLater(output, report, partial(self._end_step, report, self._step_began))
+        self._end_step(report, self._step_began)
         if isinstance(output, ModelRunnerOutput):
             output = copy.copy(output)  # an empty step's output is a constant of vLLM's
             output.images = report
         return output
 
-    def _carry_out(self, orders: Orders, step: SchedulerOutput) -> float | None:
-        """Returns the seconds that the swap took, if there was one."""
+    def _end_step(self, report: Report, began: float) -> None:
+        """A step is over; one that was begun before the end of the former waited for it."""
+        now = time.perf_counter()
+        report.step_seconds, self._step_ended = now - max(began, self._step_ended), now
+
+    def _tell(self, report: Report) -> None:
+        """Adds to a report what the store has done since the last one."""
+        events = self._store.poll()
+        for event in events:
+            self._log.happened(event)
+        report.events += events
+        if any(event.kind == "loaded" for event in events):
+            report.sizes, report.shared = self._store.sizes()
+
+    def _carry_out(self, orders: Orders, step: SchedulerOutput, report: Report) -> None:
+        """Raises ImageError if the step cannot be computed; all else is done then."""
         if orders.queue is not None:
             self._queue = orders.queue
         strangers = {r for r in step.num_scheduled_tokens if self._image_of[r] != orders.compute}
         if strangers:
             raise RuntimeError(f"a step of {orders.compute!r} holds requests of others: {sorted(strangers)}")
-        took = None
-        if orders.compute is not None and orders.compute != self._store.active:
-            former, done = self._store.active, self._store.activate(orders.compute)
-            self._log.swapped(former, orders.compute, done.bytes, done.seconds)
-            took = done.seconds
+        former = self._store.active
         for name in orders.evict:
             self._store.evict(name)
         if orders.load is None:
             self._store.cancel()
         elif self._store.begin(orders.load) and orders.compute is not None:
             self._log.prefetching(orders.load)
-        return took
+        if not self._skipped.isdisjoint(step.num_scheduled_tokens):
+            raise ImageError("the step before could not be computed")  # this one was scheduled ahead of its outcome
+        if orders.compute is not None and orders.compute != self._store.active:
+            done = self._store.activate(orders.compute)
+            self._tell(report)  # a load in line goes before its swap
+            self._log.swapped(former, orders.compute, done.bytes, done.seconds)
+            report.swap_seconds = done.seconds
 
     # Called by name through vLLM's `collective_rpc`, between steps.
 
     def load_image(self, name: str) -> None:
-        """Loads an image ahead of any request for it, in line. What came of it is told by the next `poll`."""
-        self._store.begin(name)
+        """Loads an image ahead of any request for it, in line. What came of it is told with the next step."""
+        if self._store.begin(name):
+            self._log.preloading(name)
         self._store.wait()
+
+    def shutdown(self) -> None:
+        if (store := getattr(self, "_store", None)) is not None:
+            store.close()
+        super().shutdown()  # type: ignore[misc]
 
     def expert_stats(self) -> dict[str, Any]:
         """Fields of `workers.base.WorkerStats`."""

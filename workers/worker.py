@@ -11,6 +11,14 @@ from workers.base import ChatCall, Engine, Event, Failure, WorkerStats
 logger = logging.getLogger(__name__)
 
 
+async def close_engine(engine: Engine, family: str) -> None:
+    """Ends an engine. What goes wrong is logged: whoever ends one has others to look after."""
+    try:
+        await engine.close()
+    except Exception:
+        logger.exception("the engine of family %s does not end as it should", family)
+
+
 class Worker:
     """Owns an engine: starts it, and starts it anew whenever it dies or did not come up.
 
@@ -51,7 +59,7 @@ class Worker:
             if self._engine is not None:
                 logger.error("the engine of family %s died; starting it anew", self._family)
                 dead, self._engine = self._engine, None
-                await dead.close()
+                await close_engine(dead, self._family)
             try:
                 self._engine = await self._started()
                 self._starts, self._failures, self._problem = self._starts + 1, 0, None
@@ -65,7 +73,7 @@ class Worker:
         try:
             await engine.start()
         except BaseException:
-            await engine.close()
+            await close_engine(engine, self._family)
             raise
         finally:
             self._starting = None
@@ -106,4 +114,4 @@ class Worker:
             self._keeper = None
         if self._engine is not None:
             engine, self._engine = self._engine, None
-            await engine.close()
+            await close_engine(engine, self._family)

@@ -209,7 +209,7 @@ async def test_a_family_that_sleeps_is_woken_not_started(bench: Bench) -> None:
     stats = (await bench.device.stats())["a"]
     assert (stats.wakes, stats.wake_seconds) == (2, 2 * WAKE_S)
     assert [(e.kind, e.image, e.source, e.target) for e in stats.events] == [
-        ("loaded", "a", "disk", "device"), ("evicted", "a", "device", "host"), ("loaded", "a", "host", "device"),
+        ("woke", "a", "disk", "device"), ("slept", "a", "device", "host"), ("woke", "a", "host", "device"),
     ]  # fmt: skip
 
 
@@ -558,6 +558,21 @@ async def test_when_an_engine_dies_its_requests_end_and_those_that_wait_go_on(be
     assert (await bench.device.stats())["a"].restarts == 1
 
 
+async def test_the_others_go_on_after_an_engine_that_does_not_end_as_it_should(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: Engine) -> None:
+        raise OSError("no such process")
+
+    bench.launch()
+    assert await bench.ask("a") == answer("a")
+    monkeypatch.setattr(bench.engines["a"][0], "close", broken.__get__(bench.engines["a"][0]))
+    bench.engines["a"][0].die()
+    assert await bench.ask("b") == answer("b")
+    assert await bench.ask("a") == answer("a")
+    bench.device.check_health()
+
+
 async def test_an_engine_that_dies_while_nobody_asks_is_started_anew(bench: Bench) -> None:
     bench.launch()
     assert await bench.ask("b") == answer("b")
@@ -612,10 +627,12 @@ async def test_if_the_first_family_does_not_start_the_next_one_is_awake(bench: B
 
 
 async def test_a_family_larger_than_the_device_fails_alone(bench: Bench) -> None:
-    bench.launch(memory=2, sizes=(3, 2, 1))
+    bench.launch(memory=2 << 30, sizes=(3 << 30, 2 << 30, 1 << 30))
     [failure] = await bench.ask("a")
     assert failure == Failure(
-        "expert_unavailable", "the engine of a1 does not start: it takes 3 bytes, the device has 2"
+        "expert_unavailable",
+        "the engine of a1 does not start: it takes 3.00 GiB, the device has 2.00; lower families.a.memory_gib, "
+        "or raise the device's",
     )
     assert await bench.ask("b") == answer("b")
     assert "start a" not in bench.log
@@ -623,8 +640,8 @@ async def test_a_family_larger_than_the_device_fails_alone(bench: Bench) -> None
 
 
 async def test_a_device_with_no_family_that_fits_reports_itself_unhealthy(bench: Bench) -> None:
-    bench.launch(memory=1, families="a", sizes=(2,))
-    with pytest.raises(RuntimeError, match="it takes 2 bytes, the device has 1"):
+    bench.launch(memory=1 << 30, families="a", sizes=(2 << 30,))
+    with pytest.raises(RuntimeError, match=r"it takes 2\.00 GiB, the device has 1\.00"):
         bench.device.check_health()
 
 

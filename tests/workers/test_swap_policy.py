@@ -485,6 +485,28 @@ def test_a_pinned_image_and_the_active_one_stay() -> None:
     assert bench.decide(1.0).evict == ("C",)
 
 
+def test_what_images_share_takes_room_once() -> None:
+    bench = Bench("AB", "CD", slots=4)
+    bench.policy.resize({}, 2)
+    bench.turn_of("A1")
+    bench.ask("C1")
+    decision = bench.decide(0.01)
+    assert (decision.load, decision.evict) == ("C", ("B",))
+    bench.policy.resize({}, 9)  # more than the device has: one image beside the pinned ones is always possible
+    bench.end_load("C", "B")
+    bench.finish("A1")
+    assert bench.decide(2.0).expert == "C"
+
+
+def test_an_image_that_was_measured_takes_what_it_takes() -> None:
+    bench = Bench("AB", "C", sizes={"A": 4, "B": 4, "C": 4}, slots=8)
+    bench.policy.resize({"A": 2, "B": 2}, 0)
+    bench.turn_of("A1")
+    bench.ask("C1")
+    decision = bench.decide(0.01)
+    assert (decision.load, decision.evict) == ("C", ())
+
+
 def test_as_few_images_go_as_are_needed() -> None:
     bench = Bench("ABC", "D", sizes={"B": 1, "C": 3, "D": 3})
     bench.ask("C0")

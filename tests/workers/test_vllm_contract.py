@@ -153,6 +153,27 @@ def test_an_engine_sleeps_with_its_requests_and_wakes() -> None:
         assert name in AsyncEngineArgs.__dataclass_fields__
 
 
+def test_the_model_runner_with_slots_for_one_batch_can_be_declined() -> None:
+    """Paused requests keep their state in the runner, and there may be more of them than a batch holds."""
+    from vllm import envs
+    from vllm.config import VllmConfig
+
+    assert "VLLM_USE_V2_MODEL_RUNNER" in envs.environment_variables
+    assert isinstance(VllmConfig.use_v2_model_runner, property)
+    assert VllmConfig.use_v2_model_runner.fget is not None
+    assert "return use_v2_model_runner" in inspect.getsource(VllmConfig.use_v2_model_runner.fget)
+
+
+def test_blocks_can_be_taken_out_of_the_prefix_cache() -> None:
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+    from vllm.v1.core.sched.output import CachedRequestData, NewRequestData
+
+    assert list(inspect.signature(KVCacheManager.evict_blocks).parameters) == ["self", "block_ids"]
+    assert list(inspect.signature(KVCacheManager.get_block_ids).parameters) == ["self", "request_id"]
+    assert "block_ids" in NewRequestData.__dataclass_fields__
+    assert "new_block_ids" in CachedRequestData.__dataclass_fields__
+
+
 def test_asynchronous_scheduling_is_chosen_by_the_configuration() -> None:
     from vllm.v1.engine import core
     from vllm.v1.outputs import AsyncModelRunnerOutput

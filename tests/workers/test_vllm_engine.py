@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -25,8 +26,9 @@ from tests.workers.real import (
     until_up,
     worker_processes,
 )
+from workers import checkpoints
 from workers.base import ChatCall, Delta, Failure, Finish
-from workers.vllm_engine import VllmEngine, VllmSettings
+from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 from workers.worker import Worker
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
@@ -36,13 +38,19 @@ DOMAINS = ("sql", "dates", "cron")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
-    """One engine with the generalist and three specialists; one member has no weights and one is of another shape."""
+    """One engine with the generalist and three specialists; one member has no weights, one is of another shape and one
+    has a tokenizer that cannot be read."""
     specs = [pool()[starter.GENERALIST], *(pool()[starter.specialist(name)] for name in DOMAINS)]
     gone = ExpertSpec(name="gone", source=str(tmp_path_factory.mktemp("gone")), family=starter.FAMILY)
     stranger = ExpertSpec(
         name="stranger", source=str(other_shape(tmp_path_factory.mktemp("stranger"))), family=starter.FAMILY
     )
-    engine = VllmEngine(starter.FAMILY, [gone, *specs, stranger], VllmSettings(max_model_len=1024))
+    garbled = ExpertSpec(
+        name="garbled", source=str(shutil.copytree(specs[1].source, gone.source + "-2")), family=starter.FAMILY
+    )
+    tokenizer = Path(garbled.source) / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text()[:1000])
+    engine = VllmEngine(starter.FAMILY, [gone, *specs, stranger, garbled], VllmSettings(max_model_len=1024))
     await engine.start()
     yield engine
     await engine.close()
@@ -115,7 +123,8 @@ async def test_an_expert_without_weights_and_one_of_another_shape_fail_alone(eng
     assert "config.json is missing" in tiers["gone"]
     assert tiers["stranger"].startswith("failed: ")
     assert {tiers[starter.specialist(name)] for name in DOMAINS} == {"device"}
-    for expert in ("gone", "stranger"):
+    assert tiers["garbled"].startswith("failed: ")
+    for expert in ("gone", "stranger", "garbled"):
         _, last = await collect(engine, chat(expert, "hello"))
         assert isinstance(last, Failure)
         assert last.code == "expert_unavailable"
@@ -220,6 +229,25 @@ async def test_a_pool_full_of_paused_requests_never_stops_the_others(alone: dict
         await all_blocks_come_back(engine)
     finally:
         await engine.close()
+
+
+async def test_images_are_pinned_as_long_as_another_one_fits_beside_them() -> None:
+    from workers.swap_policy import SwapSettings
+
+    def pinned(images: float, *names: str) -> frozenset[str]:
+        size = checkpoints.weight_bytes(pool()["smol-sql"].source)
+        settings = VllmSettings(
+            swap=SwapSettings(pinned=frozenset(names)), images=ImageSettings(device=int(images * size))
+        )
+        engine = VllmEngine(starter.FAMILY, [pool()["smol-sql"], pool()["smol-cron"], pool()["smol-dates"]], settings)
+        engine._device_bytes = int(images * size)
+        engine._usable()
+        return engine._pinned()
+
+    assert pinned(1.5, "smol-sql") == frozenset()
+    assert pinned(2.0, "smol-sql") == {"smol-sql"}
+    assert pinned(2.5, "smol-sql", "smol-cron") == {"smol-cron"}
+    assert pinned(3.0, "smol-sql", "smol-cron", "no-such") == {"smol-sql", "smol-cron"}
 
 
 async def test_a_killed_engine_is_told_and_comes_back() -> None:

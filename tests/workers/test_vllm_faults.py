@@ -4,17 +4,19 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from experts import starter
 from experts.spec import ExpertSpec
-from tests.workers.real import answer, chat, collect, pool, until_up, worker_processes
-from workers import checkpoints
-from workers.base import Failure
+from tests.workers.real import all_blocks_come_back, answer, chat, collect, pool, until_up, worker_processes
+from workers import checkpoints, vllm_internals
+from workers.base import Failure, Finish
 from workers.vllm_engine import ImageSettings, NoExpertLoads, VllmEngine, VllmSettings
 from workers.worker import Worker
 
@@ -70,6 +72,47 @@ async def test_a_checkpoint_that_changed_fails_alone(engine: VllmEngine) -> None
     assert len(set(await asyncio.gather(*others))) == 1
     assert "changed on disk" in (await engine.stats()).tiers["copied-smol-cron"]
     assert await answer(engine, chat(starter.GENERALIST, QUESTION, "after"))
+
+
+async def test_an_image_that_was_spoilt_in_memory_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies, and steps that are scheduled ahead: the spoilt image is found amid the steps that should compute it, and
+    what those left behind (blocks of a prefix that nothing computed) is not used when the image has been read anew."""
+    monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")  # for `spoil`, a function sent to the worker
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+
+    def spoil(worker: Any) -> None:
+        spoilt, other = (worker._store._images[name].built for name in ("smol-sql", "smol-general"))
+        name = next(name for name, digest in spoilt.known.items() if digest != other.known[name])
+        spoilt.tensors[name].add_(1.0)
+
+    specs = [pool()[starter.GENERALIST], pool()["smol-sql"]]
+    settings = VllmSettings(max_model_len=512, images=ImageSettings(copy=True), asynchronous=True)
+    engine = VllmEngine(starter.FAMILY, specs, settings)
+    await engine.start()
+    try:
+        long = "Remember: " + " ".join(f"word{n}" for n in range(60))
+        alone = {spec.name: await answer(engine, chat(spec.name, long, "alone")) for spec in reversed(specs)}
+        assert len(set(alone.values())) == 2
+        await all_blocks_come_back(engine)
+        llm: Any = engine._llm
+        await llm.collective_rpc(spoil)
+        asked = [asyncio.create_task(collect(engine, chat("smol-sql", long, n))) for n in range(3)]
+        others = [asyncio.create_task(answer(engine, chat(starter.GENERALIST, long, f"o{n}"))) for n in range(3)]
+        for text, last in await asyncio.gather(*asked):
+            assert text == ""
+            assert isinstance(last, Failure)
+            assert last.code == "expert_unavailable"
+            assert "did not reach the device whole" in last.message
+        assert await asyncio.gather(*others) == [alone[starter.GENERALIST]] * 3
+        _, last = await collect(engine, chat("smol-sql", long, "at once"))
+        assert isinstance(last, Failure)  # it is not read again for each request that comes
+        await asyncio.sleep(vllm_internals.RETRY)
+        text, last = await collect(engine, chat("smol-sql", long, "later"))
+        assert isinstance(last, Finish)
+        assert (text, last.usage.cached_tokens) == (alone["smol-sql"], 0)
+        await all_blocks_come_back(engine)
+    finally:
+        await engine.close()
 
 
 async def test_no_engine_is_started_for_experts_larger_than_their_memory() -> None:

@@ -82,6 +82,25 @@ async def test_a_dead_engine_ends_its_requests_and_is_replaced(fleet: Fleet) -> 
     await worker.close()
 
 
+async def test_a_dead_engine_is_replaced_even_if_it_does_not_end_as_it_should(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(_: FakeEngine) -> None:
+        raise OSError("no such process")
+
+    worker = Worker("f", ("a",), fleet, poll=0.01)
+    worker.launch()
+    await until_not(worker, "engine_starting")
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEngine, "close", broken)
+        fleet.made[0].die()
+        async with asyncio.timeout(10):
+            while len(fleet.made) < 2:
+                await asyncio.sleep(0.005)
+    assert isinstance(await until_not(worker, "engine_starting"), Finish)
+    await worker.close()
+
+
 async def test_an_engine_that_does_not_start_is_tried_again_and_told(fleet: Fleet) -> None:
     fleet.broken = 2
     worker = Worker("f", ("a",), fleet, poll=0.01, retry=0.05, max_failures=2)
