@@ -172,10 +172,7 @@ class _ExpertScheduling(Scheduler):
     def add_request(self, request: Request) -> None:
         now = time.monotonic()
         self._times[request.request_id] = Times(now)
-        retry_at, why = self._failed.get(image_of(request), (now, _OVERLOADED))
-        if now < retry_at or (self._strict and not self._policy.admits(image_of(request))):
-            self._refused.append((request, why if now < retry_at else _OVERLOADED))
-        elif request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
+        if request.status == RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR:
             self._compiling[request.request_id] = request
         else:
             self._arrive(request, now)
@@ -183,6 +180,10 @@ class _ExpertScheduling(Scheduler):
 
     def _arrive(self, request: Request, now: float) -> None:
         image = image_of(request)
+        retry_at, why = self._failed.get(image, (-math.inf, _OVERLOADED))
+        if now < retry_at or (self._strict and not self._policy.admits(image)):
+            self._refused.append((request, why if now < retry_at else _OVERLOADED))
+            return
         if self._failed.pop(image, None) is not None:  # it is tried again
             self._policy.place(image, "disk", self._sizes[image])
         caller = _extra(request, CALLER_KEY)
