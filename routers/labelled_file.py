@@ -1,0 +1,143 @@
+"""The rows of a labelled file as text columns: csv, jsonl or parquet, told apart by the name's ending."""
+
+import csv
+import glob
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from experts.registry import one_of
+
+ENDINGS = (".csv", ".jsonl", ".parquet")
+_LONGEST_CELL = 2**31 - 1
+"""Characters of a csv cell. Python's own limit is 131,072, which a prompt with a document in it passes."""
+_LONGEST_SHOWN = 40
+
+
+class LabelledFileError(ValueError):
+    """A labelled file cannot be used. The message names the file and, where there is one, row and column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """columns: name -> cells, all of one length; None is an empty cell. lines: line of each row, None in parquet."""
+
+    path: Path
+    columns: dict[str, list[object]]
+    lines: list[int] | None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+    def error(self, row: int, column: str, what: str) -> LabelledFileError:
+        """row: from 0; people count from 1, and the header is no row."""
+        return LabelledFileError(f"{self.path}, {self.place(row)}, column {column}: {what}")
+
+    def place(self, row: int) -> str:
+        return f"row {row + 1}" + (f" (line {self.lines[row]})" if self.lines else "")
+
+
+def shown(cell: object) -> str:
+    """A cell as a message quotes it."""
+    text = "nothing" if cell is None else repr(cell)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
+
+
+def _cell(value: object) -> object:
+    """None for what writers put into a cell that is empty: nothing, an empty text, not-a-number."""
+    return None if value == "" or value != value else value
+
+
+def read_table(path: Path) -> Table:
+    """All rows of the file. Raises LabelledFileError."""
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        raise LabelledFileError(f"{path} ends in {ending!r}; a labelled file ends in {one_of(ENDINGS)}")
+    try:
+        if ending == ".parquet":
+            return _parquet(path)
+        return _csv(path) if ending == ".csv" else _jsonl(path)
+    except UnicodeDecodeError as error:
+        raise LabelledFileError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except OSError as error:
+        raise LabelledFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _csv(path: Path) -> Table:
+    with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, None)
+            if header is None:
+                raise LabelledFileError(f"{path} is empty; its first line must name the columns")
+            if twice := sorted({name for name in header if header.count(name) > 1}):
+                raise LabelledFileError(f"{path} has two columns {twice[0]!r}: rename one")
+            rows: list[list[str]] = []
+            lines: list[int] = []
+            line = reader.line_num + 1
+            for row in reader:
+                if row:  # not a blank line
+                    if len(row) != len(header):
+                        raise LabelledFileError(
+                            f"{path}, row {len(rows) + 1} (line {line}): {len(row)} cells where the header names "
+                            f"{len(header)}; quote cells that hold commas, quotes or line breaks"
+                        )
+                    rows.append(row)
+                    lines.append(line)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise LabelledFileError(f"{path}, line {reader.line_num}: not csv: {error}") from error
+    columns: dict[str, list[object]] = {name: [row[place] or None for row in rows] for place, name in enumerate(header)}
+    return Table(path, columns, lines)
+
+
+@contextmanager
+def _long_cells() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _jsonl(path: Path) -> Table:
+    rows: list[dict[str, object]] = []
+    lines: list[int] = []
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise LabelledFileError(f"{path}, line {number}: not JSON: {error.msg}") from error
+            if not isinstance(row, dict):
+                raise LabelledFileError(f"{path}, line {number}: got {shown(row)}; each line must be a JSON object")
+            rows.append(row)
+            lines.append(number)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [_cell(row.get(name)) for row in rows] for name in names}
+    return Table(path, columns, lines)
+
+
+def _parquet(path: Path) -> Table:
+    import duckdb
+
+    path.open("rb").close()  # tells what the operating system has against it in its own words
+    # Nothing but this one file is read: a name with a wildcard is not a pattern, and no extension is fetched.
+    offline: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    try:
+        with duckdb.connect(config=offline) as database:
+            found = database.execute("select * from read_parquet($1)", [glob.escape(str(path))])
+            names = [column[0] for column in found.description or ()]
+            rows = found.fetchall()
+    except duckdb.Error as error:
+        why = str(error).partition("\n")[0].strip()
+        raise LabelledFileError(f"{path} is no parquet file that can be read: {why}") from error
+    columns = {name: [_cell(row[place]) for row in rows] for place, name in enumerate(names)}
+    return Table(path, columns, None)
