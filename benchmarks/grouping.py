@@ -13,7 +13,9 @@ import os
 import random
 import shutil
 import statistics
+import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
@@ -110,10 +112,28 @@ def _blend(file: Path, general: Path, scale: float, target: Path) -> None:
     save_file(blend, target, metadata={"format": "pt"})
 
 
-def settings(experts: Sequence[ExpertSpec], policy: type, images: Path) -> VllmSettings:
-    """How every engine of this benchmark is set up; only who decides about swaps differs."""
-    largest = max(checkpoints.weight_bytes(spec.source) for spec in experts)
-    return VllmSettings(max_num_seqs=BATCH, images=ImageSettings(device=SLOTS * largest, folder=images), policy=policy)
+def room_for_slots(images: Path) -> int:
+    """Bytes of the device that hold SLOTS of the images in `images` and not one more; what several share counts once.
+
+    Raises ValueError if no such room is there, since the images differ too much in size.
+    """
+    sizes: dict[str, int] = {}
+    holders: dict[str, list[str]] = {}
+    for file in images.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(struct.unpack("<Q", stream.read(8))[0]))
+        for name, digest in json.loads(header.pop("__metadata__")["digests"]).items():
+            begin, end = header[name]["data_offsets"]
+            sizes[digest] = end - begin
+            holders.setdefault(digest, []).append(file.name)
+    own: Counter[str] = Counter()
+    for digest, files in holders.items():
+        own[files[0]] += sizes[digest] if len(files) == 1 else 0
+    shared = sum(sizes[digest] for digest, files in holders.items() if len(files) > 1)
+    largest = max(own.values())
+    if (SLOTS + 1) * min(own.values()) <= SLOTS * largest:
+        raise ValueError(f"images of {min(own.values())} to {largest} bytes: no budget holds {SLOTS} and not one more")
+    return shared + SLOTS * largest
 
 
 # Prompts
@@ -311,16 +331,25 @@ class Bench:
     def names(self) -> list[str]:
         return [spec.name for spec in self.experts]
 
-    async def engine(self, policy: type) -> VllmEngine:
-        """An engine that is up, with the first SLOTS experts on its device. The caller closes it."""
-        engine = VllmEngine(starter.FAMILY, self.experts, settings(self.experts, policy, self.images))
+    async def engine(self, policy: type, room: int) -> VllmEngine:
+        """An engine that is up. The caller closes it. Only who decides about swaps differs between engines."""
+        images = ImageSettings(device=room, folder=self.images)
+        engine = VllmEngine(
+            starter.FAMILY, self.experts, VllmSettings(max_num_seqs=BATCH, images=images, policy=policy)
+        )
         await engine.start()
         return engine
 
     async def trace(self, policy: type, jobs: Sequence[Job]) -> Run:
-        """A trace on an engine of its own."""
-        engine = await self.engine(policy)
+        """A trace on an engine of its own, where every expert was asked once, the first SLOTS last: they are on the
+        device. Raises RuntimeError if they are not."""
+        engine = await self.engine(policy, await asyncio.to_thread(room_for_slots, self.images))
         try:
+            for name in self.names[SLOTS:] + self.names[:SLOTS]:
+                await _together(engine, [Job(0.0, name, LENGTHS.prompt[0], 2)], self.prompts, "once")
+            there = {name for name, tier in (await engine.stats()).tiers.items() if tier == "device"}
+            if there != set(self.names[:SLOTS]):
+                raise RuntimeError(f"the device holds {sorted(there)} before the trace")
             return await run_trace(engine, jobs, self.prompts, "trace")
         finally:
             await engine.close()
@@ -328,7 +357,8 @@ class Bench:
     async def engine_figures(self) -> tuple[Costs, Throughput]:
         """On an engine of its own: costs first, since they change what the device holds."""
         work = [Job(0.0, name, LENGTHS.prompt[0], LENGTHS.output[1]) for name in self.names * BATCH]
-        engine = await self.engine(SwapPolicy)
+        largest = max(checkpoints.weight_bytes(spec.source) for spec in self.experts)
+        engine = await self.engine(SwapPolicy, SLOTS * largest)
         try:
             measured = await costs(engine, self.names, self.prompts, self.images)
             return measured, await throughput(engine, work, self.prompts, REPEATS)

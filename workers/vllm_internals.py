@@ -413,30 +413,25 @@ class _Skeleton:
         self._like = dict(self._model.named_parameters())
 
     def tree(self, tensors: Tensors | None) -> torch.nn.Module:
-        """A copy of the module tree with these parameters, or with fresh memory to load into."""
+        """A copy of the module tree with these parameters, or with fresh memory to load into.
+
+        It has no references in cycles: a tree is freed, with its weights, as soon as nobody holds it.
+        """
         made: dict[int, torch.nn.Parameter] = {}
-        names = {id(parameter): name for name, parameter in self._like.items()}
-
-        def parameter(like: torch.nn.Parameter) -> torch.nn.Parameter:
-            if id(like) not in made:
-                data = torch.empty_like(like) if tensors is None else tensors[names[id(like)]]
-                new = torch.Tensor._make_subclass(type(like), data, False)
-                new.__dict__.update(like.__dict__)
-                made[id(like)] = new
-            return made[id(like)]
-
+        for name, like in self._like.items():
+            data = torch.empty_like(like) if tensors is None else tensors[name]
+            made[id(like)] = new = torch.Tensor._make_subclass(type(like), data, False)
+            new.__dict__.update(like.__dict__)
         copies: dict[int, torch.nn.Module] = {}
-
-        def module(like: torch.nn.Module) -> torch.nn.Module:
-            if id(like) not in copies:
-                new = copies[id(like)] = object.__new__(type(like))
-                new.__dict__.update(like.__dict__)
-                new._parameters = {k: p if p is None else parameter(p) for k, p in like._parameters.items()}
-                new._buffers = dict(like._buffers)
-                new._modules = {k: m if m is None else module(m) for k, m in like._modules.items()}
-            return copies[id(like)]
-
-        return module(self._model)
+        for module in self._model.modules():
+            copies[id(module)] = new_module = object.__new__(type(module))
+            new_module.__dict__.update(module.__dict__)
+            new_module._parameters = {k: p if p is None else made[id(p)] for k, p in module._parameters.items()}
+            new_module._buffers = dict(module._buffers)
+        for module in self._model.modules():
+            children = module._modules.items()
+            copies[id(module)]._modules = {k: m if m is None else copies[id(m)] for k, m in children}
+        return copies[id(self._model)]
 
     def read(self, path: str, cancelled: Callable[[], bool]) -> Tensors:
         """The weights of the checkpoint at `path` as this family's parameters. Raises InterruptedError if cancelled."""

@@ -1,7 +1,9 @@
 """What we rely on in vLLM. A failure here says which of our assumptions a new vLLM breaks, before an engine does."""
 
+import gc
 import inspect
 import re
+import weakref
 from collections.abc import Callable
 from importlib import metadata
 
@@ -191,6 +193,28 @@ def test_requests_without_an_adapter_compute_with_the_last_lora_slot_on_the_cpu(
     out = torch.zeros(2, 2)
     bgmv_shrink(torch.ones(2, 4), slots, out, torch.tensor([0, -1]))
     assert out.tolist() == [[4.0, 4.0], [12.0, 12.0]]
+
+
+def test_the_weights_of_a_tree_are_freed_with_it() -> None:
+    """A tree in a cycle would keep a whole image until Python looks for cycles, which may be hours."""
+    import torch
+
+    from workers.vllm_internals import _Skeleton
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Sequential(torch.nn.Linear(3, 2)))
+    skeleton = _Skeleton.__new__(_Skeleton)
+    skeleton._model, skeleton._like = model, dict(model.named_parameters())
+    gc.disable()
+    try:
+        tree = skeleton.tree({name: torch.ones_like(like) for name, like in skeleton._like.items()})
+        assert [name for name, _ in tree.named_parameters()] == list(skeleton._like)
+        assert all(bool((parameter == 1).all()) for parameter in tree.parameters())
+        held = weakref.ref(next(tree.parameters()))
+        assert held() is not None
+        del tree
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_images_by_reference_find_a_layer_that_computes_with_other_weights() -> None:
