@@ -16,8 +16,9 @@ READY_TIERS = ("device", "host", "disk", "remote")
 class Ask:
     """A request as the pipeline takes it.
 
-    model: "auto" or an expert. prompt: the text to route on. deadline: Unix time in seconds. priority: lower goes
-    first. caller: id of the key it came with; experts' queues are shared fairly among callers.
+    model: "auto" or an expert. prompt: what the drafts answer, for aggregators; the router reads what `routers.ask`
+    finds in the messages. deadline: Unix time in seconds. priority: lower goes first. caller: id of the key it came
+    with; experts' queues are shared fairly among callers.
     """
 
     request_id: str

@@ -16,6 +16,7 @@ from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent,
 from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
 from orchestrator.store import Store
+from routers.ask import ask as text_of
 from routers.base import Choice, Route, Router
 from workers.base import (
     ChatCall,
@@ -132,7 +133,7 @@ class Pipeline:
             route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
         else:
             async with _until(ask.deadline):
-                route = await asyncio.to_thread(self._router.route, ask.prompt, candidates, ask.k)
+                route = await asyncio.to_thread(lambda: self._router.route(text_of(ask.messages), candidates, ask.k))
             self._metrics.router.observe(time.perf_counter() - began)
         if ask.aggregator is not None and len(route.choices) > 1:
             route = replace(route, aggregator=ask.aggregator)

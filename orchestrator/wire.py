@@ -200,7 +200,7 @@ class ChatRequest(_Wire):
 
     @property
     def prompt(self) -> str:
-        """The text to route on: the last user message, else the last message with text."""
+        """What is to be answered: the last user message, else the last message with text."""
         by_user = [message.content for message in self.messages if message.role == "user"]
         return by_user[-1] if by_user else [m.content for m in self.messages if m.content.strip()][-1]
 

@@ -68,6 +68,15 @@ async def test_a_named_expert_is_not_routed(service: Service) -> None:
     assert service.router.prompts == []
 
 
+async def test_the_router_reads_what_the_human_asks_for(service: Service) -> None:
+    said = ({"role": "user", "content": "some sql please"}, {"role": "user", "content": "Observation: 3 math books"})
+    made = await events(service, ask("Observation: 3 math books", messages=said))
+    assert isinstance(made[0], Routed)
+    assert made[0].route.experts == (SQL,)
+    assert service.router.prompts == ["some sql please"]
+    assert service.engine.calls[-1].messages == said
+
+
 async def test_an_unknown_expert_is_told_with_what_may_have_been_meant(service: Service) -> None:
     with pytest.raises(UnknownExpert, match="did you mean 'math'"):
         await events(service, ask(model="maths"))
