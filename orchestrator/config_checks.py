@@ -89,6 +89,8 @@ def _router(router: "RouterConfig", registry: "Registry") -> Problems:
         yield ("router", "fallback"), "missing; kind 'fixed' needs the expert that answers every prompt"
     if router.kind == "fixed" and router.path is not None:
         yield ("router", "path"), "is for kind 'two-level', this router is of kind 'fixed'"
+    if router.kind == "fixed" and router.encoder != "minilm":
+        yield ("router", "encoder"), "is for kind 'two-level', this router is of kind 'fixed'"
 
 
 def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "dict[str, DeviceConfig]") -> Problems:

@@ -306,6 +306,11 @@ def test_aliases_that_multiply_cost_nothing(file: Path) -> None:
             "1: router.path: is for kind 'two-level', this router is of kind 'fixed'",
         ),
         (
+            "router: {kind: fixed, fallback: smol-sql, encoder: static}",
+            "1: router.encoder: is for kind 'two-level', this router is of kind 'fixed'",
+        ),
+        ("router: {encoder: bert}", "1: router.encoder: got 'bert'; allowed: 'minilm' or 'static'"),
+        (
             "router: {experts_per_request: 0}",
             "1: router.experts_per_request: got 0; allowed: a whole number at least 1 and at most 8",
         ),
