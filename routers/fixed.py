@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from routers.base import Choice, NoCandidate, Route
 
 
@@ -28,6 +31,24 @@ class FixedRouter:
         self._aggregator = aggregator
         if not all(keyword.strip() for keyword in self._keywords):
             raise ValueError(f"a keyword must have a letter or a sign; got {list(self._keywords)}")
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """The experts that it may prefer, sorted."""
+        return tuple(sorted({*self._keywords.values(), *([self._expert] if self._expert is not None else [])}))
+
+    def predict(self, prompts: Sequence[str]) -> NDArray[np.float64]:
+        """(n, E) scores that say no more than the order of preference: 1, 1/2, 1/3, ...; 0 for the others.
+
+        Nothing was measured. The gaps are so wide that no policy puts another expert before the one that was fixed.
+        """
+        experts = self.experts
+        scores = np.zeros((len(prompts), len(experts)))
+        for row, prompt in zip(scores, prompts, strict=True):
+            wanted = dict.fromkeys(expert for _, expert in self._wanted(prompt))
+            for place, expert in enumerate(wanted):
+                row[experts.index(expert)] = 1 / (place + 1)
+        return scores
 
     def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
         """See `Router.route`. Raises ValueError for k < 1."""

@@ -60,6 +60,13 @@ def test_every_route_keeps_the_promises_of_the_interface(candidates: list[str], 
     assert sum(choice.weight for choice in route.choices) == pytest.approx(1)
 
 
+def test_its_scores_say_the_order_of_preference() -> None:
+    router = FixedRouter("a", {"sql": "b", "join": "a", "rows": "c"})
+    assert router.experts == ALL
+    assert router.predict(["hello", "sql rows", "join"]).tolist() == [[1, 0, 0], [1 / 3, 1, 1 / 2], [1, 0, 0]]
+    assert FixedRouter().predict(["x"]).shape == (1, 0)
+
+
 def test_many_prompts_are_routed_one_by_one() -> None:
     router = FixedRouter("a", {"sql": "b"})
     assert [route.experts for route in router.route_many(["sql", "chat"], ALL)] == [("b",), ("a",)]
