@@ -3,14 +3,11 @@
 Both are deterministic and thread-safe. Only the head of a long text counts: the model reads 256 tokens anyway.
 """
 
-import hashlib
 import importlib.util
 import itertools
 import os
 import re
-import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +15,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from routers.encoder_cache import VectorCache
+from routers.micro_batch import MicroBatcher
 
 Vectors = NDArray[np.float32]
 
@@ -60,7 +60,7 @@ class MiniLMEncoder:
     folder: a sentence-transformers model folder; None takes the packaged one.
     threads: of torch and of numpy's BLAS in this whole process, since neither knows a smaller scope.
     cache: number of texts whose vectors are kept, the least recently used goes first; 0 keeps none.
-    batch: texts a forward pass.
+    batch: texts a forward pass; concurrent calls share passes (see micro_batch).
     Raises EncoderUnavailable if the folder holds no loadable model.
     """
 
@@ -87,26 +87,49 @@ class MiniLMEncoder:
                 f"the model in {folder} gives {found} dimensions; {self.name} has {self.dim}: is it another model?"
             )
         self._model = model
-        self._batch = batch
-        self._cache = _Cache(cache)
+        self._cache = VectorCache(cache)
         # One pass at a time: `threads` is meant for all callers together, and the tokenizer keeps the padding of a call
         # on itself.
-        self._busy = threading.Lock()
+        self._passes = MicroBatcher(self._forward, batch)
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """See `Encoder.encode`. Equal texts are embedded once."""
-        heads = [_head(text) for text in texts]
+        """See `Encoder.encode`. Equal texts are embedded once, texts of concurrent calls in one forward pass."""
+        heads = [head(text) for text in texts]
         known = self._cache.get(heads)
         missing = [text for text in dict.fromkeys(heads) if text not in known]
+        missing.sort(key=len)  # a pass pads its texts to the longest
         if missing:
-            with self._busy:
-                rows = self._model.encode(
-                    missing, batch_size=self._batch, normalize_embeddings=True, show_progress_bar=False
-                )
-            fresh = dict(zip(missing, np.asarray(rows, dtype=np.float32), strict=True))
+            fresh = dict(zip(missing, self._passes(missing), strict=True))
             self._cache.put(fresh)
             known |= fresh
         return np.stack([known[text] for text in heads]) if heads else np.zeros((0, self.dim), np.float32)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes so far."""
+        return self._passes.passes
+
+    def _forward(self, texts: Sequence[str]) -> Vectors:
+        rows = self._model.encode(
+            list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
+        )
+        return np.asarray(rows, dtype=np.float32)
+
+    def encode_tokens(self, tokens: Sequence[int]) -> Vectors:
+        """Each token of the vocabulary by itself, between [CLS] and [SEP]: (len(tokens), dim), rows of unit length."""
+        import torch
+
+        ids = self._model.tokenizer
+        rows = torch.tensor([[ids.cls_token_id, token, ids.sep_token_id] for token in tokens])
+        with torch.inference_mode():
+            out = self._model({"input_ids": rows, "attention_mask": torch.ones_like(rows)})["sentence_embedding"]
+        return np.asarray(out.numpy(), dtype=np.float32)
+
+    @property
+    def tokenizer(self) -> str:
+        """`tokenizer.json` of the tokenizers library, as text."""
+        source: str = self._model.tokenizer.backend_tokenizer.to_str()
+        return source
 
 
 def blas_threads(threads: int) -> AbstractContextManager[object]:
@@ -135,7 +158,7 @@ class HashEncoder:
         """See `Encoder.encode`. A text without any word has a vector of its own."""
         rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            for feature, weight in _features(_head(text).casefold()):
+            for feature, weight in _features(head(text).casefold()):
                 code = zlib.crc32(feature.encode())
                 row[(code >> 1) % self.dim] += weight if code & 1 else -weight
             # Opposite signs can cancel out: the constant keeps every length above zero.
@@ -154,44 +177,10 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
         yield " ".join(pair), 0.5
 
 
-def _head(text: str) -> str:
+def head(text: str) -> str:
+    """What is read of a text: its first MAX_CHARACTERS, as valid Unicode."""
     # A lone surrogate (JSON can carry one) is no valid UTF-8: tokenizers and hashes would refuse it.
     return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
-
-
-class _Cache:
-    """Least-recently-used map of text -> vector. Keys are digests: a prompt may be thousands of times its vector."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._rows: OrderedDict[bytes, Vectors] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        found = {}
-        with self._lock:
-            for text in texts:
-                key = _key(text)
-                if (row := self._rows.get(key)) is not None:
-                    self._rows.move_to_end(key)
-                    found[text] = row
-        return found
-
-    def put(self, rows: dict[str, Vectors]) -> None:
-        with self._lock:
-            for text, row in rows.items():
-                # A copy, since a row of a batch keeps the whole batch alive.
-                self._rows[_key(text)] = row.copy()
-                self._rows.move_to_end(_key(text))
-            while len(self._rows) > self._size:
-                self._rows.popitem(last=False)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
-def _key(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 @contextmanager

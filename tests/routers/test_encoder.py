@@ -1,9 +1,12 @@
 """Text to unit vectors."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,9 @@ from routers.encoder import (
     EncoderUnavailable,
     HashEncoder,
     MiniLMEncoder,
-    _Cache,
     packaged_minilm,
 )
+from routers.encoder_cache import VectorCache
 
 ODD = ["", " \n", "a\ud800b", "ß" * 3, "x" * 100_000, "日本語", "\x00"]
 
@@ -104,7 +107,7 @@ def test_minilm_serves_many_threads(minilm: MiniLMEncoder) -> None:
     """Texts of different length in each thread: a padding or a cache row of another thread would show."""
     texts = [f"number {i} of the texts " + "and so on " * (i % 7) for i in range(40)]
     expected = minilm.encode(texts)
-    minilm._cache = _Cache(0)
+    minilm._cache = VectorCache(0)
     found: list[float] = []
 
     def work(start: int) -> None:
@@ -152,10 +155,45 @@ def test_the_package_is_found_without_being_imported() -> None:
 
 
 def test_the_cache_forgets_the_least_recently_used() -> None:
-    cache = _Cache(2)
+    cache = VectorCache(2)
     rows = HashEncoder(8).encode(["a", "b", "c"])
     cache.put({"a": rows[0], "b": rows[1]})
     cache.get(["a"])
     cache.put({"c": rows[2]})
     assert set(cache.get(["a", "b", "c"])) == {"a", "c"}
     assert len(cache) == 2
+
+
+def test_minilm_embeds_texts_of_concurrent_calls_in_one_pass(
+    minilm: MiniLMEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first pass is held until seven calls wait: these need one pass together."""
+    minilm._cache = VectorCache(0)
+    texts = [f"concurrent text {i} " + "and so on " * i for i in range(8)]
+    expected = minilm.encode(texts)
+    before = minilm.passes
+    begun, gate = threading.Event(), threading.Event()
+    real = minilm._model.encode
+
+    def encode(texts: list[str], **settings: Any) -> Any:
+        begun.set()
+        assert gate.wait(20)
+        return real(texts, **settings)
+
+    monkeypatch.setattr(minilm._model, "encode", encode)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(minilm.encode, texts[:1])
+        assert begun.wait(20)
+        others = [pool.submit(minilm.encode, [text]) for text in texts[1:]]
+        while minilm._passes.waiting < len(others):
+            assert not any(other.done() for other in others)
+            time.sleep(0.001)
+        gate.set()
+        rows = np.concatenate([call.result(20) for call in (first, *others)])
+    assert minilm.passes == before + 2
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_minilm_gives_the_vectors_of_its_tokens(minilm: MiniLMEncoder) -> None:
+    horse = json.loads(minilm.tokenizer)["model"]["vocab"]["horse"]
+    np.testing.assert_allclose(minilm.encode_tokens([horse, horse])[1], minilm.encode(["horse"])[0], atol=1e-5)
