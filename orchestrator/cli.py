@@ -1,4 +1,4 @@
-"""The command line: `coe serve`, `coe chat`, `coe route`, `coe experts`, `coe keys`, `coe setup`."""
+"""The command line: `coe serve`, `coe chat`, `coe route`, `coe experts`, `coe router`, `coe keys`, `coe setup`."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from orchestrator.cli_router import router_app
 from orchestrator.settings import ConfigError, Settings
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ experts_app = typer.Typer(help="The experts of a running service; without a comm
 keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
+app.add_typer(router_app, name="router")
 
 ConfigFlag = Annotated[str | None, typer.Option("--config", help="coe.yaml; default: the one in this folder, if any.")]
 HomeFlag = Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")]

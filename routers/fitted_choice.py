@@ -1,0 +1,88 @@
+"""Which model answers by default: chosen by cross-validation on the fitted prompts, and no other."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from routers.best_single import BestSingle
+from routers.decisions import Decided, Indices, Model, Predictor, decide, scored
+from routers.embedded import Progress
+from routers.encoder import Encoder
+from routers.fitted_file import MODELS, Chosen, ModelName
+from routers.labelled import Labelled
+from routers.measures import intervals
+from routers.replay import Normalise
+
+FOLDS = 5
+LEAST_PROMPTS = 20
+VOTERS = 3
+"""Experts in the votes by which the model for several experts is chosen."""
+
+
+def models() -> dict[ModelName, type[Model]]:
+    """The models that are fitted, by name."""
+    from routers.skill import SkillRouter
+    from routers.two_level import TwoLevelRouter
+
+    return {"two_level": TwoLevelRouter, "skill": SkillRouter}
+
+
+def single(data: Labelled) -> BestSingle:
+    """The best single expert. One that was never measured counts as the worst that was."""
+    means = data.means()
+    return BestSingle(data.experts, np.where(np.isnan(means), np.nanmin(means), means).tolist())
+
+
+def by_cross_validation(
+    data: Labelled, encoder: Encoder, seed: int, normalise: Normalise, on_progress: Progress | None
+) -> tuple[Chosen, ModelName, ModelName, dict[ModelName, Model]]:
+    """What cross-validation said, the default model for one and for several experts, and the models fitted on all.
+
+    Default is the model with the best mean score, if the whole 95 % interval of its lead over the best single expert is
+    above zero; else the best single expert. For several experts it is the one whose votes of three score best, where
+    answers are known; else the same.
+    Raises ValueError for fewer than 20 prompts, or where a model finds them too few.
+    """
+    different = len(set(data.prompts))
+    if different < LEAST_PROMPTS:
+        raise ValueError(f"got {different} different prompts; a router needs {LEAST_PROMPTS} at least, better hundreds")
+    folds = data.folds(FOLDS, seed)
+    step = _Steps(on_progress, (len(folds) + 1) * len(MODELS))
+    parts: dict[ModelName, list[tuple[Indices, Decided]]] = {}
+    for train, test in folds:
+        seen, held_out = data.rows(train), data.rows(test)
+        predictors: Mapping[ModelName, Predictor] = {"best_single": single(seen), **_fit(seen, encoder, seed, step)}
+        for name, model in predictors.items():
+            parts.setdefault(name, []).append((test, decide(model, held_out, normalise)))
+    decided = {name: Decided.joined(own) for name, own in parts.items()}
+    scores = {name: scored(data, own.chosen) for name, own in decided.items()}
+    leads = intervals(np.stack([scores[name] - scores["best_single"] for name in MODELS], axis=1), seed=seed)
+    gains = dict(zip(MODELS, (tuple(lead) for lead in leads.tolist()), strict=True))
+    means = {name: float(own.mean()) for name, own in scores.items()}
+    votes = {n: float(scored(data, d.voted[VOTERS]).mean()) for n, d in decided.items() if VOTERS in d.voted}
+
+    best = max(MODELS, key=lambda name: means[name])
+    default: ModelName = best if gains[best][0] > 0 else "best_single"
+    several = max(votes, key=lambda name: votes[name]) if votes else default
+    chosen = Chosen(folds=len(folds), scores=means, votes=votes, gains=gains)
+    return chosen, default, several, _fit(data, encoder, seed, step)
+
+
+def _fit(data: Labelled, encoder: Encoder, seed: int, step: Callable[[], None]) -> dict[ModelName, Model]:
+    fitted: dict[ModelName, Model] = {}
+    for name, model in models().items():
+        fitted[name] = model.fit_labelled(data, encoder, seed=seed)
+        step()
+    return fitted
+
+
+class _Steps:
+    """Counts the fits for a progress bar."""
+
+    def __init__(self, on_progress: Progress | None, of: int) -> None:
+        self._on_progress, self._of, self._done = on_progress, of, 0
+
+    def __call__(self) -> None:
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress("routers fitted", self._done, self._of)

@@ -1,0 +1,185 @@
+"""`coe router fit` and `coe router eval`: from a user's file to a router and its figures, or why not, in a sentence."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator import cli, cli_router
+from routers.encoder import HashEncoder
+from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
+
+__all__ = ["quick_models"]
+
+
+@pytest.fixture(autouse=True)
+def quick(quick_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models and an encoder that take no time."""
+    monkeypatch.setattr(cli_router, "_encoder", lambda kind, home, reporter: HashEncoder())
+
+
+def run(*words: object) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    result = CliRunner().invoke(cli.app, ["router", *map(str, words)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def write(path: Path, splits: Sequence[str] | None = ("train", "test"), **options: bool) -> Path:
+    """A labelled csv; prompts go to the splits in turn, two by two."""
+    data = labelled(240, **options)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["prompt_id", "prompt", "expert", "score", "category", "answer", "note", *(["split"] if splits else [])]
+        )
+        assert data.categories is not None
+        assert data.answers is not None
+        for i, (prompt, category) in enumerate(zip(data.prompts, data.categories, strict=True)):
+            for j, expert in enumerate(EXPERTS):
+                split = [splits[i // 2 % len(splits)]] if splits else []
+                writer.writerow([f"p{i}", prompt, expert, data.scores[i, j], category, data.answers[i, j], "n", *split])
+    return path
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write(tmp_path / "labels.csv")
+
+
+@pytest.fixture
+def folder(file: Path, tmp_path: Path) -> Path:
+    code, _, _ = run("fit", file, "--split", "train", "--out", tmp_path / "router")
+    assert code == 0
+    return tmp_path / "router"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_fit_tells_what_was_chosen_and_why(file: Path, tmp_path: Path) -> None:
+    code, out, err = run("fit", file, "--split", "train", "--out", tmp_path / "router")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "fitted on 120 prompts, 3 experts"
+    assert lines[1].startswith("5-fold cross-validation: best single ")
+    assert lines[2].startswith("default: two-level, ")
+    assert lines[2].endswith("the best single expert (95 % interval)")
+    assert "columns that mean nothing here: note" in err
+    assert "120/120 prompts embedded" in err
+    assert "12/12 routers fitted" in err
+
+
+def test_fit_claims_no_gain_where_there_is_none(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", gain=False)
+    _, out, _ = run("fit", file, "--split", "train", "--out", tmp_path / "router")
+    assert "the best single expert: no gain over it is shown" in out.splitlines()[2]
+
+
+def test_eval_prints_one_object(folder: Path, file: Path) -> None:
+    code, out, _ = run("eval", folder, file, "--split", "test", "--json")
+    assert code == 0
+    [line] = out.splitlines()
+    found = json.loads(line)
+    assert {
+        "n", "random", "best_single", "two_level", "skill", "default", "category_oracle", "prompt_oracle", "vote",
+        "interval",
+    } <= set(found)  # fmt: skip
+    assert (found["n"], found["how"], found["seen_in_fit"]) == (120, "held-out prompts", 0)
+    assert found["vote"]["3"] > found["best_single"]
+    assert found["vote"]["5"] is None
+    again = run("eval", folder, file, "--split", "test", "--json")[1]
+    assert again == out
+
+
+def test_eval_writes_a_page(folder: Path, file: Path, tmp_path: Path) -> None:
+    code, out, err = run("eval", folder, file, "--split", "test", "--html", tmp_path / "report.html")
+    assert code == 0
+    assert out.startswith("120 prompts, 3 experts, held-out prompts\n")
+    assert f"report in {tmp_path / 'report.html'}" in err
+    assert "<h1>labels.csv, test</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_a_file_without_splits_is_cross_validated(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", splits=None)
+    assert run("fit", file, "--out", tmp_path / "router")[0] == 0
+    _, out, err = run("eval", tmp_path / "router", file, "--json")
+    found = json.loads(out)
+    assert (found["n"], found["how"], found["seen_in_fit"]) == (240, "5-fold cross-validation", 0)
+    assert "5/5 folds" in err
+
+
+def test_a_file_that_the_router_has_not_seen_is_judged_as_it_is(folder: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "other.csv", splits=None)
+    file.write_text(file.read_text().replace(" number ", " nummer "))
+    assert json.loads(run("eval", folder, file, "--json")[1])["how"] == "held-out prompts"
+
+
+def test_rows_outside_the_split_change_nothing(file: Path, folder: Path, tmp_path: Path) -> None:
+    rows = list(csv.reader(io.StringIO(file.read_text())))
+    changed = tmp_path / "changed.csv"
+    with changed.open("w", newline="") as out:
+        csv.writer(out).writerows(
+            row if row[7] != "test" else ["p0", f"other text {i}", row[2], "rubbish", "z", "?", "", "test"]
+            for i, row in enumerate(rows)
+        )
+    assert run("fit", changed, "--split", "train", "--out", tmp_path / "again")[0] == 0
+    assert files(tmp_path / "again") == files(folder)
+    rest = [row for row in rows if row[7] != "test"]
+    with changed.open("w", newline="") as out:
+        csv.writer(out).writerows(rest)
+    assert run("fit", changed, "--split", "train", "--out", tmp_path / "again")[0] == 0
+    assert files(tmp_path / "again") == files(folder)
+    rest[1][3] = str(1 - float(rest[1][3]))
+    with changed.open("w", newline="") as out:
+        csv.writer(out).writerows(rest)
+    assert run("fit", changed, "--split", "train", "--out", tmp_path / "again")[0] == 0
+    assert files(tmp_path / "again") != files(folder)
+
+
+def failed(*words: object) -> str:
+    code, out, err = run(*words)
+    assert (code, out) == (1, "")
+    assert err.count("coe: ") == 1
+    return err[err.index("coe: ") :].strip()
+
+
+def test_what_a_user_can_mend_is_told_in_a_sentence(file: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    assert failed("fit", file, "--out", out) == (
+        f"coe: {file} has splits (train, test): name those that are meant, --split train"
+    )
+    assert failed("fit", file, "--split", "tran", "--out", out) == (
+        f"coe: {file} has no split 'tran'; did you mean 'train'? (its splits: train (360 rows), test (360 rows))"
+    )
+    assert failed("fit", tmp_path / "no.csv", "--out", out) == (
+        f"coe: {tmp_path / 'no.csv'} cannot be read: No such file or directory"
+    )
+    assert failed("fit", file, "--split", "train", "--out", file) == f"coe: {file} is a file; --out must name a folder"
+    assert failed("fit", file, "--split", "train", "--out", tmp_path) == (
+        f"coe: {tmp_path} holds something that is no fitted router; name a new or an empty folder"
+    )
+    assert failed("eval", out, file, "--split", "test") == (
+        f"coe: there is no fitted router: {out / 'router.json'} is missing; fit it first"
+    )
+    assert failed("eval", folder, file, "--split", "test", "--pair", "cook") == (
+        "coe: --pair must be two experts with a comma, the strong one first; got 'cook'"
+    )
+    assert failed("eval", folder, file, "--split", "test", "--pair", "cook,bard") == (
+        "coe: no expert 'bard'; there are: cook, idle, poet"
+    )
+    file.write_text(file.read_text().replace(",1.0,", ",11,", 1))
+    assert ", column score: got 11; it must be a number in [0, 1]" in failed(
+        "fit", file, "--split", "train,test", "--out", out
+    )
+    assert not out.exists()
+
+
+def test_a_router_may_be_replaced(file: Path, folder: Path) -> None:
+    before = files(folder)
+    assert run("fit", file, "--split", "train,test", "--out", folder)[0] == 0
+    assert files(folder) != before
