@@ -63,7 +63,7 @@ class Banner:
 
 
 def prepare(config: Config, home: Path, reporter: Reporter) -> None:
-    """Makes what is missing of the starter pool: checkpoints and router. Nothing to do for other experts.
+    """Makes what is missing: the starter pool's checkpoints and router, the static encoder if it is wanted.
 
     Raises experts.starter.StarterUnavailable.
     """
@@ -73,12 +73,16 @@ def prepare(config: Config, home: Path, reporter: Reporter) -> None:
     if wanted and not starter.is_built(home):
         reporter.say("preparing the starter experts (once, about a minute)")
         starter.build(home, reporter.progress)
+    if config.router.encoder == "static":
+        from routers.encoders import open_encoder
+
+        open_encoder("static", home, on_progress=reporter.progress)
     if config.router.kind == "two-level" and config.router.path is None:
         from routers import starter as starter_router
 
-        if not starter_router.is_fitted(home):
+        if not starter_router.is_fitted(home, config.router.encoder):
             reporter.say("fitting the starter router (once, about a minute)")
-            starter_router.fit(home, reporter.progress)
+            starter_router.fit(home, reporter.progress, config.router.encoder)
 
 
 def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False) -> None:
@@ -224,10 +228,13 @@ def load_router(config: Config, home: Path) -> "Router":
         return FixedRouter(config.router.fallback)
     from routers import starter as starter_router
     from routers.encoder import EncoderUnavailable
+    from routers.encoders import open_encoder
+    from routers.two_level import TwoLevelRouter
     from routers.two_level_file import RouterFileError
 
+    where = config.router.path or starter_router.folder(home, config.router.encoder)
     try:
-        return starter_router.load(config.router.path or starter_router.folder(home), config.router.aggregator)
+        return TwoLevelRouter.load(where, open_encoder(config.router.encoder, home), config.router.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
 

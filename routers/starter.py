@@ -10,8 +10,8 @@ from pathlib import Path
 from experts import domains
 from experts.domains import NAMES, domain, general
 from experts.starter import GENERALIST, PROFILE
-from routers import two_level_fit
-from routers.encoder import MiniLMEncoder
+from routers import distil, two_level_fit
+from routers.encoders import Kind, open_encoder
 from routers.two_level import TwoLevelRouter
 
 GENERAL = "general"
@@ -23,12 +23,16 @@ _SEED = 20
 _STAMP = "fitted-from.txt"
 
 
-def folder(home: Path) -> Path:
-    """Where the fitted router of the starter pool lies."""
-    return home / "routers" / "starter"
+def folder(home: Path, encoder: Kind = "minilm") -> Path:
+    """Where the starter pool's router lies that is fitted with this encoder."""
+    return home / "routers" / ("starter" if encoder == "minilm" else f"starter-{encoder}")
 
 
-def fit(home: Path, on_progress: Callable[[str, int, int], None] = lambda what, done, of: None) -> TwoLevelRouter:
+def fit(
+    home: Path,
+    on_progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    encoder: Kind = "minilm",
+) -> TwoLevelRouter:
     """Fits and saves the router; on_progress gets ("prompts", embedded, of). Repeatable."""
     prompts, categories = training_prompts()
     quality: dict[str, Mapping[str, tuple[float, int]]] = {
@@ -39,27 +43,22 @@ def fit(home: Path, on_progress: Callable[[str, int, int], None] = lambda what, 
         prompts,
         categories,
         quality,
-        MiniLMEncoder(threads=os.cpu_count() or 1),
+        open_encoder(encoder, home, threads=os.cpu_count() or 1, on_progress=on_progress),
         general=GENERAL,
         false_fallback=FALSE_FALLBACK,
         seed=_SEED,
         fallback=GENERALIST,
         on_progress=lambda done, of: on_progress("prompts", done, of),
     )
-    router.save(folder(home))
-    (folder(home) / _STAMP).write_text(_made_from() + "\n")
+    router.save(folder(home, encoder))
+    (folder(home, encoder) / _STAMP).write_text(_made_from(encoder) + "\n")
     return router
 
 
-def load(where: Path, aggregator: str = "vote") -> TwoLevelRouter:
-    """The fitted router in the folder `where`. Raises routers.two_level_file.RouterFileError."""
-    return TwoLevelRouter.load(where, MiniLMEncoder(), aggregator)
-
-
-def is_fitted(home: Path) -> bool:
-    """Is there a router, fitted on what the pool is now?"""
+def is_fitted(home: Path, encoder: Kind = "minilm") -> bool:
+    """Is there a router with this encoder, fitted on what the pool is now?"""
     try:
-        return (folder(home) / _STAMP).read_text().strip() == _made_from()
+        return (folder(home, encoder) / _STAMP).read_text().strip() == _made_from(encoder)
     except OSError:
         return False
 
@@ -75,9 +74,11 @@ def training_prompts() -> tuple[list[str], list[str]]:
     return prompts + chat, categories + [GENERAL] * len(chat)
 
 
-def _made_from() -> str:
-    """Digest of what the router is fitted on: the profile, and the modules that the prompts come from."""
+def _made_from(encoder: Kind) -> str:
+    """Digest of what the router is fitted on: profile, the modules that the prompts come from, the encoder's recipe."""
     digest = hashlib.sha256(f"{_SEED} {PROMPTS_PER_DOMAIN} {GENERAL_PROMPTS} {FALSE_FALLBACK}".encode())
+    if encoder == "static":
+        digest.update(distil.NAME.encode())
     modules = sorted(Path(domains.__file__).parent.glob("*.py"))
     for file in (PROFILE, *modules, Path(two_level_fit.__file__)):
         digest.update(file.read_bytes())
