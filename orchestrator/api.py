@@ -78,14 +78,15 @@ class _Api:
             text = "no API key; send it in the header 'Authorization: Bearer <key>'"
             raise ApiError("missing_api_key", text, headers={"www-authenticate": "Bearer"})
         known = await self._keys.verify(key)
-        request.state.caller = known.id
+        request.state.caller = known
         return known
 
     # Chat
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
-        body = parse_chat(await read_body(request, self._limits.body_bytes), self._limits, self._pipeline.aggregators)
+        raw = await read_body(request, self._limits.body_bytes)
+        body = parse_chat(raw, self._limits, self._pipeline.aggregators, self._registry.names)
         ask = self._ask(request, body)
         if body.stream:
             return await self._stream(ask, body)
@@ -154,14 +155,19 @@ class _Api:
             k=body.coe.k,
             aggregator=body.coe.aggregator,
             priority=body.priority,
-            caller=request.state.caller,
+            caller=request.state.caller.id,
+            caller_name=request.state.caller.name,
+            wish=body.coe.wish,
+            conversation=body.conversation,
+            user=body.user,
         )
 
     # Route, models, experts
 
     async def route(self, request: Request) -> Response:
         """POST /v1/route"""
-        body = parse_route(await read_body(request, self._limits.body_bytes), self._limits, self._pipeline.aggregators)
+        raw = await read_body(request, self._limits.body_bytes)
+        body = parse_route(raw, self._limits, self._pipeline.aggregators, self._registry.names)
         ask = self._ask(request, body)
         routed = await self._pipeline.decide(ask)
         return _json(

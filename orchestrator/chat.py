@@ -43,6 +43,7 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
         coe["explain"] = {
             "weights": {choice.expert: choice.weight for choice in route.choices},
             "candidates": list(routed.candidates),
+            "removed": routed.removed,
             "router_seconds": routed.seconds,
             "votes": answered.votes if answered else {},
         }

@@ -1,29 +1,20 @@
 """What a user writes in coe.yaml, checked. docs/config.md lists every key; `orchestrator.config_schema` renews it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
 from orchestrator import config_checks
 from orchestrator.config_file import Located
+from orchestrator.config_policies import Float, Int, PoliciesConfig
 from orchestrator.settings import Server, check_path
 
 Engine = Literal["vllm", "fake", "remote"]
 Dtype = Literal["float32", "bfloat16", "float16", "auto"]
-
-
-def _no_bool(value: object) -> object:
-    if isinstance(value, bool):  # Python would take true for 1
-        raise PydanticCustomError("bool_for_number", "a number is wanted")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_no_bool)]
-Float = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 
 
 class SwapConfig(Frozen):
@@ -142,14 +133,24 @@ class RouterConfig(Frozen):
     )
     encoder: Literal["minilm", "static"] = Field(
         "minilm",
-        description="two-level: how a prompt becomes a vector. minilm: all-MiniLM-L6-v2, some 10 ms on a core; static: a "
-        "table distilled from it, under 1 ms, a little less exact. A router works with the one it was fitted with.",
+        description="two-level: how a prompt becomes a vector. minilm: all-MiniLM-L6-v2, some 10 ms on a core; static: "
+        "a table distilled from it, under 1 ms, a little less exact. A router works with the one it was fitted with.",
     )
     fallback: str | None = Field(
         None, description="Expert for prompts of uncertain category. Default: smol-general, if there is one."
     )
-    experts_per_request: Int = Field(1, ge=1, le=8, description="Experts that answer one request.")
+    experts_per_request: Int = Field(
+        1, ge=1, le=8, description="Experts that answer a request; with policies.number the most that do."
+    )
     aggregator: Literal["vote"] = Field("vote", description="How several drafts become one answer.")
+
+
+class TenantConfig(Frozen):
+    """What the requests of one API key have of their own."""
+
+    experts: tuple[str, ...] | None = Field(None, min_length=1, description="Experts that it may use. Default: all.")
+    router: RouterConfig | None = Field(None, description="In place of the service's router.")
+    policies: PoliciesConfig | None = Field(None, description="In place of the service's policies, all of them.")
 
 
 class Limits(Frozen):
@@ -170,6 +171,10 @@ class Config(Frozen):
 
     experts: tuple[ExpertSpec, ...] = Field((), description="The experts. None: the starter pool.")
     router: RouterConfig = RouterConfig()
+    policies: PoliciesConfig = PoliciesConfig()
+    tenants: dict[str, TenantConfig] = Field(
+        default_factory=dict, description="Name or id of an API key -> what its requests have of their own."
+    )
     families: dict[str, FamilyConfig] = Field(default_factory=dict, description="Family -> how it is served.")
     devices: dict[str, DeviceConfig] = Field(
         default_factory=dict, description="Name -> a device that several families share."
@@ -204,6 +209,19 @@ class Config(Frozen):
         """The engine of that family, chosen by the kind of its experts where none is named."""
         remote = self.registry().families()[family][0].kind == "remote"
         return self.family(family).engine or ("remote" if remote else "vllm")
+
+    def routers(self) -> dict[str | None, RouterConfig]:
+        """Tenant -> its own router; None -> the service's."""
+        own = {name: tenant.router for name, tenant in self.tenants.items()}
+        return {None: self.router} | {name: router for name, router in own.items() if router is not None}
+
+    def with_routers(self, routers: Mapping[str | None, RouterConfig]) -> Self:
+        """The same with other routers for those of `routers()`."""
+        tenants = {
+            name: tenant.model_copy(update={"router": routers[name]}) if name in routers else tenant
+            for name, tenant in self.tenants.items()
+        }
+        return self.model_copy(update={"router": routers[None], "tenants": tenants})
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:

@@ -10,7 +10,8 @@ from orchestrator.config_file import Loc
 
 if TYPE_CHECKING:
     from experts.registry import Registry
-    from orchestrator.config import Config, DeviceConfig, FamilyConfig, RouterConfig
+    from orchestrator.config import Config, DeviceConfig, FamilyConfig, RouterConfig, TenantConfig
+    from orchestrator.config_policies import PoliciesConfig
 
 Problems = Iterator[tuple[Loc, str]]
 
@@ -63,15 +64,17 @@ def problems(config: "Config") -> Problems:
     except RegistryError as error:
         yield from ((("experts", problem.index, problem.field), problem.message) for problem in error.problems)
         return
-    yield from _router(config.router, registry)
+    yield from _under(("router",), _router(config.router, registry))
+    yield from _under(("policies",), _policies(config.policies, config.router))
+    for name, tenant in config.tenants.items():
+        yield from _under(("tenants", name), _tenant(tenant, config, registry))
     families = registry.families()
     for name, family in config.families.items():
         if name not in families:
             hint = did_you_mean(name, families) or f"; families of these experts: {', '.join(families)}"
             yield ("families", name), f"no expert is of this family{hint}"
         else:
-            for key, message in _family(family, families[name], config.devices):
-                yield ("families", name, *key), message
+            yield from _under(("families", name), _family(family, families[name], config.devices))
     used = {family.device for family in config.families.values()}
     for name in config.devices:
         if name not in used:
@@ -84,13 +87,50 @@ def problems(config: "Config") -> Problems:
 def _router(router: "RouterConfig", registry: "Registry") -> Problems:
     if router.fallback is not None and router.fallback not in registry:
         hint = did_you_mean(router.fallback, registry.names)
-        yield ("router", "fallback"), f"got {router.fallback!r}, which no expert is named{hint}"
+        yield ("fallback",), f"got {router.fallback!r}, which no expert is named{hint}"
     if router.kind == "fixed" and router.fallback is None:
-        yield ("router", "fallback"), "missing; kind 'fixed' needs the expert that answers every prompt"
+        yield ("fallback",), "missing; kind 'fixed' needs the expert that answers every prompt"
     if router.kind == "fixed" and router.path is not None:
-        yield ("router", "path"), "is for kind 'two-level', this router is of kind 'fixed'"
+        yield ("path",), "is for kind 'two-level', this router is of kind 'fixed'"
     if router.kind == "fixed" and router.encoder != "minilm":
-        yield ("router", "encoder"), "is for kind 'two-level', this router is of kind 'fixed'"
+        yield ("encoder",), "is for kind 'two-level', this router is of kind 'fixed'"
+
+
+def _policies(policies: "PoliciesConfig", router: "RouterConfig") -> Problems:
+    number, conversation = policies.number, policies.conversation
+    rules = [key for key in ("top_p", "skip_second", "mean") if getattr(number, key) is not None]
+    if rules and router.experts_per_request == 1:
+        message = "has no use while one expert answers; set experts_per_request of the router to the most that may"
+        yield ("number", rules[0]), message
+    elif number.mean is not None and number.mean > router.experts_per_request:
+        message = f"got {number.mean}; allowed: up to experts_per_request of the router, {router.experts_per_request}"
+        yield ("number", "mean"), message
+    if number.mean is not None and rules != ["mean"]:
+        yield ("number", rules[0]), "does not go with 'mean', which decides alone; leave one of them out"
+    if "sharpness" in number.model_fields_set and not rules:
+        yield ("number", "sharpness"), "has no use without 'top_p', 'skip_second' or 'mean'"
+    if conversation.margin is None:
+        for key in sorted(conversation.model_fields_set - {"margin"}):
+            yield ("conversation", key), "has no use without 'margin', with which conversations keep their expert"
+
+
+def _tenant(tenant: "TenantConfig", config: "Config", registry: "Registry") -> Problems:
+    for index, name in enumerate(tenant.experts or ()):
+        if name not in registry:
+            yield ("experts", index), f"got {name!r}, which no expert is named{did_you_mean(name, registry.names)}"
+    if tenant.router is not None:
+        yield from _under(("router",), _router(tenant.router, registry))
+    router = tenant.router or config.router
+    if tenant.policies is not None:
+        yield from _under(("policies",), _policies(tenant.policies, router))
+    elif tenant.router is not None:
+        for key, message in _policies(config.policies, router):
+            yield ("router", "experts_per_request"), f"the service's policies.{'.'.join(map(str, key))} {message}"
+
+
+def _under(at: Loc, found: Problems) -> Problems:
+    """Problems of a part, as those of the whole."""
+    return (((*at, *key), message) for key, message in found)
 
 
 def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "dict[str, DeviceConfig]") -> Problems:

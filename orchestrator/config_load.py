@@ -67,20 +67,26 @@ def _starter(data: dict[Any, Any], home: Path | None, folder: Path, env: Mapping
 
 def _with_starter_router(config: Config, document: Document) -> Config:
     """The starter router falls back to the generalist. Raises ConfigError if it knows none of the experts."""
-    router, names = config.router, config.registry().names
-    if router.kind != "two-level" or router.path is not None:
-        return config
-    from experts.starter import GENERALIST, starter_experts
+    names = config.registry().names
 
-    if not {spec.name for spec in starter_experts(Path())} & set(names):
-        message = (
-            "missing; without it the router is the starter pool's, which knows none of these experts. Write "
-            f"'kind: fixed' and 'fallback: {names[0]}' under 'router', or the 'path' of a router fitted for them"
-        )
-        raise ConfigError([document.located(("router", "path"), message)])
-    if router.fallback is None and GENERALIST in names:
-        config = config.model_copy(update={"router": router.model_copy(update={"fallback": GENERALIST})})
-    return config
+    def completed(router: RouterConfig, *loc: str) -> RouterConfig:
+        if router.kind != "two-level" or router.path is not None:
+            return router
+        from experts.starter import GENERALIST, starter_experts
+
+        if not {spec.name for spec in starter_experts(Path())} & set(names):
+            message = (
+                "missing; without it the router is the starter pool's, which knows none of these experts. Write "
+                f"'kind: fixed' and 'fallback: {names[0]}' under 'router', or the 'path' of a router fitted for them"
+            )
+            raise ConfigError([document.located((*loc, "router", "path"), message)])
+        if router.fallback is None and GENERALIST in names:
+            return router.model_copy(update={"fallback": GENERALIST})
+        return router
+
+    return config.with_routers(
+        {at: completed(r, *(("tenants", at) if at else ())) for at, r in config.routers().items()}
+    )
 
 
 def load(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> tuple[Settings, Config]:
@@ -107,9 +113,11 @@ def _with_absolute_paths(config: Config, folder: Path, env: Mapping[str, str]) -
         if spec.chat_template is not None:
             update["chat_template"] = str(full(spec.chat_template))
         experts.append(spec.model_copy(update=update))
-    router, server = config.router, config.server
-    if router.path is not None:
-        router = router.model_copy(update={"path": full(router.path)})
+    routers = {
+        name: router if router.path is None else router.model_copy(update={"path": full(router.path)})
+        for name, router in config.routers().items()
+    }
+    server = config.server
     if server.home is not None:
         server = server.model_copy(update={"home": full(server.home)})
-    return config.model_copy(update={"experts": tuple(experts), "router": router, "server": server})
+    return config.with_routers(routers).model_copy(update={"experts": tuple(experts), "server": server})

@@ -12,6 +12,7 @@ from experts.registry import UnknownExpert
 from orchestrator.keys import InvalidKey
 from orchestrator.store import StoreUnavailable
 from routers.base import NoCandidate
+from routers.policies.base import Excluded
 from workers.base import Failure
 
 MAX_QUOTED = 100
@@ -38,6 +39,12 @@ TABLE: dict[str, Row] = {
     "unsupported_parameter": Row(400, _INVALID, "unsupported_parameter", "The field or value is not supported yet."),
     "prompt_too_long": Row(
         400, _INVALID, "context_length_exceeded", "Prompt and answer do not fit the expert's context."
+    ),
+    "excluded": Row(
+        400,
+        _INVALID,
+        "no_expert_allowed",
+        "Constraints of the request, or of its key, leave no expert; the message names each and whom it removed.",
     ),
     "invalid_request": Row(400, _INVALID, "invalid_request", "The expert cannot serve what was asked."),
     "missing_api_key": Row(401, _AUTH, "missing_api_key", "No `Authorization: Bearer <key>` header."),
@@ -74,8 +81,9 @@ class Overloaded(RuntimeError):
 _PRIVATE = ("internal", "store_unavailable")
 """Causes whose message is for the log alone: it may hold addresses and other internals."""
 
-CAUSES: dict[type[Exception], str] = {
+CAUSES: dict[type[Exception], str] = {  # a class before the one that it is made from
     Overloaded: "overloaded",
+    Excluded: "excluded",
     NoCandidate: "no_expert",
     InvalidKey: "invalid_api_key",
     StoreUnavailable: "store_unavailable",

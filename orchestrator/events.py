@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from routers.base import Route
+from routers.policies.base import Wish
 from workers.base import Delta, Failure, FinishReason, Sampling, Usage
 
 AUTO = "auto"
@@ -17,8 +18,10 @@ class Ask:
     """A request as the pipeline takes it.
 
     model: "auto" or an expert. prompt: what the drafts answer, for aggregators; the router reads what `routers.ask`
-    finds in the messages. deadline: Unix time in seconds. priority: lower goes first. caller: id of the key it came
-    with; experts' queues are shared fairly among callers.
+    finds in the messages. deadline: Unix time in seconds. k: how many experts answer; None = what the policies say.
+    priority: lower goes first. caller, caller_name: id and name of the key it came with; experts' queues are shared
+    fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it is routed.
+    conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     """
 
     request_id: str
@@ -27,20 +30,26 @@ class Ask:
     prompt: str
     deadline: float
     sampling: Sampling = field(default_factory=Sampling)
-    k: int = 1
+    k: int | None = None
     aggregator: str | None = None
     priority: int = 0
     caller: str = ""
+    caller_name: str = ""
+    wish: Wish = field(default_factory=Wish)
+    conversation: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The decision. Always the first event. seconds: what it took; candidates: the experts it chose from."""
+    """The decision. Always the first event. seconds: what it took; candidates: the experts it chose from; removed:
+    expert -> why it is no candidate."""
 
     request_id: str
     route: Route
     seconds: float
     candidates: tuple[str, ...]
+    removed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -12,12 +11,13 @@ import structlog
 from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
 from experts.registry import Registry
 from orchestrator.errors import Overloaded
-from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
+from orchestrator.expert_states import ExpertStates
 from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
+from orchestrator.routing import Routing, Tenant, until
 from orchestrator.store import Store
-from routers.ask import ask as text_of
-from routers.base import Choice, Route, Router
+from routers.base import Choice, Route
 from workers.base import (
     ChatCall,
     Delta,
@@ -48,6 +48,7 @@ class Workers(Protocol):
 class Pipeline:
     """The service without HTTP. One per process; it belongs to the event loop that it runs in.
 
+    default: how requests are routed; others: how those of the API keys with these ids or names are.
     concurrent: requests at a time, more are refused. backoff: first and longest wait in seconds before a request is
     submitted again to an engine that is starting.
     """
@@ -55,28 +56,32 @@ class Pipeline:
     def __init__(
         self,
         *,
-        router: Router,
+        default: Tenant,
         workers: Workers,
         registry: Registry,
         aggregators: Mapping[str, Aggregator],
         store: Store,
         metrics: Metrics,
         concurrent: int,
+        others: Mapping[str, Tenant] | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
     ) -> None:
         self.aggregators = aggregators
-        self._router, self._workers, self._registry = router, workers, registry
+        self._workers, self._registry = workers, registry
         self._metrics, self._recorder = metrics, Recorder(store, metrics)
+        self._states = ExpertStates(registry, self.stats)
+        self._routing = Routing(default, others or {}, registry, self._states, metrics)
         self._concurrent, self._backoff = concurrent, backoff
         self._running = 0
 
     async def run(self, ask: Ask) -> AsyncGenerator[PipelineEvent, None]:
         """Routed, then Deltas, then one Answered or Failure. Closing the generator aborts the request everywhere.
 
-        Raises, before the first event: Overloaded, UnknownExpert, NoCandidate, TimeoutError (no route in time).
+        Raises, before the first event: Overloaded, UnknownExpert, NoCandidate (Excluded where trying again is of no
+        use), TimeoutError (no route in time).
         """
         with self._admitted(), self._recorder.of(ask) as record:
-            routed = await self._route(ask)
+            routed = await self._routing.route(ask)
             record.see(routed)
             yield routed
             experts = routed.route.experts
@@ -84,12 +89,14 @@ class Pipeline:
             async with aclosing(answer):
                 async for event in answer:
                     record.see(event)
+                    if isinstance(event, Answered):
+                        self._routing.answered(ask, routed, event)
                     yield event
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
         with self._admitted():
-            return await self._route(ask)
+            return await self._routing.route(ask)
 
     async def stats(self) -> dict[str, WorkerStats | str]:
         """Family -> its worker's stats, or why there are none; never raises, never takes long."""
@@ -108,10 +115,11 @@ class Pipeline:
         return not_ready(self._registry, await self.stats())
 
     async def drain(self) -> None:
-        """Waits for the decision records that are still to be written."""
+        """Waits for what is still to be written, and for the workers if they are being asked."""
+        await self._routing.drain()
         await self._recorder.drain()
 
-    # Admission and route
+    # Admission
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:
@@ -124,20 +132,6 @@ class Pipeline:
         finally:
             self._running -= 1
             self._metrics.in_flight.dec()
-
-    async def _route(self, ask: Ask) -> Routed:
-        candidates = self._registry.names
-        began = time.perf_counter()
-        if ask.model != AUTO:
-            expert = self._registry.get(ask.model).name
-            route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
-        else:
-            async with _until(ask.deadline):
-                route = await asyncio.to_thread(lambda: self._router.route(text_of(ask.messages), candidates, ask.k))
-            self._metrics.router.observe(time.perf_counter() - began)
-        if ask.aggregator is not None and len(route.choices) > 1:
-            route = replace(route, aggregator=ask.aggregator)
-        return Routed(ask.request_id, route, time.perf_counter() - began, candidates)
 
     # One expert
 
@@ -177,6 +171,10 @@ class Pipeline:
                     # Text of a wrong expert may be out already, but it is never called an answer.
                     log.error("wrong expert", request_id=call.request_id, routed=call.expert, stamp=event.expert)
                     event = Failure("internal", f"routed to {call.expert}, computed by {event.expert}")
+                if isinstance(event, Failure):
+                    self._states.failed(call.expert, event)
+                elif isinstance(event, Finish):
+                    self._states.answered(call.expert)
                 yield event
                 if not isinstance(event, Delta):
                     return
@@ -271,14 +269,9 @@ def not_ready(registry: Registry, stats: Mapping[str, WorkerStats | str]) -> dic
     return reasons
 
 
-def _until(deadline: float) -> asyncio.Timeout:
-    """Raises TimeoutError in the block at `deadline` (Unix time in seconds, may be infinite)."""
-    return asyncio.timeout(None if deadline == float("inf") else max(0.0, deadline - time.time()))
-
-
 async def _next(events: AsyncGenerator[Event, None], call: ChatCall) -> Event:
     """The worker's next event; its silence, its exception and its untimely end are failures."""
-    limit = _until(call.deadline)
+    limit = until(call.deadline)
     try:
         async with limit:
             return await anext(events)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from experts.registry import Registry
-from orchestrator.config import Config
+from experts.spec import ExpertSpec
+from orchestrator.config import Config, RouterConfig
 from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
 from orchestrator.settings import Settings
@@ -67,22 +68,35 @@ def prepare(config: Config, home: Path, reporter: Reporter) -> None:
 
     Raises experts.starter.StarterUnavailable.
     """
-    from experts import starter
+    prepare_experts(config.experts, home, reporter)
+    for router in config.routers().values():
+        _prepare_router(router, home, reporter)
 
-    wanted = {spec.source for spec in config.experts} & {spec.source for spec in starter.starter_experts(home)}
-    if wanted and not starter.is_built(home):
-        reporter.say("preparing the starter experts (once, about a minute)")
-        starter.build(home, reporter.progress)
-    if config.router.encoder == "static":
+
+def _prepare_router(router: RouterConfig, home: Path, reporter: Reporter) -> None:
+    if router.encoder == "static":
         from routers.encoders import open_encoder
 
         open_encoder("static", home, on_progress=reporter.progress)
-    if config.router.kind == "two-level" and config.router.path is None:
+    if router.kind == "two-level" and router.path is None:
         from routers import starter as starter_router
 
-        if not starter_router.is_fitted(home, config.router.encoder):
+        if not starter_router.is_fitted(home, router.encoder):
             reporter.say("fitting the starter router (once, about a minute)")
-            starter_router.fit(home, reporter.progress, config.router.encoder)
+            starter_router.fit(home, reporter.progress, router.encoder)
+
+
+def prepare_experts(experts: Iterable[ExpertSpec], home: Path, reporter: Reporter) -> None:
+    """Makes what is missing of the starter pool's checkpoints, if one of them is among `experts`.
+
+    Raises experts.starter.StarterUnavailable.
+    """
+    from experts import starter
+
+    wanted = {spec.source for spec in experts} & {spec.source for spec in starter.starter_experts(home)}
+    if wanted and not starter.is_built(home):
+        reporter.say("preparing the starter experts (once, about a minute)")
+        starter.build(home, reporter.progress)
 
 
 def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False) -> None:
@@ -106,7 +120,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         from orchestrator.cluster import cluster
 
         reporter.say("loading the router")
-        router = load_router(config, settings.home)
+        routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
         try:
             workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
         except ConnectionError as error:
@@ -124,7 +138,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
                 )
             )
 
-        gateway = _gateway(config, registry, router, workers, redis_url, listener, reporter, started)
+        gateway = _gateway(config, registry, routers, workers, redis_url, listener, reporter, started)
         asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 
@@ -142,7 +156,7 @@ async def _beside(main: Coroutine[None, None, None], other: Coroutine[None, None
 async def _gateway(
     config: Config,
     registry: Registry,
-    router: "Router",
+    routers: "Mapping[str | None, Router]",
     workers: "Workers",
     redis_url: str,
     listener: socket.socket,
@@ -156,6 +170,7 @@ async def _gateway(
     from orchestrator.api import create_app
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
+    from orchestrator.tenants import tenants
     from orchestrator.wire import Limits
 
     metrics = Metrics()
@@ -167,8 +182,10 @@ async def _gateway(
         timeout_s=config.limits.timeout_s,
         keep_alive_s=config.limits.keep_alive_s,
     )
+    default, others = tenants(config, routers, store)
     pipeline = Pipeline(
-        router=router,
+        default=default,
+        others=others,
         workers=workers,
         registry=registry,
         aggregators=AGGREGATORS,
@@ -219,22 +236,22 @@ async def _announce(
         await asyncio.sleep(0.5)
 
 
-def load_router(config: Config, home: Path) -> "Router":
+def load_router(config: RouterConfig, home: Path) -> "Router":
     """The router that the configuration names. Raises CannotStart if its files cannot be used."""
-    if config.router.kind == "fixed":
+    if config.kind == "fixed":
         from routers.fixed import FixedRouter
 
-        assert config.router.fallback is not None
-        return FixedRouter(config.router.fallback)
+        assert config.fallback is not None
+        return FixedRouter(config.fallback)
     from routers import starter as starter_router
     from routers.encoder import EncoderUnavailable
     from routers.encoders import open_encoder
     from routers.two_level import TwoLevelRouter
     from routers.two_level_file import RouterFileError
 
-    where = config.router.path or starter_router.folder(home, config.router.encoder)
+    where = config.path or starter_router.folder(home, config.encoder)
     try:
-        return TwoLevelRouter.load(where, open_encoder(config.router.encoder, home), config.router.aggregator)
+        return TwoLevelRouter.load(where, open_encoder(config.encoder, home), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
 
@@ -299,8 +316,11 @@ def _with_fake_engines(config: Config) -> Config:
     families = {
         name: config.family(name).model_copy(update={"engine": "fake"}) for name in config.registry().families()
     }
-    router = config.router
-    if router.kind == "two-level" and router.path is None:  # there is no fitted router without the pool's weights
-        fallback = router.fallback or config.registry().names[0]
-        router = router.model_copy(update={"kind": "fixed", "fallback": fallback})
-    return config.model_copy(update={"families": families, "router": router})
+
+    def without_weights(router: RouterConfig) -> RouterConfig:
+        if router.kind == "fixed" or router.path is not None:
+            return router
+        return router.model_copy(update={"kind": "fixed", "fallback": router.fallback or config.registry().names[0]})
+
+    routers = {name: without_weights(router) for name, router in config.routers().items()}
+    return config.with_routers(routers).model_copy(update={"families": families})

@@ -1,4 +1,4 @@
-"""What outlives a process or is shared by several: API keys and decision records, in Redis.
+"""What outlives a process or is shared by several: API keys, decision records, conversations; in Redis.
 
 One implementation for the embedded and for an external server. No command is newer than Redis 6.2.
 
@@ -6,6 +6,7 @@ Keys in Redis:
     coe:keys            hash, SHA-256 of an API key -> what is known of it (never the key)
     coe:decision:<id>   one decision record as JSON, expires after DECISION_TTL_S
     coe:decisions       list of request ids, newest first, at most MAX_DECISIONS
+    coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
 """
 
 import asyncio
@@ -27,6 +28,7 @@ TIMEOUT_S = 1.0
 """The longest that one call may take. Chat goes on without a store, so waiting longer for it would only harm."""
 
 _KEYS, _DECISION, _DECISIONS = "coe:keys", "coe:decision:", "coe:decisions"
+_TURN = "coe:turn:"
 
 
 class StoreUnavailable(RuntimeError):
@@ -34,7 +36,7 @@ class StoreUnavailable(RuntimeError):
 
 
 class Store:
-    """Keys and decision records on one Redis. Every method raises StoreUnavailable.
+    """Keys, decision records and conversations on one Redis. Every method raises StoreUnavailable.
 
     url: redis://, rediss:// or unix://. Connections are made when they are needed, by the event loop that needs them.
     """
@@ -114,6 +116,15 @@ class Store:
             cast(Awaitable[list[str | None]], self._redis.mget([_DECISION + request_id for request_id in ids]))
         )
         return [json.loads(raw) for raw in records if raw is not None]
+
+    # Conversations
+
+    async def keep_turn(self, conversation: str, expert: str, ttl_s: float) -> None:
+        """Stores who answered the last turn, for `ttl_s` seconds."""
+        await self._do(self._redis.set(_TURN + conversation, expert, px=int(ttl_s * 1000)))
+
+    async def last_turn(self, conversation: str) -> str | None:
+        return await self._do(cast(Awaitable[str | None], self._redis.get(_TURN + conversation)))
 
     async def _do(self, command: Awaitable[T]) -> T:
         try:

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 import pydantic_core
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
+from orchestrator.wire_coe import CoeOptions, Options, Wire, check_names
 from workers.base import Sampling
 
-MAX_K = 8
 INT64 = 2**63
 
 NOT_YET: dict[str, tuple[Any, ...]] = {
@@ -101,11 +101,7 @@ def _content_text(content: Any) -> Any:
     return "\n".join(texts)
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Message(_Wire):
+class Message(Wire):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_content_text)]
     name: str | None = Field(None, max_length=64)
@@ -134,31 +130,12 @@ class Message(_Wire):
         return plain if self.name is None else {**plain, "name": self.name}
 
 
-class _Options(_Wire):
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_not_given(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
-
-
-class StreamOptions(_Options):
+class StreamOptions(Options):
     include_usage: bool = False
     include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
 
 
-class CoeOptions(_Options):
-    """What this service adds to OpenAI's request.
-
-    k: how many experts answer. aggregator: how their drafts become one answer; the router's choice if not given.
-    explain: the answer's `coe` field says more of how it came about.
-    """
-
-    k: int = Field(1, ge=1, le=MAX_K)
-    aggregator: str | None = None
-    explain: bool = False
-
-
-class ChatRequest(_Wire):
+class ChatRequest(Wire):
     model: str = Field(min_length=1)
     messages: list[Message] = Field(min_length=1)
     max_tokens: int | None = Field(None, ge=1)
@@ -173,7 +150,7 @@ class ChatRequest(_Wire):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     coe: CoeOptions = CoeOptions()
-    # Labels: accepted, without effect.
+    # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
     user: str | None = None
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
@@ -192,9 +169,16 @@ class ChatRequest(_Wire):
             raise PydanticCustomError("both", "'max_tokens' and 'max_completion_tokens' differ; give one of them")
         if not any(message.content.strip() for message in self.messages):
             raise PydanticCustomError("empty", "'messages' has no text in any message")
-        if self.model != AUTO and self.coe.k > 1:
+        k = self.coe.k or 1
+        if self.model != AUTO and k > 1:
             raise PydanticCustomError("k", "'coe.k' above 1 needs model 'auto': one named expert answers alone")
-        if self.coe.aggregator is not None and self.coe.k == 1 and self.coe.aggregator != "single":
+        if self.model != AUTO and (given := self.coe.constraints):
+            raise PydanticCustomError(
+                "named", "'coe.{field}' needs model 'auto': this one is named", {"field": given[0]}
+            )
+        if self.coe.k is not None and len(self.coe.wish.force) > self.coe.k:
+            raise PydanticCustomError("k", "'coe.force' names more experts than 'coe.k' asks for")
+        if self.coe.aggregator is not None and k == 1 and self.coe.aggregator != "single":
             raise PydanticCustomError("k", "'coe.aggregator' needs 'coe.k' of at least 2: one draft is the answer")
         return self
 
@@ -203,6 +187,11 @@ class ChatRequest(_Wire):
         """What is to be answered: the last user message, else the last message with text."""
         by_user = [message.content for message in self.messages if message.role == "user"]
         return by_user[-1] if by_user else [m.content for m in self.messages if m.content.strip()][-1]
+
+    @property
+    def conversation(self) -> str | None:
+        """The caller's own id of the conversation."""
+        return (self.metadata or {}).get("conversation_id")
 
     @property
     def sampling(self) -> Sampling:
@@ -232,12 +221,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def parse_chat(body: bytes, limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+def parse_chat(body: bytes, limits: Limits, aggregators: Collection[str], experts: Collection[str]) -> ChatRequest:
     """The checked request. Raises ApiError (400)."""
-    return _checked(_json_object(body), limits, aggregators)
+    return _checked(_json_object(body), limits, aggregators, experts)
 
 
-def parse_route(body: bytes, limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+def parse_route(body: bytes, limits: Limits, aggregators: Collection[str], experts: Collection[str]) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
     data = _json_object(body)
     data.setdefault("model", AUTO)
@@ -246,7 +235,7 @@ def parse_route(body: bytes, limits: Limits, aggregators: Collection[str]) -> Ch
         if not isinstance(prompt, str) or not prompt.strip():
             raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
         data["messages"] = [{"role": "user", "content": prompt}]
-    return _checked(data, limits, aggregators)
+    return _checked(data, limits, aggregators, experts)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -260,7 +249,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def _checked(data: dict[str, Any], limits: Limits, aggregators: Collection[str]) -> ChatRequest:
+def _checked(
+    data: dict[str, Any], limits: Limits, aggregators: Collection[str], experts: Collection[str]
+) -> ChatRequest:
     given = _without_neutral(data)
     try:
         request = ChatRequest.model_validate(given)
@@ -274,10 +265,7 @@ def _checked(data: dict[str, Any], limits: Limits, aggregators: Collection[str])
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)
     if not request.stream and "stream_options" in given:
         raise ApiError("invalid_value", "stream_options: only allowed with 'stream': true", "stream_options")
-    wanted = request.coe.aggregator
-    if wanted is not None and wanted not in aggregators:
-        text = f"coe.aggregator: got {quote(wanted)}; allowed are {', '.join(aggregators)}"
-        raise ApiError("invalid_value", text, "coe.aggregator")
+    check_names(request.coe, experts, aggregators)
     return request
 
 

@@ -1,6 +1,6 @@
 """A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,13 @@ from orchestrator.api import create_app
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import LocalWorkers, Pipeline
+from orchestrator.routing import Tenant
 from orchestrator.store import Store
+from orchestrator.turns import Turns
 from orchestrator.wire import Limits
-from routers.base import Choice, NoCandidate, Route
+from routers.base import Choice, NoCandidate, Route, Router
+from routers.policies.policy_set import PolicySet
+from workers.base import WorkerStats
 from workers.fake_engine import FakeEngine
 
 GENERALIST, SQL, MATH, REMOTE = "generalist", "sql", "math", "remote"
@@ -31,6 +35,7 @@ REGISTRY = Registry(
 )
 
 
+NO_POLICIES = PolicySet()
 LIMITS = Limits(body_bytes=20_000, messages=10, max_tokens=500, timeout_s=60.0, keep_alive_s=10.0)
 
 
@@ -104,6 +109,13 @@ class Broken:
         yield Piece("never")
 
 
+class Unheard(LocalWorkers):
+    """Workers whose stats never come: that an expert has failed is learned by asking it."""
+
+    async def stats(self) -> dict[str, WorkerStats | str]:
+        raise ConnectionError("no stats")
+
+
 AGGREGATORS: dict[str, Aggregator] = {"joined": Joined(), "first": First(), "broken": Broken()}
 
 
@@ -121,16 +133,28 @@ class Service:
 
     @classmethod
     async def start(
-        cls, store: Store, limits: Limits = LIMITS, concurrent: int = 8, key: str | None = None
+        cls,
+        store: Store,
+        limits: Limits = LIMITS,
+        concurrent: int = 8,
+        key: str | None = None,
+        router: Router | None = None,
+        policies: PolicySet = NO_POLICIES,
+        turns: Turns | None = None,
+        others: Mapping[str, Tenant] | None = None,
     ) -> "Service":
-        """key: one that need not be valid, where there is no Redis to make a valid one in."""
-        keys, metrics, router = Keys(store), Metrics(), KeywordRouter()
+        """key: one that need not be valid, where there is no Redis to make a valid one in.
+
+        router: in place of the one by keyword.
+        """
+        keys, metrics, keywords = Keys(store), Metrics(), KeywordRouter()
         key = key or (await keys.create("test"))[0]
         engines = {family: FakeEngine(family, experts) for family, experts in REGISTRY.families().items()}
         for engine in engines.values():
             await engine.start()
         pipeline = Pipeline(
-            router=router,
+            default=Tenant(router or keywords, policies, turns),
+            others=others,
             workers=LocalWorkers(engines, REGISTRY),
             registry=REGISTRY,
             aggregators=AGGREGATORS,
@@ -140,7 +164,7 @@ class Service:
             backoff=(0.01, 0.02),
         )
         app = create_app(pipeline, REGISTRY, keys, limits, metrics)
-        return cls(store, keys, key, engines, router, pipeline, metrics, app)
+        return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property
     def engine(self) -> FakeEngine:

@@ -13,7 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletionChunk
 
 from orchestrator.store import Store
-from tests.orchestrator.parts import GENERALIST, LIMITS, MATH, REGISTRY, REMOTE, SQL, Service
+from tests.orchestrator.parts import GENERALIST, LIMITS, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
 from workers.base import SwapEvent, WorkerStats
 
 DOCS = Path(__file__).parents[2] / "docs" / "api.md"
@@ -132,6 +132,7 @@ async def test_priority_and_caller_reach_the_worker(service: Service) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_several_experts_give_one_answer_that_names_them(service: Service, streamed: bool) -> None:
+    service.pipeline._workers = Unheard(service.engines, REGISTRY)
     service.engine.fail_start(GENERALIST, "no weights")
     body = {**CHAT, "coe": {"k": 3, "aggregator": "joined", "explain": True}, "stream": streamed}
     response = await service.http.post("/v1/chat/completions", json=body)
@@ -193,7 +194,7 @@ async def test_what_fails_later_is_an_error_in_the_stream_and_then_done(service:
     assert text(seen) == "sql heard:"
     assert caught.value.code == "engine_died"
     service.engine.fail_next("internal", "a secret of the inside", after=1)
-    response = await service.http.post("/v1/chat/completions", json={**CHAT, "stream": True})
+    response = await service.http.post("/v1/chat/completions", json={**CHAT, "model": SQL, "stream": True})
     *_, error, done = frames(response.text)
     assert (response.status_code, done) == (200, "[DONE]")
     assert error["error"]["code"] == "internal_error"

@@ -173,6 +173,18 @@ def test_the_spelled_pool_falls_back_to_the_generalist_too(file: Path) -> None:
     assert read(file, both.replace("smol-general", "other")).router.fallback is None
 
 
+def test_a_tenants_router_is_completed_like_the_services(file: Path) -> None:
+    config = read(file, "tenants: {school: {router: {encoder: static}}, lab: {router: {path: ./fitted}}, shop: {}}")
+    assert config.routers() == {
+        None: RouterConfig(fallback="smol-general"),
+        "school": RouterConfig(encoder="static", fallback="smol-general"),
+        "lab": RouterConfig(path=file.parent / "fitted"),
+    }
+    own = "experts: [{name: a, source: x}]\nrouter: {kind: fixed, fallback: a}\ntenants: {lab: {router: {}}}"
+    [line] = told(file, own)
+    assert line.startswith("coe.yaml:3: tenants.lab.router.path: missing; without it the router is the starter pool's")
+
+
 def test_anchors_and_merges(file: Path) -> None:
     config = read(
         file,
@@ -219,7 +231,10 @@ def test_aliases_that_multiply_cost_nothing(file: Path) -> None:
     [
         # keys
         ("expertz: []", "1: unknown key 'expertz'; did you mean 'experts'?"),
-        ("a: 1", "1: unknown key 'a'; allowed: experts, router, families, devices, limits, server, log_level"),
+        (
+            "a: 1",
+            "1: unknown key 'a'; allowed: experts, router, policies, tenants, families, devices, limits, server, log_level",
+        ),
         ("\nport: 1", "2: unknown key 'port'; it belongs under 'server'"),
         ("limits: {host: x}", "1: limits: unknown key 'host'; it belongs under 'server'"),
         ("router: {falback: x}", "1: router: unknown key 'falback'; did you mean 'fallback'?"),
@@ -315,6 +330,48 @@ def test_aliases_that_multiply_cost_nothing(file: Path) -> None:
             "1: router.experts_per_request: got 0; allowed: a whole number at least 1 and at most 8",
         ),
         ("router: {aggregator: judge}", "1: router.aggregator: got 'judge'; allowed: 'vote'"),
+        # policies and tenants
+        (
+            "policies: {number: {top_p: 0.9}}",
+            "1: policies.number.top_p: has no use while one expert answers; set experts_per_request of the router to the most "
+            "that may",
+        ),
+        (
+            "router: {experts_per_request: 2}\npolicies: {number: {mean: 2.5}}",
+            "2: policies.number.mean: got 2.5; allowed: up to experts_per_request of the router, 2",
+        ),
+        (
+            "router: {experts_per_request: 3}\npolicies: {number: {mean: 2, skip_second: 0.5}}",
+            "2: policies.number.skip_second: does not go with 'mean', which decides alone; leave one of them out",
+        ),
+        (
+            "policies: {number: {sharpness: 3}}",
+            "1: policies.number.sharpness: has no use without 'top_p', 'skip_second' or 'mean'",
+        ),
+        (
+            "policies: {conversation: {ttl_s: 60}}",
+            "1: policies.conversation.ttl_s: has no use without 'margin', with which conversations keep their expert",
+        ),
+        ("policies: {load_price: -1}", "1: policies.load_price: got -1; allowed: a number at least 0"),
+        ("tenants: {school: {experts: []}}", "1: tenants.school.experts: got a list; allowed: a list (items: text)"),
+        (
+            "tenants: {school: {experts: [smol-sql, smol-jsn]}}",
+            "1: tenants.school.experts[1]: got 'smol-jsn', which no expert is named; did you mean 'smol-json'?",
+        ),
+        (
+            "tenants: {school: {router: {kind: fixed}}}",
+            "1: tenants.school.router.fallback: missing; kind 'fixed' needs the expert that answers every prompt",
+        ),
+        (
+            "tenants:\n  school:\n    policies:\n      number: {top_p: 0.9}",
+            "4: tenants.school.policies.number.top_p: has no use while one expert answers; set experts_per_request of the "
+            "router to the most that may",
+        ),
+        (
+            "router: {experts_per_request: 3}\npolicies: {number: {mean: 2}}\ntenants: {school: {router: {}}}",
+            "3: tenants.school.router.experts_per_request: the service's policies.number.mean has no use while one expert "
+            "answers; set experts_per_request of the router to the most that may",
+        ),
         (
             "experts:\n- {name: a, source: x}",
             "1: router.path: missing; without it the router is the starter pool's, which knows none of these experts. Write "

@@ -13,7 +13,7 @@ from orchestrator.errors import Overloaded
 from orchestrator.events import Answered, Ask, PipelineEvent, Routed
 from orchestrator.pipeline import LocalWorkers, not_ready
 from orchestrator.store import Store
-from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service
+from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
 from workers.base import ChatCall, Delta, Event, Failure, FailureCode, Sampling, Usage, WorkerStats
 
 
@@ -208,6 +208,7 @@ async def test_drafts_of_several_experts_become_one_answer(service: Service) -> 
 
 
 async def test_a_missing_draft_is_named_and_does_not_fail_the_request(service: Service) -> None:
+    service.pipeline._workers = Unheard(service.engines, REGISTRY)
     service.engine.fail_start(SQL, "no weights")
     answered = (await events(service, ask("sql", k=2)))[-1]
     assert isinstance(answered, Answered)

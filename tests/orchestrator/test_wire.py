@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import ApiError
 from orchestrator.wire import NOT_YET, NOT_YET_IN_MESSAGE, ChatRequest, parse_chat, parse_route
-from tests.orchestrator.parts import AGGREGATORS, LIMITS
+from routers.policies.base import Wish
+from tests.orchestrator.parts import AGGREGATORS, LIMITS, REGISTRY
 from workers.base import Sampling
 
 USER = {"role": "user", "content": "hello"}
@@ -18,7 +19,7 @@ USER = {"role": "user", "content": "hello"}
 
 def parse(**body: Any) -> ChatRequest:
     body = {"model": "auto", "messages": [USER], **body}
-    return parse_chat(json.dumps(body).encode(), LIMITS, AGGREGATORS)
+    return parse_chat(json.dumps(body).encode(), LIMITS, AGGREGATORS, REGISTRY.names)
 
 
 def refused(**body: Any) -> ApiError:
@@ -152,6 +153,53 @@ def test_fields_that_contradict_each_other_are_refused() -> None:
     error = refused(coe={"k": 2, "aggregator": "magic"})
     assert error.param == "coe.aggregator"
     assert "allowed are joined, first, broken" in error.message
+    assert "'coe.force' names more experts than 'coe.k'" in refused(coe={"force": ["sql", "math"], "k": 1}).message
+
+
+def test_what_a_request_asks_of_the_experts() -> None:
+    coe = {"allow": ["sql", "math"], "deny": ["math"], "force": ["sql", "sql"], "needs": ["tools"], "languages": ["de"]}
+    assert parse(coe=coe).coe.wish == Wish(
+        allow=frozenset({"sql", "math"}),
+        deny=frozenset({"math"}),
+        force=("sql",),
+        needs=frozenset({"tools"}),
+        languages=("de",),
+    )
+    assert parse().coe.wish == parse(coe=dict.fromkeys(coe)).coe.wish == Wish()
+    assert parse(coe={"languages": []}).coe.wish == Wish(languages=())
+
+
+@pytest.mark.parametrize(
+    ("coe", "param", "words"),
+    [
+        ({"allow": ["sql", "mth"]}, "coe.allow[1]", "no expert is named 'mth'; did you mean 'math'?"),
+        ({"deny": ["x" * 5000]}, "coe.deny[0]", "no expert is named"),
+        ({"force": ["nobody"]}, "coe.force[0]", "no expert is named 'nobody'"),
+        ({"allow": []}, "coe.allow", "at least 1"),
+        ({"allow": "sql"}, "coe.allow", "list"),
+        ({"force": ["sql"] * 9}, "coe.force", "at most 8"),
+        ({"needs": ["wings"]}, "coe.needs[0]", "'tools', 'image' or 'audio'"),
+        ({"languages": ["german"]}, "coe.languages[0]", "pattern"),
+    ],
+)
+def test_wishes_that_nobody_can_meet_are_told_where(coe: dict[str, Any], param: str, words: str) -> None:
+    error = refused(coe=coe)
+    assert (error.cause, error.param) == ("invalid_value", param)
+    assert words in error.message
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize(
+    "coe", [{"allow": ["sql"]}, {"deny": ["math"]}, {"force": ["sql"]}, {"needs": ["tools"]}, {"languages": []}]
+)
+def test_a_named_expert_leaves_no_choice_to_constrain(coe: dict[str, Any]) -> None:
+    assert f"'coe.{next(iter(coe))}' needs model 'auto'" in refused(model="sql", coe=coe).message
+
+
+def test_a_conversation_is_named_in_the_metadata() -> None:
+    assert parse(metadata={"conversation_id": "7"}).conversation == "7"
+    assert parse(metadata={"other": "7"}).conversation is None
+    assert parse().conversation is None
 
 
 @pytest.mark.parametrize("field", sorted(NOT_YET))
@@ -192,27 +240,27 @@ def test_unknown_fields_are_named(body: dict[str, Any], words: str) -> None:
 )  # fmt: skip
 def test_what_is_no_json_object_is_told(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, AGGREGATORS)
+        parse_chat(body, LIMITS, AGGREGATORS, REGISTRY.names)
     assert caught.value.cause == "invalid_json"
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ApiError, match=r"^model: field required$") as caught:
-        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, AGGREGATORS)
+        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, AGGREGATORS, REGISTRY.names)
     assert caught.value.param == "model"
 
 
 def test_route_takes_a_prompt_or_a_chat() -> None:
-    request = parse_route(b'{"prompt": "hi", "coe": {"k": 3}}', LIMITS, AGGREGATORS)
+    request = parse_route(b'{"prompt": "hi", "coe": {"k": 3}}', LIMITS, AGGREGATORS, REGISTRY.names)
     assert (request.model, request.prompt, request.coe.k) == ("auto", "hi", 3)
     chat = {"model": "sql", "messages": [USER], "stream": True}
-    assert parse_route(json.dumps(chat).encode(), LIMITS, AGGREGATORS).model == "sql"
+    assert parse_route(json.dumps(chat).encode(), LIMITS, AGGREGATORS, REGISTRY.names).model == "sql"
 
 
 @pytest.mark.parametrize("body", [b'{"prompt": ""}', b'{"prompt": 5}', b'{"prompt": null}', b"{}"])
 def test_route_needs_one_of_them(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_route(body, LIMITS, AGGREGATORS)
+        parse_route(body, LIMITS, AGGREGATORS, REGISTRY.names)
     assert caught.value.cause == "invalid_value"
 
 
@@ -240,7 +288,7 @@ bodies = st.builds(lambda body, more: {**more, **body}, good | st.fixed_dictiona
 def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
     raw = json.dumps(body).encode()
     try:
-        request = parse_chat(raw, LIMITS, AGGREGATORS)
+        request = parse_chat(raw, LIMITS, AGGREGATORS, REGISTRY.names)
     except ApiError as caught:
         error = caught
     else:
@@ -255,5 +303,5 @@ def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_error_for_the_caller(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, AGGREGATORS)
+        parse_chat(body, LIMITS, AGGREGATORS, REGISTRY.names)
     assert caught.value.row.status == 400

@@ -22,9 +22,9 @@ class Ranked:
 
     name = "ranked"
 
-    def __init__(self, scores: Mapping[str, float], first: str | None = None) -> None:
+    def __init__(self, scores: Mapping[str, float], first: str | None = None, aggregator: str = "vote") -> None:
         """first: goes before all others, as a plan or a fallback would have it."""
-        self.scores, self.first = dict(scores), first
+        self.scores, self.first, self.aggregator = dict(scores), first, aggregator
         self.asked: list[tuple[str, ...]] = []
 
     def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
@@ -40,7 +40,7 @@ class Ranked:
             f"{ranked[0]} ranks first",
             self.name,
             category="all",
-            aggregator="vote" if len(ranked) > 1 else "single",
+            aggregator=self.aggregator if len(ranked) > 1 else "single",
         )
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:

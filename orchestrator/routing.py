@@ -1,0 +1,107 @@
+"""Step 2 of a request, who answers it: the router and policies of its key, on what is known of the service."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from experts.registry import Registry
+from orchestrator.events import AUTO, Answered, Ask, Routed
+from orchestrator.expert_states import ExpertStates
+from orchestrator.metrics import Metrics
+from orchestrator.turns import Turns, conversation_of
+from routers.ask import ask as text_of
+from routers.base import Choice, Route, Router
+from routers.policies.base import Excluded, Wish
+from routers.policies.constraints import estimated_tokens
+from routers.policies.policy_set import PolicySet
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """How the requests of an API key are routed.
+
+    experts: that the key may use; None = all. turns: who answered the last turns; None = it is not kept.
+    """
+
+    router: Router
+    policies: PolicySet = field(default_factory=PolicySet)
+    turns: Turns | None = None
+    experts: frozenset[str] | None = None
+
+
+class Routing:
+    """others: name or id of an API key -> how its requests are routed; an id comes before a name."""
+
+    def __init__(
+        self,
+        default: Tenant,
+        others: Mapping[str, Tenant],
+        registry: Registry,
+        states: ExpertStates,
+        metrics: Metrics,
+    ) -> None:
+        self.states = states
+        self._default, self._others, self._registry, self._metrics = default, others, registry, metrics
+
+    async def route(self, ask: Ask) -> Routed:
+        """Raises UnknownExpert, Excluded, NoCandidate, and TimeoutError if there is no route by the deadline."""
+        tenant, began = self._tenant(ask), time.perf_counter()
+        if ask.model != AUTO:
+            return self._named(ask, tenant, began)
+        async with until(ask.deadline):
+            state = replace(await self.states.known(), last=await self._last(ask, tenant))
+            wish = _wish(ask, tenant)
+            decision = await asyncio.to_thread(
+                lambda: tenant.policies.decide(tenant.router, text_of(ask.messages), self._registry, wish, state)
+            )
+        seconds = time.perf_counter() - began
+        self._metrics.router.observe(seconds)
+        route = decision.route
+        if ask.aggregator is not None and len(route.choices) > 1:
+            route = replace(route, aggregator=ask.aggregator)
+        removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
+        return Routed(ask.request_id, route, seconds, decision.candidates, removed)
+
+    def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
+        """The expert of this turn may stay for the next one."""
+        turns = self._tenant(ask).turns
+        if turns is not None and ask.model == AUTO:
+            turns.keep(conversation_of(ask)[0], answer.winner or routed.route.experts[0])
+
+    async def drain(self) -> None:
+        """Waits for what is under way in the background."""
+        await self.states.drain()
+        for tenant in (self._default, *self._others.values()):
+            if tenant.turns is not None:
+                await tenant.turns.drain()
+
+    def _tenant(self, ask: Ask) -> Tenant:
+        return self._others.get(ask.caller) or self._others.get(ask.caller_name) or self._default
+
+    def _named(self, ask: Ask, tenant: Tenant, began: float) -> Routed:
+        """The caller has decided; only its key may stand against it."""
+        expert = self._registry.get(ask.model).name
+        if tenant.experts is not None and expert not in tenant.experts:
+            raise Excluded(
+                f"this API key may not use the expert {expert!r}; 'auto' chooses among those that it may use"
+            )
+        route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
+        return Routed(ask.request_id, route, time.perf_counter() - began, self._registry.names)
+
+    async def _last(self, ask: Ask, tenant: Tenant) -> str | None:
+        if tenant.turns is None:
+            return None
+        conversation, goes_on = conversation_of(ask)
+        return await tenant.turns.last(conversation) if goes_on else None
+
+
+def _wish(ask: Ask, tenant: Tenant) -> Wish:
+    """What the request asks for in so many words, and what it and its key imply."""
+    prompt = estimated_tokens(message["content"] for message in ask.messages)
+    return replace(ask.wish, k=ask.k, tokens=prompt + (ask.sampling.max_tokens or 1), tenant=tenant.experts)
+
+
+def until(deadline: float) -> asyncio.Timeout:
+    """Raises TimeoutError in the block at `deadline` (Unix time in seconds, may be infinite)."""
+    return asyncio.timeout(None if deadline == float("inf") else max(0.0, deadline - time.time()))
