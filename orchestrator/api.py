@@ -20,6 +20,7 @@ from experts.spec import ExpertSpec
 from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.errors import ApiError, from_exception, from_failure
 from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
+from orchestrator.feedback import Feedback
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
@@ -44,10 +45,13 @@ def create_app(
 ) -> FastAPI:
     """The ASGI application. ready: by default what the workers say of their experts."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
+    feedback = Feedback(keys.store, limits.body_bytes)
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
     v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)
     v1.add_api_route("/route", api.route, methods=["POST"], response_model=None)
+    v1.add_api_route("/feedback", feedback.put, methods=["POST"], response_model=None)
+    v1.add_api_route("/feedback", feedback.list, methods=["GET"], response_model=None)
     v1.add_api_route("/models", api.models, methods=["GET"], response_model=None)
     v1.add_api_route("/models/{name:path}", api.model, methods=["GET"], response_model=None)
     v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)

@@ -126,6 +126,11 @@ def completion_id(request_id: str) -> str:
     return "chatcmpl-" + request_id.removeprefix("req-")
 
 
+def request_id_of(answer_id: str) -> str:
+    """The request that an answer belongs to; its own id is left as it is."""
+    return "req-" + answer_id.removeprefix("chatcmpl-").removeprefix("req-")
+
+
 def route_headers(request_id: str, routed: Routed | None, answered: Answered | None = None) -> dict[str, str]:
     """The x-coe-* headers, as far as they are known. Values are ASCII of at most MAX_HEADER characters."""
     headers = {"x-coe-request-id": request_id}

@@ -51,6 +51,7 @@ TABLE: dict[str, Row] = {
     "invalid_api_key": Row(401, _AUTH, "invalid_api_key", "The key is not known, or was revoked."),
     "not_found": Row(404, _INVALID, "not_found", "No such path."),
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert."),
+    "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
     "overloaded": Row(

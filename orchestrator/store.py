@@ -1,4 +1,4 @@
-"""What outlives a process or is shared by several: API keys, decision records, conversations; in Redis.
+"""What outlives a process or is shared by several: API keys, decision records, feedback, conversations; in Redis.
 
 One implementation for the embedded and for an external server. No command is newer than Redis 6.2.
 
@@ -6,6 +6,8 @@ Keys in Redis:
     coe:keys            hash, SHA-256 of an API key -> what is known of it (never the key)
     coe:decision:<id>   one decision record as JSON, expires after DECISION_TTL_S
     coe:decisions       list of request ids, newest first, at most MAX_DECISIONS
+    coe:feedback:<id>   what a user said of the answer to that request as JSON, expires after FEEDBACK_TTL_S
+    coe:feedbacks       sorted set of these request ids by Unix time, at most MAX_FEEDBACK
     coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
 """
 
@@ -24,10 +26,13 @@ T = TypeVar("T")
 
 MAX_DECISIONS = 10_000
 DECISION_TTL_S = 7 * 24 * 3600
+MAX_FEEDBACK = 10_000
+FEEDBACK_TTL_S = 90 * 24 * 3600
 TIMEOUT_S = 1.0
 """The longest that one call may take. Chat goes on without a store, so waiting longer for it would only harm."""
 
 _KEYS, _DECISION, _DECISIONS = "coe:keys", "coe:decision:", "coe:decisions"
+_FEEDBACK, _FEEDBACKS = "coe:feedback:", "coe:feedbacks"
 _TURN = "coe:turn:"
 
 
@@ -36,7 +41,7 @@ class StoreUnavailable(RuntimeError):
 
 
 class Store:
-    """Keys, decision records and conversations on one Redis. Every method raises StoreUnavailable.
+    """Keys, decision records, feedback and conversations on one Redis. Every method raises StoreUnavailable.
 
     url: redis://, rediss:// or unix://. Connections are made when they are needed, by the event loop that needs them.
     """
@@ -125,6 +130,34 @@ class Store:
 
     async def last_turn(self, conversation: str) -> str | None:
         return await self._do(cast(Awaitable[str | None], self._redis.get(_TURN + conversation)))
+
+    # Feedback
+
+    async def put_feedback(self, request_id: str, row: Mapping[str, Any], at: float) -> None:
+        """Stores what a user said at Unix time `at`, in place of what was said of that request before. The oldest rows
+        beyond MAX_FEEDBACK go."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.set(_FEEDBACK + request_id, json.dumps(dict(row)), ex=FEEDBACK_TTL_S)
+        pipe.zadd(_FEEDBACKS, {request_id: at})
+        pipe.zremrangebyscore(_FEEDBACKS, "-inf", at - FEEDBACK_TTL_S)
+        pipe.zcard(_FEEDBACKS)
+        *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
+        if length > MAX_FEEDBACK:
+            surplus = await self._do(
+                cast(Awaitable[list[tuple[str, float]]], self._redis.zpopmin(_FEEDBACKS, length - MAX_FEEDBACK))
+            )
+            if surplus:
+                await self._do(self._redis.delete(*(_FEEDBACK + old for old, _ in surplus)))
+
+    async def feedback(self) -> list[dict[str, Any]]:
+        """All rows that are kept, oldest first."""
+        ids = await self._do(cast(Awaitable[list[str]], self._redis.zrange(_FEEDBACKS, 0, -1)))
+        if not ids:
+            return []
+        rows = await self._do(
+            cast(Awaitable[list[str | None]], self._redis.mget([_FEEDBACK + request_id for request_id in ids]))
+        )
+        return [json.loads(row) for row in rows if row is not None]
 
     async def _do(self, command: Awaitable[T]) -> T:
         try:

@@ -206,6 +206,25 @@ class ChatRequest(Wire):
         )
 
 
+class FeedbackRequest(Options):
+    """What a user says of an answer. id: of the answer, or of its request; then one of score and thumbs."""
+
+    id: str = Field(min_length=1, max_length=100)
+    score: float | None = Field(None, ge=0, le=1)
+    thumbs: Literal["up", "down"] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.score is None) == (self.thumbs is None):
+            raise PydanticCustomError("one", "give one of 'score', from 0 to 1, and 'thumbs', 'up' or 'down'")
+        return self
+
+    @property
+    def value(self) -> float:
+        """In [0, 1]."""
+        return float(self.thumbs == "up") if self.score is None else self.score
+
+
 async def read_body(request: Request, limit: int) -> bytes:
     """The whole body. Raises ApiError (413) as soon as it is over the limit, or says that it will be."""
     text = f"the body has more than {limit} bytes, which is the limit"
@@ -236,6 +255,14 @@ def parse_route(body: bytes, limits: Limits, aggregators: Collection[str], exper
             raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
         data["messages"] = [{"role": "user", "content": prompt}]
     return _checked(data, limits, aggregators, experts)
+
+
+def parse_feedback(body: bytes) -> FeedbackRequest:
+    """The body of /v1/feedback. Raises ApiError (400)."""
+    try:
+        return FeedbackRequest.model_validate(_json_object(body))
+    except ValidationError as error:
+        raise _from_pydantic(error) from None
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
