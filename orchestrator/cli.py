@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from orchestrator.cli_profile import profile_command
 from orchestrator.cli_router import router_app
 from orchestrator.settings import ConfigError, Settings
 
@@ -26,6 +27,7 @@ keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(router_app, name="router")
+app.command("profile")(profile_command)
 
 ConfigFlag = Annotated[str | None, typer.Option("--config", help="coe.yaml; default: the one in this folder, if any.")]
 HomeFlag = Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")]

@@ -254,6 +254,14 @@ def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPla
     }
 
 
+def engine_of(config: Config, registry: Registry, home: Path) -> Callable[[str], Engine]:
+    """Makes the engine of a family, for use in this process, without Ray."""
+    found: dict[str, FamilyPlan] = {}
+    for plan in plans(config, registry, home).values():
+        found |= {own.family: own for own in (plan.families if isinstance(plan, DevicePlan) else (plan,))}
+    return lambda family: make_engine(found[family])
+
+
 def _file_name(family: str) -> str:
     """A name of its own for the folder of each family, whatever it is called: "/data/x", "..", "a b"."""
     return re.sub(r"^\.", "%2E", quote(family, safe=""))

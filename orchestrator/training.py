@@ -4,15 +4,18 @@ import asyncio
 import json
 import random
 from collections.abc import Sequence
-from contextlib import aclosing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from experts import starter
 from experts.domains import NAMES, domain
-from experts.domains.base import Question
+from experts.registry import Registry
 from experts.train import TrainSettings, train_delta
+from orchestrator.profile import Outcome, run
+from orchestrator.profile_ask import EngineAsker
+from orchestrator.profile_questions import ProfileQuestion
+from orchestrator.profile_scoring import DOMAIN, method
 from orchestrator.serve import Reporter
-from workers.base import ChatCall, Delta, Engine, Failure, Sampling
 
 QUESTIONS = 40
 """Validation questions a domain: drawn like the training ones with another seed, never from the held-out ones."""
@@ -48,46 +51,37 @@ def measure_pool(home: Path, reporter: Reporter) -> None:
     reporter.say("building the checkpoints")
     starter.build(home, reporter.progress)
     reporter.say("measuring the pool")
-    profile = asyncio.run(_measure(home, reporter))
-    starter.PROFILE.write_text(json.dumps(profile, indent=1, sort_keys=True) + "\n")
+    with TemporaryDirectory() as folder:
+        outcome = asyncio.run(_measure(home, Path(folder), reporter))
+    if outcome.missing:
+        raise RuntimeError("; ".join(f"{name}: {why}" for name, why in outcome.missing.items()))
+    starter.PROFILE.write_text(json.dumps(outcome.profile.quality(), indent=1, sort_keys=True) + "\n")
 
 
-async def _measure(home: Path, reporter: Reporter) -> dict[str, dict[str, tuple[float, int]]]:
-    """Domain -> expert -> (share of right answers, questions), for every expert in every domain."""
+async def _measure(home: Path, folder: Path, reporter: Reporter) -> Outcome:
     from workers.vllm_engine import VllmEngine, VllmSettings
 
-    pool = starter.starter_experts(home)
-    engine = VllmEngine(starter.FAMILY, pool, VllmSettings(max_model_len=2048, max_num_seqs=64))
-    await engine.start()
+    pool = Registry(starter.starter_experts(home))
+    settings = VllmSettings(max_model_len=2048, max_num_seqs=64)
+    asker = EngineAsker(pool, lambda family: VllmEngine(family, tuple(pool), settings), reporter.say)
     try:
-        profile: dict[str, dict[str, tuple[float, int]]] = {}
-        for done, name in enumerate(NAMES):
-            reporter.progress(name, done, len(NAMES))
-            questions = domain(name).train(random.Random(f"{name}/validation"), QUESTIONS)
-            profile[name] = {}
-            for spec in pool:
-                answers = await ask_all(engine, spec.name, questions, domain(name).max_tokens)
-                right = sum(domain(name).score(q, a) for q, a in zip(questions, answers, strict=True))
-                profile[name][spec.name] = (round(right / len(questions), 4), len(questions))
-        reporter.progress("", len(NAMES), len(NAMES))
-        return profile
+        return await run(asker, pool.names, validation_questions(), folder, reporter.progress, concurrent=64)
     finally:
-        await engine.close()
+        await asker.close()
 
 
-async def ask_all(engine: Engine, expert: str, questions: Sequence[Question], max_tokens: int) -> list[str]:
-    """The expert's answers, in the order of the questions. Raises RuntimeError if one fails."""
-
-    async def ask(number: int, question: Question) -> str:
-        text = ""
-        messages = ({"role": "user", "content": question.prompt},)
-        call = ChatCall(f"{expert}-{number}", expert, messages, Sampling(temperature=0, max_tokens=max_tokens))
-        async with aclosing(engine.generate(call)) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    text += event.text
-                elif isinstance(event, Failure):
-                    raise RuntimeError(f"{expert} gave no answer: {event.message}")
-        return text
-
-    return await asyncio.gather(*(ask(number, question) for number, question in enumerate(questions)))
+def validation_questions() -> list[ProfileQuestion]:
+    """QUESTIONS of every domain."""
+    return [
+        ProfileQuestion(
+            f"{name}-{number}",
+            question.prompt,
+            method(DOMAIN + name),
+            (question.answer,),
+            category=name,
+            max_tokens=domain(name).max_tokens,
+            check=question.check,
+        )
+        for name in NAMES
+        for number, question in enumerate(domain(name).train(random.Random(f"{name}/validation"), QUESTIONS))
+    ]

@@ -1,0 +1,219 @@
+"""`coe profile`: how well each expert answers a file of questions, and what users say of its answers since."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from experts.profile import Profile
+    from experts.profile_feedback import Update
+    from orchestrator.config import Config
+    from orchestrator.profile import Outcome
+    from orchestrator.profile_ask import Asker
+    from orchestrator.serve import Reporter
+    from orchestrator.settings import Settings
+
+
+def profile_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the answers and the profile; a run goes on there.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Questions, a JSON object a line: see docs/profiles.md.")
+    ] = None,
+    experts: Annotated[str, typer.Option("--experts", help="Names with commas, or all.")] = "all",
+    add: Annotated[
+        str | None, typer.Option("--add", help="A new expert, which is asked only --shots questions.")
+    ] = None,
+    shots: Annotated[int, typer.Option("--shots", min=1, help="Questions for the expert of --add.")] = 40,
+    score: Annotated[
+        str, typer.Option("--score", help="exact, choice, number, contains, regex, json or domain:NAME.")
+    ] = "exact",
+    label_free: Annotated[
+        bool, typer.Option("--label-free", help="Judge by the experts' agreement, without gold answers.")
+    ] = False,
+    feedback: Annotated[
+        bool, typer.Option("--feedback", help="Ask nothing; move the profile by what users said to the service.")
+    ] = False,
+    url: Annotated[str | None, typer.Option("--url", help="A running service, instead of engines of its own.")] = None,
+    key: Annotated[str, typer.Option("--key", help="Environment variable with the service's key.")] = "COE_API_KEY",
+    max_tokens: Annotated[
+        int | None, typer.Option("--max-tokens", min=1, help="Limit of an answer; default: the expert's own.")
+    ] = None,
+    concurrent: Annotated[int, typer.Option("--concurrent", min=1, help="Questions at a time.")] = 32,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of questions for --add.")] = 0,
+    config: Annotated[str | None, typer.Option("--config", help="coe.yaml; default: the one in this folder.")] = None,
+    home: Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")] = None,
+) -> None:
+    """Measure the experts on questions of your own: profile.json, and a labelled file for `coe router fit`."""
+    from orchestrator import cli
+
+    with cli._told(), _own_errors_told():
+        from orchestrator import config_load as configuration
+        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.profile_files import ProfileError
+        from orchestrator.profile_questions import read
+        from orchestrator.profile_scoring import method
+
+        settings, configured = configuration.load({"config": config, "home": home}, os.environ, Path.cwd())
+        if feedback:
+            _tell_update(asyncio.run(_move(out, _Service(url or settings.url, key))))
+            return
+        if data is None:
+            raise ProfileError("--data is missing: name a file of questions, see docs/profiles.md")
+        questions = read(data, default=method(score).name, label_free=label_free, max_tokens=max_tokens)
+        if questions.repeated:
+            typer.echo(f"{questions.repeated} lines of {data} repeat others; each question is asked once", err=True)
+        with ConsoleReporter() as reporter:
+
+            async def measure() -> "Outcome":
+                from orchestrator.profile import run
+
+                names = [add] if add else experts.split(",")
+                asker, chosen = await _asker(names, configured, settings, _Service(url, key) if url else None, reporter)
+                try:
+                    return await run(
+                        asker,
+                        chosen,
+                        questions.items,
+                        out,
+                        reporter.progress,
+                        label_free=label_free,
+                        shots=shots if add else None,
+                        seed=seed,
+                        concurrent=concurrent,
+                    )
+                finally:
+                    await asker.close()
+
+            outcome = asyncio.run(measure())
+        _tell(outcome, out)
+
+
+class _Service:
+    """A service to ask. url: with or without /v1 at its end; key: the environment variable that holds its key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._key = key
+
+    def client(self) -> "AsyncOpenAI":
+        import openai
+
+        from orchestrator.profile_ask import CannotAsk
+
+        if not (key := os.environ.get(self._key)):
+            raise CannotAsk(f"the environment variable {self._key} is not set; it must hold the key of {self.url}")
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0)
+
+
+async def _asker(
+    names: Sequence[str], config: "Config", settings: "Settings", service: _Service | None, reporter: "Reporter"
+) -> "tuple[Asker, list[str]]":
+    """Who asks the experts, and the experts that `names` means."""
+    from orchestrator.profile_ask import EngineAsker, ServiceAsker, named
+
+    if service is not None:
+        connected = await ServiceAsker.connect(service.client(), service.url)
+        return connected, named(names, connected.prices)
+    from experts.registry import Registry
+    from orchestrator.cluster import engine_of
+    from orchestrator.serve import prepare_experts
+
+    chosen = named(names, config.registry().names)
+    bases = {spec.base for spec in config.experts if spec.name in chosen}
+    registry = Registry(spec for spec in config.experts if spec.name in chosen or spec.name in bases)
+    prepare_experts(registry, settings.home, reporter)
+    return EngineAsker(registry, engine_of(config, registry, settings.home), reporter.say), chosen
+
+
+async def _move(folder: Path, service: _Service) -> "Update":
+    """Moves the profile in the folder by the service's feedback, if the golden set lets it."""
+    from experts.profile_feedback import Judgement, update
+    from orchestrator.profile_ask import feedback_of
+    from orchestrator.profile_files import ProfileError, read_golden, read_profile, write_profile
+
+    profile = read_profile(folder)
+    if profile is None:
+        raise ProfileError(f"there is no profile in {folder}; make one: coe profile --data FILE --out {folder}")
+    async with service.client() as client:
+        rows = await feedback_of(client, service.url)
+    judgements = [Judgement(row["expert"], row["category"], row["score"], row["at"]) for row in rows]
+    try:
+        found = update(profile, judgements, read_golden(folder), time.time())
+    except ValueError as error:
+        raise ProfileError(str(error)) from None
+    if found.profile is not None:
+        write_profile(folder, found.profile)
+    return found
+
+
+def _tell_update(update: "Update") -> None:
+    typer.echo(update.why)
+    if update.unused:
+        typer.echo(f"{update.unused} judgements are of experts or categories that were not measured", err=True)
+    if update.profile is None:
+        raise typer.Exit(1)
+
+
+def _tell(outcome: "Outcome", folder: Path) -> None:
+    for line in table(outcome.profile):
+        typer.echo(line)
+    if outcome.profile.labels == "consensus":
+        typer.echo("scores are the experts' agreement, not right answers", err=True)
+    if outcome.disagreed:
+        typer.echo(f"{outcome.disagreed} questions have no two equal answers, so no score", err=True)
+    if outcome.strangers:
+        typer.echo(f"{outcome.strangers} answers in {folder} are to questions that are not in the file", err=True)
+    typer.echo(f"{outcome.asked} answers are new; wrote {folder}/profile.json and {folder}/labelled.jsonl", err=True)
+    for name, why in outcome.missing.items():
+        typer.secho(f"coe: {name} has not answered everything: {why}; the same command asks again", fg="red", err=True)
+    if outcome.missing:
+        raise typer.Exit(1)
+
+
+def table(profile: "Profile") -> list[str]:
+    """A line for each expert, the best first."""
+    rows: list[tuple[str, ...]] = [("expert", "right", "95 % interval", "questions", "tokens", "p50", "p95", "load")]
+    for name, expert in sorted(profile.experts.items(), key=lambda item: (-item[1].overall.mean, item[0])):
+        overall, latency = expert.overall, expert.latency
+        rows.append(
+            (
+                name,
+                f"{overall.mean:.1%}",
+                f"{overall.low:.1%} to {overall.high:.1%}",
+                f"{overall.n:g}",
+                f"{expert.completion_tokens:.0f}",
+                f"{latency.p50:.2f} s",
+                f"{latency.p95:.2f} s",
+                "-" if expert.load is None else f"{expert.load:.2f} s",
+            )
+        )
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+
+
+@contextmanager
+def _own_errors_told() -> Iterator[None]:
+    from orchestrator import cli
+    from orchestrator.profile_answers import AnswersError
+    from orchestrator.profile_ask import CannotAsk
+    from orchestrator.profile_files import ProfileError
+    from orchestrator.profile_questions import QuestionsError
+    from orchestrator.profile_scoring import UnknownMethod
+
+    try:
+        yield
+    except (AnswersError, CannotAsk, ProfileError, QuestionsError, UnknownMethod) as error:
+        cli._fail(str(error))
