@@ -98,8 +98,10 @@ class Routing:
 
 def _wish(ask: Ask, tenant: Tenant) -> Wish:
     """What the request asks for in so many words, and what it and its key imply."""
-    prompt = estimated_tokens(message["content"] for message in ask.messages)
-    return replace(ask.wish, k=ask.k, tokens=prompt + (ask.sampling.max_tokens or 1), tenant=tenant.experts)
+    said = [message["content"] for message in ask.messages if message["role"] == "user"]
+    tokens = estimated_tokens(message["content"] for message in ask.messages) + (ask.sampling.max_tokens or 1)
+    earlier = "\n".join(reversed(said[:-1]))
+    return replace(ask.wish, k=ask.k, earlier=earlier, tokens=tokens, tenant=tenant.experts)
 
 
 def until(deadline: float) -> asyncio.Timeout:

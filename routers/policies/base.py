@@ -29,6 +29,7 @@ class Wish:
     force: these take part, in this order, whatever the router thinks; the other places are the router's to fill.
     needs: what an expert must be able to do beside text.
     languages: ISO 639-1 codes, of which an expert must speak one; None = as the prompt is; empty = it does not matter.
+    earlier: what the user said before the prompt, the latest first; it tells the language where the prompt does not.
     tokens: estimate of prompt and answer together; 0 = not known.
     tenant: experts that the key may use; None = all.
     """
@@ -39,6 +40,7 @@ class Wish:
     force: tuple[str, ...] = ()
     needs: frozenset[Need] = frozenset()
     languages: tuple[str, ...] | None = None
+    earlier: str = ""
     tokens: int = 0
     tenant: frozenset[str] | None = None
 

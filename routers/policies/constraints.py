@@ -1,44 +1,61 @@
 """Who may answer a request at all. Constraints come before the router: nobody is asked who may not answer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from experts.registry import one_of
 from experts.spec import ExpertSpec
 from routers.policies.base import Excluded, Removed, Wish
 
-Constraint = Callable[[ExpertSpec, Wish], str | None]
+Check = Callable[[ExpertSpec], str | None]
 """Why the expert may not answer; None if it may."""
+Constraint = Callable[[Wish], Check | None]
+"""How experts are checked for what a request wishes; None if it wishes nothing of that kind."""
 
 MAX_NAMED = 10
 """Experts that a message names for each constraint."""
 
 
-def of_tenant(spec: ExpertSpec, wish: Wish) -> str | None:
+def of_tenant(wish: Wish) -> Check | None:
     """Experts that the API key may use."""
-    return None if wish.tenant is None or spec.name in wish.tenant else "not for this API key"
+    tenant = wish.tenant
+    return None if tenant is None else lambda spec: None if spec.name in tenant else "not for this API key"
 
 
-def of_lists(spec: ExpertSpec, wish: Wish) -> str | None:
+def of_lists(wish: Wish) -> Check | None:
     """The request's lists. An expert on both is denied."""
-    if spec.name in wish.deny:
-        return "in 'deny'"
-    return None if wish.allow is None or spec.name in wish.allow else "not in 'allow'"
+    allow, deny = wish.allow, wish.deny
+
+    def check(spec: ExpertSpec) -> str | None:
+        if spec.name in deny:
+            return "in 'deny'"
+        return None if allow is None or spec.name in allow else "not in 'allow'"
+
+    return check if deny or allow is not None else None
 
 
-def of_needs(spec: ExpertSpec, wish: Wish) -> str | None:
+def of_needs(wish: Wish) -> Check | None:
     """Modalities and tools, as the expert declares them."""
-    able = {*spec.modalities, *(("tools",) if spec.tools else ())}
-    missing = sorted(wish.needs - able)
-    return f"without {' and '.join(missing)}" if missing else None
+
+    def check(spec: ExpertSpec) -> str | None:
+        missing = sorted(wish.needs - {*spec.modalities, *(("tools",) if spec.tools else ())})
+        return f"without {' and '.join(missing)}" if missing else None
+
+    return check if wish.needs else None
 
 
-def of_language(spec: ExpertSpec, wish: Wish) -> str | None:
+def of_language(wish: Wish) -> Check | None:
     """The languages that the expert declares; one that declares none speaks all."""
-    if not wish.languages or not spec.languages:
+    if not wish.languages:
         return None
-    spoken = {plain_language(code) for code in spec.languages}
-    understood = any(plain_language(code) in spoken for code in wish.languages)
-    return None if understood else f"does not speak {one_of(wish.languages)}"
+    wanted = {plain_language(code) for code in wish.languages}
+    why = f"does not speak {one_of(wish.languages)}"
+
+    def check(spec: ExpertSpec) -> str | None:
+        understood = not spec.languages or any(plain_language(code) in wanted for code in spec.languages)
+        return None if understood else why
+
+    return check
 
 
 CONSTRAINTS: Mapping[str, Constraint] = {
@@ -56,20 +73,20 @@ def keep(specs: Iterable[ExpertSpec], wish: Wish) -> tuple[tuple[str, ...], dict
     The context length is asked last and removes nobody if it would remove all: it compares an estimate, and the engine
     of an expert with the longest context, which counts exactly, says what does not fit.
     """
-    may: list[ExpertSpec] = []
+    checks = [(rule, check) for rule, constraint in CONSTRAINTS.items() if (check := constraint(wish))]
+    lengths: dict[str, float] = {}
     removed: dict[str, Removed] = {}
     for spec in specs:
-        for rule, constraint in CONSTRAINTS.items():
-            if why := constraint(spec, wish):
+        for rule, check in checks:
+            if why := check(spec):
                 removed[spec.name] = Removed(rule, why)
                 break
         else:
-            may.append(spec)
-    lengths = {spec.name: spec.context_length or float("inf") for spec in may}
+            lengths[spec.name] = spec.context_length or float("inf")
     least = min(wish.tokens, max(lengths.values(), default=0))
-    short = {name for name, length in lengths.items() if length < least}
-    removed |= {name: Removed("context", f"takes fewer than about {wish.tokens} tokens") for name in short}
-    return tuple(name for name in lengths if name not in short), removed
+    short = [name for name, length in lengths.items() if length < least]
+    removed |= dict.fromkeys(short, Removed("context", f"takes fewer than about {wish.tokens} tokens"))
+    return tuple(name for name in lengths if name not in removed), removed
 
 
 def check(kept: Sequence[str], removed: Mapping[str, Removed], wish: Wish) -> None:
@@ -94,6 +111,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+@lru_cache(maxsize=1024)
 def plain_language(code: str) -> str:
     """The language of a code such as ``pt-BR``, in lower case; Norwegian is one language, however it is written."""
     language = code.replace("_", "-").partition("-")[0].lower()

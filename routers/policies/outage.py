@@ -27,7 +27,8 @@ def mask(
     able = tuple(name for name in candidates if name not in removed)
     if not able:
         raise NoCandidate(f"no expert can answer now: {told(removed)}")
-    sure = tuple(name for name in able if name not in state.doubtful or name in needed)
-    if not sure:
+    doubts = {name for name in able if name in state.doubtful and name not in needed}
+    if len(doubts) == len(able):
         return able, removed
-    return sure, removed | {name: Removed(RULE, state.doubtful[name]) for name in able if name not in sure}
+    removed |= {name: Removed(RULE, state.doubtful[name]) for name in able if name in doubts}
+    return tuple(name for name in able if name not in doubts), removed

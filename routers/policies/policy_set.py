@@ -24,7 +24,7 @@ _NOTHING, _WELL = Wish(), State()
 
 
 @runtime_checkable
-class Predictor(Protocol):
+class Predicts(Protocol):
     """A router that can say how good each expert is expected to be."""
 
     @property
@@ -84,7 +84,7 @@ class PolicySet:
         """Those that the request asks for, else the prompt's; not looked at where it makes no difference."""
         if wish.languages is not None or not self.language or not any(spec.languages for spec in specs):
             return wish.languages
-        return detect(prompt)
+        return detect(prompt) or detect(wish.earlier)
 
     def _is_plain(self, wish: Wish, state: State) -> bool:
         """Has no policy after the router anything to say?"""
@@ -128,7 +128,7 @@ def _scores(router: Router, prompt: str, candidates: Sequence[str]) -> dict[str,
 
     Of a router that predicts nothing, the weights of a route through all candidates.
     """
-    if not isinstance(router, Predictor):
+    if not isinstance(router, Predicts):
         every = router.route(prompt, candidates, len(candidates))
         return {choice.expert: choice.weight for choice in every.choices}
     row = router.predict([prompt])[0]

@@ -142,6 +142,7 @@ class Service:
         policies: PolicySet = NO_POLICIES,
         turns: Turns | None = None,
         others: Mapping[str, Tenant] | None = None,
+        registry: Registry = REGISTRY,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -149,21 +150,21 @@ class Service:
         """
         keys, metrics, keywords = Keys(store), Metrics(), KeywordRouter()
         key = key or (await keys.create("test"))[0]
-        engines = {family: FakeEngine(family, experts) for family, experts in REGISTRY.families().items()}
+        engines = {family: FakeEngine(family, experts) for family, experts in registry.families().items()}
         for engine in engines.values():
             await engine.start()
         pipeline = Pipeline(
             default=Tenant(router or keywords, policies, turns),
             others=others,
-            workers=LocalWorkers(engines, REGISTRY),
-            registry=REGISTRY,
+            workers=LocalWorkers(engines, registry),
+            registry=registry,
             aggregators=AGGREGATORS,
             store=store,
             metrics=metrics,
             concurrent=concurrent,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, REGISTRY, keys, limits, metrics)
+        app = create_app(pipeline, registry, keys, limits, metrics)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property

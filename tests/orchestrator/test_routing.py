@@ -8,6 +8,7 @@ import openai
 import pytest
 import pytest_asyncio
 
+from experts.registry import Registry
 from orchestrator.events import Answered, Ask, Routed
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
@@ -77,6 +78,22 @@ async def test_a_prompt_goes_past_experts_whose_context_is_too_short(scored: Ser
         await chat(scored, messages=[{"role": "user", "content": "word " * 3000}], deny=[REMOTE])
     assert caught.value.code == "context_length_exceeded"
     assert GENERALIST in caught.value.message
+
+
+async def test_an_expert_gets_prompts_in_its_languages_alone(store: Store) -> None:
+    languages = {SQL: ("en",), MATH: ("de",)}
+    specs = [spec.model_copy(update={"languages": languages.get(spec.name, ())}) for spec in REGISTRY]
+    service = await Service.start(store, router=scored_router(), registry=Registry(specs))
+    german, english = "Was ist das und wie geht es weiter?", "What is this and how does it go on?"
+    assert (await chat(service, messages=[{"role": "user", "content": english}]))["experts"] == [SQL]
+    told = await chat(service, messages=[{"role": "user", "content": german}])
+    assert (told["experts"], told["explain"]["removed"]) == ([MATH], {SQL: "language: does not speak 'de'"})
+    turns = [german, "x = 3"]
+    history = [{"role": role, "content": text} for text in turns for role in ("user", "assistant")][:-1]
+    assert (await chat(service, messages=history))["experts"] == [MATH]
+    assert (await chat(service, messages=history, languages=["en"]))["experts"] == [SQL]
+    assert len([call for call in service.engine.calls if call.expert == SQL]) == 2
+    await service.stop()
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/route"])

@@ -115,6 +115,8 @@ def test_the_language_of_the_prompt_is_kept() -> None:
     assert asked("What is this and how does it go on?") == ("english",)
     assert asked("Qu'est-ce que c'est et comment ça marche ?") == ("any",)
     assert asked("x = 3") == ("english",)
+    assert asked("x = 3", Wish(earlier="Was ist das und wie geht es weiter?")) == ("german",)
+    assert asked("What is this?", Wish(earlier="Was ist das und wie geht es weiter?")) == ("english",)
     assert asked("Was ist das?", Wish(languages=("en",))) == ("english",)
     assert asked("Was ist das?", Wish(languages=())) == ("english",)
     assert asked("Was ist das?", language=False) == ("english",)
