@@ -246,12 +246,12 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
     from routers import starter as starter_router
     from routers.encoder import EncoderUnavailable
     from routers.encoders import open_encoder
-    from routers.two_level import TwoLevelRouter
-    from routers.two_level_file import RouterFileError
+    from routers.files import RouterFileError
+    from routers.fitted import open_router
 
     where = config.path or starter_router.folder(home, config.encoder)
     try:
-        return TwoLevelRouter.load(where, open_encoder(config.encoder, home), config.aggregator)
+        return open_router(where, open_encoder(config.encoder, home), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
 

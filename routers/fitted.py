@@ -13,18 +13,18 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from routers.base import Route
+from routers.base import Route, Router
 from routers.best_single import BestSingle
 from routers.decisions import Floats, Model, Predictor
 from routers.embedded import Embedded, Progress
 from routers.encoder import Encoder, MiniLMEncoder
 from routers.files import RouterFileError
 from routers.fitted_choice import by_cross_validation, models, single
-from routers.fitted_file import Facts, ModelName, digests, read, write
+from routers.fitted_file import Facts, ModelName, digests, is_fitted_router, read, write
 from routers.labelled import Labelled
 from routers.replay import Normalise
 
-__all__ = ["FittedRouter", "fit", "fit_labelled"]
+__all__ = ["FittedRouter", "fit", "fit_labelled", "open_router"]
 
 
 class FittedRouter:
@@ -105,6 +105,18 @@ class FittedRouter:
             )
         fitted = {name: model.load(folder / name, encoder) for name, model in models().items()}
         return cls(fitted, facts, seen, encoder, aggregator)
+
+
+def open_router(folder: Path, encoder: Encoder, aggregator: str = "vote") -> Router:
+    """The router in a folder: one that `FittedRouter.save` wrote, or a two-level router alone.
+
+    Raises RouterFileError.
+    """
+    if is_fitted_router(folder):
+        return FittedRouter.load(folder, encoder, aggregator)
+    from routers.two_level import TwoLevelRouter
+
+    return TwoLevelRouter.load(folder, encoder, aggregator)
 
 
 def fit(

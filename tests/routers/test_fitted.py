@@ -10,8 +10,9 @@ import pytest
 from routers.embedded import Embedded
 from routers.encoder import HashEncoder, Vectors
 from routers.files import RouterFileError
-from routers.fitted import FittedRouter, fit, fit_labelled
+from routers.fitted import FittedRouter, fit, fit_labelled, open_router
 from routers.fitted_file import is_fitted_router
+from routers.two_level import TwoLevelRouter
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]
@@ -133,6 +134,20 @@ def test_another_encoder_is_told(folder: Path) -> None:
         FittedRouter.load(folder, HashEncoder(64))
     with pytest.raises(RouterFileError, match="but none is given: use the same encoder"):
         FittedRouter.load(folder)
+
+
+def test_a_folder_is_opened_as_what_it_is(folder: Path, tmp_path: Path) -> None:
+    router = open_router(folder, HashEncoder(), aggregator="judge")
+    assert isinstance(router, FittedRouter)
+    assert router.route("boil tea", EXPERTS, k=2).aggregator == "judge"
+    prompts = [f"{word} number {i}" for i in range(20) for word in ("boil", "rhyme")]
+    quality = {"boil": {"cook": (0.9, 20)}, "rhyme": {"poet": (0.9, 20)}}
+    TwoLevelRouter.fit(prompts, ["boil", "rhyme"] * 20, quality, HashEncoder()).save(tmp_path / "old")
+    alone = open_router(tmp_path / "old", HashEncoder())
+    assert isinstance(alone, TwoLevelRouter)
+    assert alone.route("rhyme number 3", EXPERTS).experts == ("poet",)
+    with pytest.raises(RouterFileError, match="there is no fitted router"):
+        open_router(tmp_path / "none", HashEncoder())
 
 
 def test_fit_takes_plain_lists() -> None:
