@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from orchestrator import cli, cli_router
 from routers.encoder import HashEncoder
+from routers.labelled import OPTIONAL, REQUIRED, read
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]
@@ -183,3 +185,18 @@ def test_a_router_may_be_replaced(file: Path, folder: Path) -> None:
     before = files(folder)
     assert run("fit", file, "--split", "train,test", "--out", folder)[0] == 0
     assert files(folder) != before
+
+
+def test_the_docs_name_all_columns_and_options_and_their_example_can_be_read(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/routing.md").read_text()
+    example = tmp_path / "labels.csv"
+    example.write_text(page.split("```csv\n")[1].split("```")[0])
+    assert read(example, ["train"]).experts == ("smol-general", "smol-math")
+    assert read(example).categories == ("math", "writing")
+    told = page.split("| column | needed | means |\n|---|---|---|\n")[1].split("\n\n")[0]
+    assert [line.split("`")[1] for line in told.splitlines()] == [*REQUIRED, *OPTIONAL]
+    router = get_command(cli.app).commands["router"]  # type: ignore[attr-defined]  # a click group
+    for command in router.commands.values():
+        for parameter in command.params:
+            for option in parameter.opts:
+                assert not option.startswith("--") or option in page, option
