@@ -70,7 +70,7 @@ class Bench:
 
     async def run(self, experts: Sequence[str] = REGISTRY.names, asked: Any = None, **options: Any) -> Outcome:
         asker = EngineAsker(REGISTRY, self.make, lambda line: None)
-        options = {"concurrent": 4, "backoff": (0, 0)} | options
+        fast: dict[str, Any] = {"concurrent": 4, "backoff": (0, 0)}
         try:
             return await run(
                 asker,
@@ -78,7 +78,7 @@ class Bench:
                 questions() if asked is None else asked,
                 self.folder,
                 lambda *step: self.progress.append(step),
-                **options,
+                **fast | options,
             )
         finally:
             await asker.close()
