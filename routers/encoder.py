@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from routers.encoder_cache import VectorCache
 from routers.micro_batch import MicroBatcher
+from routers.single_text import SingleText
 
 Vectors = NDArray[np.float32]
 
@@ -87,6 +88,7 @@ class MiniLMEncoder:
                 f"the model in {folder} gives {found} dimensions; {self.name} has {self.dim}: is it another model?"
             )
         self._model = model
+        self._single = SingleText(model)
         self._cache = VectorCache(cache)
         # One pass at a time: `threads` is meant for all callers together, and the tokenizer keeps the padding of a call
         # on itself.
@@ -110,6 +112,8 @@ class MiniLMEncoder:
         return self._passes.passes
 
     def _forward(self, texts: Sequence[str]) -> Vectors:
+        if len(texts) == 1:
+            return self._single(texts[0])[None]
         rows = self._model.encode(
             list(texts), batch_size=len(texts), normalize_embeddings=True, show_progress_bar=False
         )

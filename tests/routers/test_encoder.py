@@ -167,7 +167,7 @@ def test_the_cache_forgets_the_least_recently_used() -> None:
 def test_minilm_embeds_texts_of_concurrent_calls_in_one_pass(
     minilm: MiniLMEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first pass is held until seven calls wait: these need one pass together."""
+    """The first pass is held until six calls wait: these need one pass together."""
     minilm._cache = VectorCache(0)
     texts = [f"concurrent text {i} " + "and so on " * i for i in range(8)]
     expected = minilm.encode(texts)
@@ -182,9 +182,9 @@ def test_minilm_embeds_texts_of_concurrent_calls_in_one_pass(
 
     monkeypatch.setattr(minilm._model, "encode", encode)
     with ThreadPoolExecutor(8) as pool:
-        first = pool.submit(minilm.encode, texts[:1])
+        first = pool.submit(minilm.encode, texts[:2])
         assert begun.wait(20)
-        others = [pool.submit(minilm.encode, [text]) for text in texts[1:]]
+        others = [pool.submit(minilm.encode, [text]) for text in texts[2:]]
         while minilm._passes.waiting < len(others):
             assert not any(other.done() for other in others)
             time.sleep(0.001)
@@ -192,6 +192,12 @@ def test_minilm_embeds_texts_of_concurrent_calls_in_one_pass(
         rows = np.concatenate([call.result(20) for call in (first, *others)])
     assert minilm.passes == before + 2
     np.testing.assert_allclose(rows, expected, atol=1e-5)
+
+
+def test_a_single_text_has_the_vector_that_sentence_transformers_gives(minilm: MiniLMEncoder) -> None:
+    texts = [*ODD[:2], *ODD[3:], "hello", "What is the capital of France? " * 100]
+    expected = minilm._model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose([minilm._single(text) for text in texts], expected, atol=1e-5)
 
 
 def test_minilm_gives_the_vectors_of_its_tokens(minilm: MiniLMEncoder) -> None:
