@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from routers.policies.base import Slate, State
@@ -31,6 +31,7 @@ def test_an_expert_that_is_put_before_better_ones_counts_as_the_best_of_them() -
 
 
 @QUICK
+@example(0.75, 0.5, 16, 1 / 64)  # the gap is the price
 @given(EXACT, EXACT, st.integers(0, 30), st.integers(1, 8).map(lambda n: n / 64))
 def test_a_resident_expert_wins_exactly_when_the_gap_is_smaller_than_the_price(
     a: float, b: float, seconds: int, weight: float

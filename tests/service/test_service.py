@@ -104,6 +104,25 @@ def test_errors_have_the_shape_that_the_client_knows(client: openai.OpenAI, live
     assert answer.json()["error"]["code"] == "missing_api_key"
 
 
+def test_policies_decide_who_is_asked(client: openai.OpenAI) -> None:
+    def ask(**coe: object) -> dict[str, object]:
+        answer = client.chat.completions.create(
+            model="auto",
+            messages=[{"role": "user", "content": "hello"}],
+            metadata={"conversation_id": "7"},
+            extra_body={"coe": {"explain": True, **coe}},
+        )
+        fields: dict[str, object] = (answer.model_extra or {})["coe"]
+        return fields
+
+    assert ask(force=["smol-json"])["used"] == ["smol-json"]
+    told = ask(deny=["smol-general"], allow=["smol-general", "smol-cron", "smol-sql"], k=2)
+    assert told["experts"] == ["smol-sql", "smol-cron"]
+    with pytest.raises(openai.BadRequestError, match="needs: without image: smol-sql") as caught:
+        ask(allow=["smol-sql"], needs=["image"])
+    assert caught.value.code == "no_expert_allowed"
+
+
 def test_models_health_and_metrics(client: openai.OpenAI, live: Live) -> None:
     names = [model.id for model in client.models.list()]
     assert names[0] == "auto"
