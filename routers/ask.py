@@ -7,9 +7,11 @@ The rules, in their order:
 2. *Foreign text* is left out: blocks in tags that machines write (`<context>`, `<tool_result>`, `<thinking>`, ...), the
    sections `Thought:`, `Action:`, `Observation:` of an agent, and of a template with a context and a question
    (`Context: ... Question: ...`, or in tags) all but the question.
-3. *Quotes* count less: fenced code, quoted or forwarded mail, signatures, log lines and stack traces come after the
-   human's own words, and only where these are short (SHORT) and so may point to the quote; cut to WITH_QUOTE together.
-4. *Follow-ups* such as "yes, go on" ask for what was asked before: the human's turn before is added.
+3. *Quotes* count less: fenced code, quoted or forwarded mail, log lines and stack traces come after the human's own
+   words, and only where these are short (SHORT) and so may point to the quote; cut to WITH_QUOTE together. Own words
+   that do nothing but point ("can you answer this?") leave the ask to the quote. A signature is left out.
+4. *Courtesy* is left out at both ends: greetings, thanks, apologies, wishes.
+5. *Follow-ups* such as "yes, go on" ask for what was asked before: the human's turn before is added.
 
 A message in which none of this occurs is returned as it is. Marks are English, as the templates and agents that write
 them are; a mark in another language is taken for the human's words. The time is linear in the length of the messages.
@@ -61,11 +63,12 @@ _TOOL_TURN = re.compile(
 # Quotes
 
 _FENCE = re.compile(r" {0,3}(```|~~~)")
-_QUOTED = re.compile(r"[ \t]*>[> \t]*")
+_QUOTED = re.compile(r"[ \t]*>(?!>> )[> \t]*")  # but not the prompt of Python
 _MAIL_BEGINS = re.compile(r"[ \t]*(?:-{2,} ?(?:original|forwarded) message|begin forwarded message)", re.IGNORECASE)
 _MAIL_HEAD = re.compile(r"(?:from|sent|to|cc|date|subject): ?\S", re.IGNORECASE)
 _WROTE = re.compile(r"[ \t]*\S.{0,200}\bwrote:\s*$", re.IGNORECASE | re.MULTILINE)
 _SIGNATURE = re.compile(r"-- ?$", re.MULTILINE)
+_SIGNATURE_LINES = 8
 _LOG = re.compile(
     r"[ \t]*(?:\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d|\[?\d\d:\d\d:\d\d[\].,]|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d "
     r"|\[?(?:TRACE|DEBUG|INFO|WARN|WARNING|ERROR|FATAL|CRITICAL)\]?[ :]|Traceback \(most recent call last\):"
@@ -76,6 +79,37 @@ _LOG = re.compile(
 _AT_LINE = (_LABEL, _TOOL_TURN, _FENCE, _QUOTED, _MAIL_BEGINS, _MAIL_HEAD, _WROTE, _SIGNATURE, _LOG)
 _MARK = re.compile(
     "|".join([_TAG.pattern, *(f"^(?:{mark.pattern})" for mark in _AT_LINE)]), re.IGNORECASE | re.MULTILINE
+)
+
+# Courtesy, and words that point
+
+_GREETING = (
+    r"(?:hi|hiya|hello|hey|howdy|dear|greetings|good (?:morning|afternoon|evening|day))"
+    r"(?: (?:there|all|everyone|team|folks|again|guys|friend|sir|madam"
+    r"|(?:(?:mr|mrs|ms|dr|prof)\.? )?(?-i:(?!World)[A-Z]\w+)(?: (?-i:[A-Z]\w+))?))?"
+    r"(?:[,.!:;]+|\n)"
+)
+_FORMULA = (
+    r"(?:i |we )?(?:hope (?:you|this|all|everything)|apologi[sz]e)|(?:i'?m |so )*sorry (?:to|for)|excuse me|how are you"
+    r"|(?:just )?(?:a |one )?quick question|(?:i )?(?:just )?have a (?:quick )?question"
+)
+_OPENING = re.compile(rf"\s*(?:{_GREETING}|(?:{_FORMULA})\b[^.!?\n:)]{{0,120}}[.!?\n:)]+)\s*", re.IGNORECASE)
+_ENDING = re.compile(
+    r"(?:\A|(?<=[.!?\n)]))\s*\(?(?:(?:many |so )?thanks|thank you|thx|cheers|(?:best|kind|warm|with)[ \w]{0,12}"
+    r"(?:regards|wishes)|regards|sincerely|yours (?:truly|sincerely|faithfully)|(?:please|pls|plz) help"
+    r"|any help (?:is|would)|(?:much |i )appreciate|looking forward|have a (?:nice|good|great|lovely)|sent from my)\b"
+    r"[^.!?\n]{0,120}[^\w\n]*(?:\n[ \t]*[^\s.!?]{1,30}(?: [^\s.!?]{1,30})?[ \t]*)?\s*\Z",
+    re.IGNORECASE,
+)
+_ENDING_WITHIN = 300
+_POINTING = frozenset(
+    """
+    a an the this that these those it its one ones below above following attached attachment here there can could would
+    will you your we i me my us our he she they him her them his their please pls plz help answer answers reply respond
+    look looking see check read take have has had do does did is are was were be been being any anyone some someone idea
+    ideas thought thoughts think what which how about on in at to for of and or so but with from fyi need want know tell
+    get got give if not none no mail email message text question questions let ll s t m re ve
+    """.split()
 )
 
 _FOLLOW_UP = re.compile(
@@ -134,13 +168,30 @@ def _read(text: str) -> _Turn:
     if not any(map(str.isalnum, text)):
         return _Turn("", "")
     if not _MARK.search(text):
-        return _Turn(text, "")
+        return _Turn(_plain(text), "")
     text = text.replace("\r\n", "\n")
     if _TOOL_TURN.match(text.lstrip()):
         return _Turn("", "")
     lines = list(_marked(_sections(_untagged(text)).split("\n")))
     own, quoted = ("\n".join(line for line, mine in lines if mine is which).strip() for which in (True, False))
-    return _Turn(own if any(map(str.isalnum, own)) else "", quoted)
+    if not any(map(str.isalnum, own)):
+        return _Turn("", quoted)
+    own = _plain(own)
+    return _Turn(quoted, "") if quoted and _only_points(own) else _Turn(own, quoted)
+
+
+def _plain(text: str) -> str:
+    """Without courtesy at its ends; as it is if there is nothing else."""
+    plain = text
+    while opening := _OPENING.match(plain):
+        plain = plain[opening.end() :]
+    while ending := _ENDING.search(plain[-_ENDING_WITHIN:]):
+        plain = plain[: len(plain) - len(ending[0])]
+    return plain if any(map(str.isalnum, plain)) else text
+
+
+def _only_points(text: str) -> bool:
+    return len(text) < SHORT and _POINTING.issuperset(re.findall(r"[^\W_]+", text.lower()))
 
 
 def _untagged(text: str) -> str:
@@ -196,9 +247,11 @@ def _marked(lines: Sequence[str]) -> Iterator[tuple[str, bool]]:
             fence = "" if fence else mark[1]
         elif fence:
             yield line, False
+        elif _SIGNATURE.match(line) and len(lines) - place <= _SIGNATURE_LINES:
+            return
         elif is_below or _QUOTED.match(line):
             yield _QUOTED.sub("", line, count=1), False
-        elif _MAIL_BEGINS.match(line) or _SIGNATURE.match(line) or _is_mail_head(lines[place : place + 3]):
+        elif _MAIL_BEGINS.match(line) or _is_mail_head(lines[place : place + 3]):
             is_below = True
         elif not (_WROTE.match(line) and any(map(_QUOTED.match, lines[place + 1 : place + 3]))):
             yield line, not _LOG.match(line)

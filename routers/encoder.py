@@ -27,6 +27,13 @@ MAX_CHARACTERS = 8192
 """Characters of a text that are read. Far more than 256 tokens hold, and a megabyte prompt costs no tokenizer time."""
 
 
+_TYPEWRITER = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u2032", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u2033", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-")
+)
+
+
 class Encoder(Protocol):
     """Texts to vectors. Encoders of equal `name` give equal vectors: fitted routers are tied to it."""
 
@@ -182,9 +189,12 @@ def _features(text: str) -> Iterator[tuple[str, float]]:
 
 
 def head(text: str) -> str:
-    """What is read of a text: its first MAX_CHARACTERS, as valid Unicode."""
+    """What is read of a text: its first MAX_CHARACTERS, as valid Unicode, with typewriter's quotes and dashes.
+
+    Case, accents and white space need nothing done: the tokenizer of MiniLM and of its table drops them.
+    """
     # A lone surrogate (JSON can carry one) is no valid UTF-8: tokenizers and hashes would refuse it.
-    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode()
+    return text[:MAX_CHARACTERS].translate(_TYPEWRITER).encode("utf-8", "replace").decode()
 
 
 @contextmanager

@@ -30,6 +30,7 @@ def routed(text: str) -> str:
         "<context> that is never closed: " + ASK,
         "<div>Why is this red?</div>",
         "日本語の質問です",
+        "def one():\n    >>> one()\n    1",
         "> only a quote",
         "```\nonly_code()\n```",
         "2024-05-01 12:00:03 ERROR only a log",
@@ -115,7 +116,6 @@ QUOTES = [
     "On Mon, 3 Mar 2025 at 10:12, Kim Doe wrote:\n> SELECT * FROM cats",
     "-----Original Message-----\nSELECT * FROM cats",
     "From: kim@example.org\nSent: Monday\nSubject: cats\nSELECT * FROM cats",
-    "-- \nSELECT * FROM cats",
     "2024-05-01T12:00:03 INFO SELECT * FROM cats",
     '  File "a.py", line 3, in SELECT * FROM cats',
 ]
@@ -128,6 +128,49 @@ def test_a_quote_comes_after_short_words_and_not_after_long_ones(quote: str) -> 
     assert short.endswith("SELECT * FROM cats")
     assert "Kim" not in short
     assert routed(f"{LONG_ASK}\n{quote}") == LONG_ASK.strip()
+
+
+@pytest.mark.parametrize("pointer", ["Can you answer this one?", "See below, please.", "Hi Sam,\n\nany idea?", "fyi"])
+def test_words_that_only_point_leave_the_ask_to_the_quote(pointer: str) -> None:
+    assert routed(f"{pointer}\n\nOn Monday, Kim wrote:\n> {LONG_ASK}\n> {ASK}\n-- \nSam Roe") == f"{LONG_ASK}\n{ASK}"
+
+
+def test_a_signature_is_left_out() -> None:
+    assert routed(f"{ASK}\n\n-- \nSam Roe\nSales").strip() == ASK
+    table = "| a |\n--\n" + "| 1 |\n" * 20
+    assert routed(ASK + table) == (ASK + table).strip()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("Hi! ", ""),
+        ("Hello there, ", " Thanks!"),
+        ("Dear Mr. Smith,\n", "\n\nBest regards,\nKim"),
+        ("good morning. I hope you are well. ", " Thank you so much in advance!!"),
+        ("Hey, sorry to bother you again. A quick question: ", " pls help asap 🙏"),
+        ("", "\n(sent from my phone)"),
+        ("", " Any help would be appreciated. Cheers, Sam"),
+    ],
+)
+def test_courtesy_is_left_out(before: str, after: str) -> None:
+    assert routed(before + ASK + after).strip() == ASK
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hello World in Rust: how?",
+        "How do I say thank you in Japanese?",
+        "Write a mail that ends with kind regards and has three paragraphs. It is for my boss.",
+        "hi",
+        "Thanks!",
+        "Dear diary is a song by whom?",
+        "Hope is the thing with feathers: who wrote that?",
+    ],
+)
+def test_courtesy_that_is_the_matter_stays(text: str) -> None:
+    assert routed(text) == text
 
 
 def test_a_long_quote_is_cut() -> None:
@@ -158,7 +201,21 @@ def test_a_short_ask_is_no_follow_up() -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "hostile", ["<context>", "</context>", "\n", " ", "> ", "```\n", "a wrote:\n", "Context:", "From: x\n", "yes "]
+    "hostile",
+    [
+        "<context>",
+        "</context>",
+        "\n",
+        " ",
+        "> ",
+        "```\n",
+        "a wrote:\n",
+        "Context:",
+        "From: x\n",
+        "yes ",
+        "thanks ",
+        "hi, ",
+    ],
 )
 def test_time_is_linear_in_the_length(hostile: str) -> None:
     """A quadratic pattern takes minutes here."""

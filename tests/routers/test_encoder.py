@@ -67,6 +67,14 @@ def test_a_changed_result_does_not_change_the_next_one(encoder: Encoder) -> None
     np.testing.assert_allclose(encoder.encode(["hello"]), kept, atol=1e-6)
 
 
+def test_how_a_text_is_typed_does_not_count(encoder: Encoder) -> None:
+    plain, typeset, shouted = encoder.encode(
+        ['I\'m "naive" - a bit', "I\u2019m \u201cnaive\u201d \u2013 a bit", 'I\'M  "NAIVE" -\nA BIT']
+    )
+    np.testing.assert_allclose(plain, typeset, atol=1e-5)
+    np.testing.assert_allclose(plain, shouted, atol=1e-5)
+
+
 def python(code: str) -> str:
     """What `code` prints in a process of its own with another hash seed."""
     env = {**os.environ, "PYTHONHASHSEED": "99"}
