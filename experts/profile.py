@@ -34,7 +34,7 @@ Labels = Literal["gold", "consensus"]
 class Judged:
     """One answer of one expert, judged.
 
-    score: in [0, 1]; weight: how much the question counts, in [0, 1], below 1 only where nobody knows the right answer.
+    score: in [0, 1], a probability where nobody knows the right answer.
     failure: the code of an expected failure (the prompt is too long, say), which is scored 0. seconds,
     first_token_seconds: from the question to the end and to the first token of the answer, in the company of the run's
     other questions.
@@ -46,7 +46,6 @@ class Judged:
     category: str = ALL
     skills: tuple[str, ...] = ()
     golden: bool = False
-    weight: float = 1.0
     failure: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -55,10 +54,10 @@ class Judged:
 
 
 class Share(Frozen):
-    """A mean score with its 95 % Wilson interval. n: questions, or the sum of their weights."""
+    """A mean score of n questions with its 95 % Wilson interval."""
 
     mean: float = Field(ge=0, le=1)
-    n: float = Field(ge=0)
+    n: int = Field(ge=0)
     low: float
     high: float
 
@@ -126,19 +125,18 @@ class Profile(Frozen):
         for name, expert in self.experts.items():
             for category, measured in expert.categories.items():
                 said = expert.feedback.get(category) if feedback else None
-                table.setdefault(category, {})[name] = (round(moved(measured, said), 4), round(measured.n))
+                table.setdefault(category, {})[name] = (round(moved(measured, said), 4), measured.n)
         return {category: table[category] for category in sorted(table)}
 
 
-def share(scores: Sequence[float], weights: Sequence[float]) -> Share:
-    """Weighted mean of scores in [0, 1], with its interval."""
-    n = math.fsum(weights)
-    mean = math.fsum(s * w for s, w in zip(scores, weights, strict=True)) / n if n else 0.0
-    low, high = wilson(mean, n)
-    return Share(mean=round(mean, 6), n=round(n, 6), low=round(low, 6), high=round(high, 6))
+def share(scores: Sequence[float]) -> Share:
+    """Mean of scores in [0, 1], with its interval."""
+    mean = _mean(scores)
+    low, high = wilson(mean, len(scores))
+    return Share(mean=round(mean, 6), n=len(scores), low=round(low, 6), high=round(high, 6))
 
 
-def wilson(mean: float, n: float, z: float = Z) -> tuple[float, float]:
+def wilson(mean: float, n: int, z: float = Z) -> tuple[float, float]:
     """The score interval of a share (Wilson 1927); (0, 1) for n = 0. With scores inside (0, 1) it is too wide."""
     if n <= 0:
         return 0.0, 1.0
@@ -207,7 +205,7 @@ def best_experts(quality: Mapping[str, Mapping[str, tuple[float, int]]], categor
 
 
 def _share_of(rows: Sequence[Judged]) -> Share:
-    return share([row.score for row in rows], [row.weight for row in rows])
+    return share([row.score for row in rows])
 
 
 def _mean(values: Sequence[float]) -> float:

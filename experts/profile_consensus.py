@@ -4,12 +4,17 @@ Dawid and Skene 1979, with one parameter an expert, since every question has ans
 right answer with probability p_e, and otherwise one of the wrong ones, all alike. The candidates of question i are the
 answers that were given and "none of these", K_i in all. Expectation-maximisation alternates
 
-    E   log T_i(a) = sum over the experts that gave a of  log p_e - log((1 - p_e) / (K_i - 1))  + constant
+    E   log T_i(a) = sum over the experts that gave a of  [log p_e - log((1 - p_e) / (K_i - 1))] / D_i  + constant
     M   p_e = (1 + sum_i w_i T_i(what e gave)) / (2 + sum_i w_i)
 
-with w_i, the agreement on question i: (size of its largest group of equal answers - 1) / (answers - 1). Where no two
-experts agree nothing can be told, w_i = 0, and the question gives no score. Experts that make the same mistakes look
-right: this measures agreement, and the figures are marked as such.
+w_i is the agreement on question i: (size of its largest group of equal answers - 1) / (answers - 1). Where no two
+experts agree nothing can be told: w_i = 0, and the question gives no score.
+
+D_i = 1 + (answers - 1) rho is the design effect of a cluster (Kish 1965). Language models make the same mistakes, and
+votes that are taken for independent make T far too sure. rho is how often two wrong answers to a question are equal,
+each pair weighing by how surely both are wrong, estimated along with the rest. With few ways to be wrong some are equal
+by chance, so it errs to the unsure side. What all experts get wrong alike still looks right: this measures agreement,
+and the figures are marked as such.
 """
 
 from dataclasses import dataclass
@@ -25,11 +30,13 @@ ITERATIONS, TOLERANCE = 500, 1e-7
 @dataclass(frozen=True, slots=True)
 class Consensus:
     """scores: (n, E), probability that the answer is right, 0 for an expert that gave none, nan if it was not asked or
-    the question has no agreement. agreement: (n), in [0, 1], how much a question counts. reliability: (E), the p_e."""
+    the question has no agreement. agreement: (n), in [0, 1], how much a question counts. reliability: (E), the p_e.
+    dependence: rho, in [0, 1]."""
 
     scores: NDArray[np.float64]
     agreement: NDArray[np.float64]
     reliability: NDArray[np.float64]
+    dependence: float
 
 
 def consensus(answers: NDArray[np.object_], asked: NDArray[np.bool_]) -> Consensus:
@@ -48,13 +55,15 @@ def consensus(answers: NDArray[np.object_], asked: NDArray[np.bool_]) -> Consens
     weight = agreement[question]
 
     right = (sizes[group] == largest[question]).astype(float)  # to begin with, a plain majority
-    reliability = np.full(experts, 0.5)
+    reliability, rho = np.full(experts, 0.5), 0.0
     for _ in range(ITERATIONS):
         hits = np.bincount(expert, weight * right, minlength=experts)
         tries = np.bincount(expert, weight, minlength=experts)
         former, reliability = reliability, (1 + hits) / (2 + tries)
+        rho = _shared(1 - right, group) / max(_shared(1 - right, question), 1e-9)
+        design = 1 + (given - 1) * rho
         odds = np.log(reliability[expert]) - np.log((1 - reliability[expert]) / wrong[question])
-        logits = np.bincount(group, odds, minlength=len(first)).astype(float)
+        logits = np.bincount(group, odds / design[question], minlength=len(first)).astype(float)
         right = _posterior(logits, first, n)[group]
         if np.abs(reliability - former).max() < TOLERANCE:
             break
@@ -62,7 +71,7 @@ def consensus(answers: NDArray[np.object_], asked: NDArray[np.bool_]) -> Consens
     scores = np.where(asked, 0.0, np.nan)
     scores[question, expert] = right
     scores[agreement == 0] = np.nan
-    return Consensus(scores, agreement, reliability)
+    return Consensus(scores, agreement, reliability, rho)
 
 
 def _groups(
@@ -77,6 +86,12 @@ def _groups(
     ]
     question, expert, group = np.array(rows, dtype=np.int64).reshape(-1, 3).T
     return question, expert, group, np.array([i for i, _ in numbers], dtype=np.int64)
+
+
+def _shared(weight: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+    """Sum over all pairs of one label of the product of their weights."""
+    sums, squares = np.bincount(label, weight), np.bincount(label, weight**2)
+    return float((sums**2 - squares).sum() / 2)
 
 
 def _posterior(logits: NDArray[np.float64], first: NDArray[np.int64], n: int) -> NDArray[np.float64]:

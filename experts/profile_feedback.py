@@ -104,7 +104,7 @@ def golden_score(quality: Mapping[str, Mapping[str, tuple[float, int]]], golden:
         category = next(iter(rows.values())).category
         if name := next((name for name in best_experts(quality, category) if name in rows), None):
             scores.append(rows[name].score)
-    return share(scores, [1.0] * len(scores))
+    return share(scores)
 
 
 def digest(golden: Iterable[Judged]) -> str:

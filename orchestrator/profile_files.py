@@ -7,7 +7,7 @@ profile.json    the figures of each expert (`experts.profile`)
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,7 @@ def _by_consensus(questions: Sequence[ProfileQuestion], answers: Iterable[Given]
         row, question = by_id[given.prompt_id]
         score = float(found.scores[row, column[given.expert]])
         if not np.isnan(score):
-            verdict = replace(_judged(question, given, score), weight=float(found.agreement[row]))
-            judged.append(Answer(question, given, verdict))
+            judged.append(Answer(question, given, _judged(question, given, score)))
     return judged, int((found.agreement == 0).sum())
 
 
