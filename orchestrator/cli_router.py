@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -44,7 +44,7 @@ def fit_command(
         from routers.fitted import fit_labelled
 
         _check_out(out)
-        data = _read(file, split, reporter)
+        data = _read(file, split, reporter, lambda splits: [name for name in splits if name != "test"])
         reporter.say(f"fitting on {len(data):,} prompts with {len(data.experts)} experts")
         router = fit_labelled(
             data, _encoder(encoder, home, reporter), seed=seed, normalise=extract, on_progress=reporter.progress
@@ -81,7 +81,7 @@ def eval_command(
         facts, _ = read(folder)
         kind: Literal["minilm", "static"] = "minilm" if facts.encoder == MiniLMEncoder.name else "static"
         router = FittedRouter.load(folder, _encoder(kind, home, reporter))
-        data = _read(file, split, reporter)
+        data = _read(file, split, reporter, lambda splits: [name for name in splits if name == "test"])
         found = _evaluate(router, folder, data, two, seed, reporter)
         if html is not None:
             from routers.report_html import page
@@ -124,15 +124,23 @@ def _encoder(kind: Literal["minilm", "static"], home: str | None, reporter: "Rep
     return open_encoder(kind, settings.home, threads=os.cpu_count() or 1, on_progress=reporter.progress)
 
 
-def _read(file: Path, split: str | None, reporter: "Reporter") -> "Labelled":
-    """The labelled prompts, of these splits. A file that has splits needs them named. Raises LabelledFileError."""
+def _read(
+    file: Path, split: str | None, reporter: "Reporter", usual: Callable[[Sequence[str]], Sequence[str]]
+) -> "Labelled":
+    """The labelled prompts, of these splits. usual: of all splits those that are probably meant.
+
+    Raises LabelledFileError, also for a file that has splits if none is named.
+    """
     from routers.labelled import LabelledFileError, read
 
     names = None if split is None else [name.strip() for name in split.split(",") if name.strip()]
     data = read(file, names)
     if names is None and data.splits is not None:
-        there = ", ".join(dict.fromkeys(data.splits))
-        raise LabelledFileError(f"{file} has splits ({there}): name those that are meant, --split {data.splits[0]}")
+        there = sorted(set(data.splits))
+        meant = ",".join(usual(there) or there)
+        raise LabelledFileError(
+            f"{file} has splits: {', '.join(there)}; name those that are meant, as in --split {meant}"
+        )
     if data.unread:
         reporter.say(f"columns that mean nothing here: {', '.join(data.unread)}")
     return data

@@ -53,6 +53,8 @@ def _cell(value: object) -> object:
 def read_table(path: Path) -> Table:
     """All rows of the file. Raises LabelledFileError."""
     ending = path.suffix.lower()
+    if path.is_dir():
+        raise LabelledFileError(f"{path} is a folder; name a file that ends in {one_of(ENDINGS)}")
     if ending not in ENDINGS:
         raise LabelledFileError(f"{path} ends in {ending!r}; a labelled file ends in {one_of(ENDINGS)}")
     try:
@@ -72,6 +74,8 @@ def _csv(path: Path) -> Table:
             header = next(reader, None)
             if header is None:
                 raise LabelledFileError(f"{path} is empty; its first line must name the columns")
+            if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
+                raise LabelledFileError(f"{path}: its columns are separated by {other!r}; csv has commas")
             if twice := sorted({name for name in header if header.count(name) > 1}):
                 raise LabelledFileError(f"{path} has two columns {twice[0]!r}: rename one")
             rows: list[list[str]] = []

@@ -98,7 +98,10 @@ def dots(
             body.append(
                 f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y:.1f}" y2="{y:.1f}" stroke="#888" stroke-width="5"/>'
             )
-        body += [_dot(x(value), y, colours[key], f"{name}, {key}: {value:.4g}") for key, value in row.items()]
+        for number, (key, value) in enumerate(row.items()):  # smaller ones on top, so that equal values are all seen
+            body.append(
+                _dot(x(value), y, colours[key], f"{name}, {key}: {value:.4g}", 4.5 + 1.7 * (len(row) - 1 - number))
+            )
     return _svg(body, WIDTH, height) + (legend(list(colours.items())) if len(colours) > 1 else "")
 
 
@@ -173,8 +176,8 @@ def _line(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = 
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
 
 
-def _dot(x: float, y: float, colour: str, title: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"><title>{escape(title)}</title></circle>'
+def _dot(x: float, y: float, colour: str, title: str, radius: float = 4.5) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{colour}"><title>{escape(title)}</title></circle>'
 
 
 def _short(name: str) -> str:

@@ -118,7 +118,7 @@ def _pair(evaluation: Evaluation) -> dict[str, Any] | None:
 def lines(evaluation: Evaluation) -> list[str]:
     """The evaluation for a terminal."""
     data = evaluation.data
-    costs = {name: f"{cost.mean():.4g}" for name, cost in evaluation.costs.items()}
+    costs = {name: f"{cost.mean():#.4g}" for name, cost in evaluation.costs.items()}
     rows = [["", "score %", "gain", "95 % interval", *(["cost"] if costs else [])]]
     for name in NAMES:
         if name not in evaluation.methods:

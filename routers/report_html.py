@@ -77,7 +77,7 @@ def _summary(evaluation: Evaluation) -> str:
             low, high = (points(end) for end in evaluation.intervals[name])
             cells[2:4] = [f"{points(evaluation.gain(name)):+}", f"{low:+} to {high:+}"]
         if name in evaluation.costs:
-            cells[4] = f"{evaluation.costs[name].mean():.4g}"
+            cells[4] = f"{evaluation.costs[name].mean():#.4g}"
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     return f"<table><thead>{header}</thead><tbody>{''.join(rows)}</tbody></table>"
 

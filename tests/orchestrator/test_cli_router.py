@@ -153,7 +153,10 @@ def failed(*words: object) -> str:
 def test_what_a_user_can_mend_is_told_in_a_sentence(file: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "new"
     assert failed("fit", file, "--out", out) == (
-        f"coe: {file} has splits (train, test): name those that are meant, --split train"
+        f"coe: {file} has splits: test, train; name those that are meant, as in --split train"
+    )
+    assert failed("eval", folder, file) == (
+        f"coe: {file} has splits: test, train; name those that are meant, as in --split test"
     )
     assert failed("fit", file, "--split", "tran", "--out", out) == (
         f"coe: {file} has no split 'tran'; did you mean 'train'? (its splits: train (360 rows), test (360 rows))"

@@ -181,6 +181,7 @@ def test_an_expert_without_a_row_in_the_split_is_told(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "a.csv is empty; its first line must name the columns"),
         ("a.csv", b"prompt_id,prompt,expert,score\n", "a.csv has no rows; it needs one for each prompt and expert"),
+        ("a.csv", b"prompt_id;prompt;expert;score\n1;hi;e;1\n", "a.csv: its columns are separated by ';'; csv has commas"),
         ("a.csv", b"prompt,prompt\n", "a.csv has two columns 'prompt': rename one"),
         ("a.csv", b"prompt_id,prompt,expert,score\n1,hi, you,e,1\n", "a.csv, row 1 (line 2): 5 cells where the header "
          "names 4; quote cells that hold commas, quotes or line breaks"),
@@ -206,6 +207,10 @@ def test_a_file_that_is_none_is_told(tmp_path: Path, name: str, content: bytes, 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_a_file_that_is_missing_is_told(tmp_path: Path, ending: str) -> None:
     assert message(tmp_path / f"a.{ending}") == f"a.{ending} cannot be read: No such file or directory"
+
+
+def test_a_folder_is_told(tmp_path: Path) -> None:
+    assert message(tmp_path).endswith(" is a folder; name a file that ends in '.csv', '.jsonl' or '.parquet'")
 
 
 def test_truth_values_are_scores(tmp_path: Path) -> None:
