@@ -64,10 +64,11 @@ class Routing:
         return Routed(ask.request_id, route, seconds, decision.candidates, removed)
 
     def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
-        """The expert of this turn may stay for the next one."""
+        """The expert of this turn, of several the best that took part, may stay for the next one."""
         turns = self._tenant(ask).turns
         if turns is not None and ask.model == AUTO:
-            turns.keep(conversation_of(ask)[0], answer.winner or routed.route.experts[0])
+            taken = next((name for name in routed.route.experts if name in answer.used), None)
+            turns.keep(conversation_of(ask)[0], answer.winner or taken or routed.route.experts[0])
 
     async def drain(self) -> None:
         """Waits for what is under way in the background."""

@@ -18,7 +18,7 @@ from routers.policies.conversation import Stay
 from routers.policies.load_price import LoadPrice
 from routers.policies.number import TopP
 from routers.policies.policy_set import PolicySet
-from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service
+from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
 from tests.routers.policy_parts import Scored
 from workers.base import WorkerStats
 
@@ -211,6 +211,17 @@ async def test_a_conversation_may_have_an_id(store: Store) -> None:
     router.scores[MATH] = 1.0
     assert await turn("one", "something else") == SQL
     assert await turn("two", "hello") == MATH
+    await service.stop()
+
+
+async def test_of_several_experts_the_best_that_took_part_stays(store: Store) -> None:
+    turns = RememberedTurns(60)
+    service = await Service.start(store, router=scored_router(), policies=PolicySet(k=3, stay=Stay(0.2)), turns=turns)
+    service.pipeline._workers = Unheard(service.engines, REGISTRY)
+    service.engine.fail_start(SQL, "no weights")
+    assert (await chat(service))["used"] == [MATH, GENERALIST]
+    [(_, kept)] = turns._turns.values()
+    assert kept == MATH
     await service.stop()
 
 
