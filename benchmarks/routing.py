@@ -100,7 +100,7 @@ def main() -> None:
         "fit_seconds": seconds,
         "missing": missing,
     }
-    emit({"data": arguments.data, "encoder": encoder.name, "seed": SEED}, figures, arguments.json)
+    emit({"data": str(arguments.data), "encoder": encoder.name, "seed": SEED}, figures, arguments.json)
 
 
 def _vectors(case: Case, encoder: Encoder, keep: Path | None) -> Encoder:
@@ -223,6 +223,8 @@ def _asked(python: Path, folder: Path, peer: str) -> dict[str, Any]:
         return {"missing": f"it had not answered after {PEER_SECONDS} s"}
     if done.returncode:
         return {"missing": f"it failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}"}
+    if not done.stdout.strip():
+        return {"missing": "it failed: it gave no answer"}
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
