@@ -147,6 +147,7 @@ class SwapState:
                 self._account(e, e.tier, size)
                 self._refile(e)
         self._capacity = max(self._device - shared, self._pinned + self._largest)  # one more is always possible
+        self._deadlines.overlap(self._pinned + 2 * self._largest <= self._capacity)
         self._admitted = None
 
     def remove(self, expert: str) -> None:
@@ -176,6 +177,7 @@ class SwapState:
         self._largest = max(self._largest, size)
         self._credit.cap = self._costs.dearest(self._largest)
         self._admitted = None
+        self._deadlines.overlap(self._pinned + 2 * self._largest <= self._capacity)
         self._deadlines.changed(e.name)
 
     # Costs
@@ -220,11 +222,6 @@ class SwapState:
     def _reload_cost(self, e: Expert) -> float:
         return self._costs.load(e.home, e.size)
 
-    def _before(self, e: Expert, *, lost: bool = False) -> float:
-        """Seconds until an expert's turn can begin, if it shall as soon as possible: if its image is not on the device,
-        or was lost until then, it is loaded, and when it has come a step of another turn may be under way."""
-        return self._reload_cost(e) + self._shortest() if lost or not e.resident else 0.0
-
     def _shortest(self) -> float:
         """Seconds of a turn of one step."""
         return self._costs.activation.value + self._costs.step.value
@@ -235,8 +232,9 @@ class SwapState:
         return min(quantum, self._turn_seconds.value) if self._turn_seconds.known else quantum
 
     def _need(self, e: Expert) -> Need:
-        before = self._before(e)
-        return Need(before, before + self._shortest(), self._wish(self._cost(e) + (e.fresh or 0.0)))
+        shortest, wish = self._shortest(), self._wish(self._cost(e) + (e.fresh or 0.0))
+        late = 0.0 if e.resident else shortest  # when its image has come, a step of another turn may be under way
+        return Need(0.0 if e.resident else self._reload_cost(e), late, shortest, shortest + wish)
 
     # Requests
 
@@ -306,7 +304,8 @@ class SwapState:
 
     def _worst(self, e: Expert) -> float:
         """Seconds of its shortest turn. Where not all images fit, it may have lost its own by then."""
-        return self._before(e, lost=self._total > self._capacity) + self._shortest()
+        away = not e.resident or self._total > self._capacity
+        return (self._reload_cost(e) + self._shortest() if away else 0.0) + self._shortest()
 
     def _admit(self, e: Expert, seconds: float) -> None:
         if self._admitted is not None:

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import dataclass, field, replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -160,27 +161,40 @@ def test_nobody_starves_under_an_endless_stream_of_higher_priority(
 # The parts against naive ones
 
 
+def begin_of_last(order: list[str], needs: dict[str, Need], share: float, overlap: bool) -> float:
+    """Seconds until the last one's turn begins, if each before it has its least turn and this share of what it wishes
+    beyond it: an engine, and a loader that brings the next image during a turn, or after it."""
+    begin = turn = 0.0
+    for expert in order:
+        need = needs[expert]
+        begin += (max(turn, need.load) if overlap else turn + need.load) + need.late
+        turn = need.least + share * (need.full - need.least)
+    return begin
+
+
 @examples
 @given(
     max_wait=st.sampled_from((1.0, 5.0, 20.0)),
+    overlap=st.booleans(),
     actions=st.lists(
         st.tuples(
             st.sampled_from(("add", "add", "add", "later", "remove", "change", "all", "turn")),
             st.sampled_from(EXPERTS),
             st.sampled_from((0.0, 0.1, 1.0)),
-            st.tuples(*[st.sampled_from((0.0, 0.1, 0.3, 1.0, 3.0))] * 3),
+            st.tuples(*[st.sampled_from((0.0, 0.1, 0.3, 1.0, 3.0))] * 4),
         ),
         max_size=25,
     ),
 )
 def test_the_moment_when_one_must_be_next_is_that_of_its_formula(
-    max_wait: float, actions: list[tuple[str, str, float, tuple[float, float, float]]]
+    max_wait: float, overlap: bool, actions: list[tuple[str, str, float, tuple[float, float, float, float]]]
 ) -> None:
-    needs = dict.fromkeys(EXPERTS, Need(0.0, 0.1, 1.0))
+    needs = dict.fromkeys(EXPERTS, Need(0.0, 0.0, 0.1, 1.1))
     deadlines = Deadlines(max_wait, lambda expert: needs[expert])
+    deadlines.overlap(overlap)
     since: dict[str, float] = {}
     now = start = wish = 0.0
-    for action, expert, seconds, (before, turn, more) in actions:
+    for action, expert, seconds, (load, late, turn, more) in actions:
         now += seconds
         if action == "add" and expert not in since:
             since[expert] = now
@@ -190,10 +204,10 @@ def test_the_moment_when_one_must_be_next_is_that_of_its_formula(
             since.pop(expert, None)
             deadlines.remove(expert)
         elif action == "change":
-            needs[expert] = Need(before, before + turn, more)
+            needs[expert] = Need(load, late, turn, turn + more)
             deadlines.changed(expert)
         elif action == "all":
-            needs = dict.fromkeys(EXPERTS, Need(before, before + turn, more))
+            needs = dict.fromkeys(EXPERTS, Need(load, late, turn, turn + more))
             deadlines.all_changed()
         elif action == "turn":
             start, wish = now, more
@@ -201,17 +215,21 @@ def test_the_moment_when_one_must_be_next_is_that_of_its_formula(
         if expert in since:
             deadlines.add(expert, since[expert])
 
-        limits, least, wishes = [], 0.0, 0.0
+        limits = []
         order = sorted(since, key=lambda each: since[each])
-        for each in order:
-            last = since[each] + max_wait - needs[each].before - least
-            fair = start + (last - start) * wish / (wish + wishes) if wish else -math.inf
-            limits.append(max(last - wishes, fair))
-            least += needs[each].least
-            wishes += needs[each].more
+        for count, each in enumerate(order, 1):
+            least, full = (begin_of_last(order[:count], needs, share, overlap) for share in (0, 1))
+            last = since[each] + max_wait - least
+            fair = start + (last - start) * wish / (wish + full - least) if wish else -math.inf
+            limits.append(max(since[each] + max_wait - full, fair))
         moment = min(limits, default=math.inf)
         if now >= moment + 1e-9:
             assert deadlines.due(now) in [each for each in order if since[each] == since[order[0]]]
+            shortest = [
+                since[each] + max_wait - begin_of_last(order[:count], needs, 0, overlap)
+                for count, each in enumerate(order, 1)
+            ]
+            assert deadlines.spare(now) == pytest.approx(min(shortest) - now)
             return
         if now < moment - 1e-9:
             assert deadlines.due(now) is None
