@@ -13,7 +13,8 @@ The rules, in their order:
 4. *Courtesy* is left out at both ends: greetings, thanks, apologies, wishes.
 5. *Follow-ups* such as "yes, go on" ask for what was asked before: the human's turn before is added.
 
-A message in which none of this occurs is returned as it is. Marks are English, as the templates and agents that write
+A message in which none of this occurs is returned as it is, but for characters of no width, which are dropped, and
+unusual spaces, which are made plain ones. Marks are English, as the templates and agents that write
 them are; a mark in another language is taken for the human's words. The time is linear in the length of the messages.
 """
 
@@ -120,6 +121,11 @@ _FOLLOW_UP = re.compile(
 )
 
 
+_SPACES = str.maketrans(
+    dict.fromkeys("\u00a0\u2007\u202f\u2009\u200a\u3000", " ") | dict.fromkeys("\u200b\u2060\ufeff\u00ad", "")
+)
+
+
 @dataclass(slots=True)
 class _Turn:
     """A user's message: the human's own words, "" if there are none, and what is quoted there."""
@@ -154,12 +160,9 @@ def ask(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "\n".join(
-        str(part.get("text", "")) for part in parts if isinstance(part, dict) and part.get("type") == "text"
-    )
+    parts = content if isinstance(content, list) else [{"type": "text", "text": content}]
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return "\n".join(text for text in texts if isinstance(text, str)).translate(_SPACES)
 
 
 def _read(text: str) -> _Turn:

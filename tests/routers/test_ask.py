@@ -41,6 +41,10 @@ def test_a_message_without_foreign_text_or_without_anything_else_is_taken_as_it_
     assert routed(text) == text
 
 
+def test_odd_spaces_are_made_plain() -> None:
+    assert routed("\ufeffHow\u00a0do\u200b I\u3000join?") == "How do I join?"
+
+
 def test_the_last_turn_of_the_human_counts() -> None:
     messages = [
         {"role": "system", "content": "You are a poet."},
