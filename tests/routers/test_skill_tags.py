@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable
 
-import httpx
+import httpx2
 import pytest
 from openai import OpenAI
 
@@ -17,19 +17,19 @@ Say = Callable[[list[dict[str, str]]], str | int]
 def tagger(say: Say, **options: int) -> tuple[ExpertTagger, list[dict[str, object]]]:
     asked: list[dict[str, object]] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         body = json.loads(request.content)
         asked.append(body)
         said = say(body["messages"])
         if isinstance(said, int):
-            return httpx.Response(said, json={"error": {"message": "no such expert"}})
+            return httpx2.Response(said, json={"error": {"message": "no such expert"}})
         message = {"role": "assistant", "content": said}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return httpx.Response(
+        return httpx2.Response(
             200, json={"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
         )
 
-    http = httpx.Client(transport=httpx.MockTransport(answer))
+    http = httpx2.Client(transport=httpx2.MockTransport(answer))
     client = OpenAI(base_url="http://expert/v1", api_key="-", max_retries=0, http_client=http)
     return ExpertTagger(client, "smol", **options), asked
 
