@@ -68,7 +68,11 @@ class StaticEncoder:
         """See `Encoder.encode`. Thread-safe: nothing is changed by it."""
         heads = [head(text[:_CHARACTERS]) for text in texts]
         rows = np.empty((len(texts), self.dim), np.float32)
-        for i, tokens in enumerate(self._tokenizer.encode_batch_fast(heads, add_special_tokens=False)):
+        if len(heads) == 1:  # without the threads that a batch is shared out to
+            encoded = [self._tokenizer.encode(heads[0], add_special_tokens=False)]
+        else:
+            encoded = self._tokenizer.encode_batch_fast(heads, add_special_tokens=False)
+        for i, tokens in enumerate(encoded):
             distinct, counts = np.unique(tokens.ids or [self._unknown], return_counts=True)
             rows[i] = np.sqrt(counts, dtype=np.float32) @ self._table[distinct]
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -66,4 +66,4 @@ def test_calls_take_turns_on_every_prompt() -> None:
     figures = milliseconds([lambda p: seen.append("a" + p), lambda p: seen.append("b" + p)], ["1", "2"])
     assert seen[4:] == ["a1", "b1", "a2", "b2"]
     assert len(figures) == 2
-    assert all(0 <= p50 <= p99 for p50, p99 in figures)
+    assert all(0 <= p50 <= p99 and cpu >= 0 for p50, p99, cpu in figures)
