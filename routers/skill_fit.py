@@ -24,7 +24,7 @@ FOLDS = 3
 LEAST_PROMPTS = 2 * FOLDS
 BATCH = 256
 
-SHRINKAGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
+SHRINKAGES = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 MINIMUM = 2.0
 """Items that an entry of a profile rests on at least."""
 

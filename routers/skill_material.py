@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from routers.embedded import Embedded
 from routers.encoder import Encoder, Vectors
 from routers.skill_categories import learned
 from routers.skill_model import Skills
@@ -26,7 +27,7 @@ SEVERAL = (4, 0.05), (8, 0.1)
 WORDS = (0.0, 0.5)
 """Scales of the words' strengths; 0 = no words."""
 
-CATEGORIES = (3.0, 6.0)
+CATEGORIES = (5.0, 10.0)
 """Scales of the categories' strengths: a category rests on many prompts and needs less shrinkage than a cluster."""
 
 
@@ -34,7 +35,7 @@ class Material(Protocol):
     """The fitted prompts as far as they can be tagged."""
 
     def skills(self, train: Indices) -> list[Skills]:
-        """For each plan, the skills found from the prompts at `train` and no others."""
+        """For each plan, the skills found from the prompts at `train` and no others. There are always as many plans."""
         ...
 
     def tags(self, skills: Skills, at: Indices) -> Tags:
@@ -53,7 +54,8 @@ class Clusters:
     """
 
     def __init__(self, x: Vectors, prompts: Sequence[str], categories: Sequence[str] | None, seed: int) -> None:
-        self._x, self._prompts, self._categories, self._seed = x, prompts, categories, seed
+        self._x, self._prompts, self._seed = x, prompts, seed
+        self._categories = categories if categories is not None and len(set(categories)) > 1 else None
 
     def skills(self, train: Indices) -> list[Skills]:
         """See `Material.skills`."""
@@ -61,9 +63,7 @@ class Clusters:
         sizes = sorted({min(size, max(len(x) // LEAST_CLUSTER, 2)) for size in GRAINS})
         grains = [centres(x, size, self._seed) for size in sizes]
         words = common([self._prompts[i] for i in train])
-        categories = None
-        if self._categories is not None and len(set(self._categories)) > 1:
-            categories = learned(x, [self._categories[i] for i in train])
+        categories = None if self._categories is None else learned(x, [self._categories[i] for i in train])
         return [
             Skills(
                 found(x, grains, most, width),
@@ -73,7 +73,7 @@ class Clusters:
                 categories_scale,
             )
             for (most, width), words_scale, categories_scale in product(
-                SEVERAL, WORDS if words.words else WORDS[:1], CATEGORIES if categories is not None else CATEGORIES[:1]
+                SEVERAL, WORDS, CATEGORIES if categories is not None else CATEGORIES[:1]
             )
         ]
 
@@ -113,7 +113,8 @@ class Keywords:
     """Skills are keywords that an expert named, or given names that its keywords are near to."""
 
     def __init__(self, keywords: Sequence[Sequence[str]], encoder: Encoder, vocabulary: Sequence[str] | None) -> None:
-        self._keywords, self._encoder = keywords, encoder
+        self._keywords = keywords
+        self._encoder = Embedded(encoder, sorted({keyword for row in keywords for keyword in row}))
         self._given = None if vocabulary is None else given(vocabulary, encoder)
 
     def skills(self, train: Indices) -> list[Skills]:

@@ -33,7 +33,7 @@ class Skills:
     words: Terms | None = None
     categories: Categories | None = None
     words_scale: float = 0.5
-    categories_scale: float = 3.0
+    categories_scale: float = 5.0
 
     @cached_property
     def names(self) -> tuple[str, ...]:
