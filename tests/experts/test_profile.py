@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experts.profile import LARGEST_STEP, Judged, Opinion, Profile, cost, matrix, measure, moved, share, wilson
@@ -23,6 +23,7 @@ def test_wilson_intervals_are_those_of_the_textbook(mean: float, n: int, low: fl
     assert wilson(mean, n) == pytest.approx((low, high), abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(1, 10**6))
 def test_an_interval_holds_its_mean(mean: float, n: int) -> None:
     low, high = wilson(mean, n)
@@ -78,6 +79,7 @@ def test_quality_is_what_a_two_level_router_is_fitted_on_and_survives_its_file()
     assert profile.quality(feedback=False) == {"a": {"ada": (0.7, 10)}}
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.integers(1, 500), st.floats(0, 1), st.floats(0, 1e6))
 def test_users_move_a_mean_towards_their_word_and_never_far(mean: float, n: int, said: float, count: float) -> None:
     measured = share([mean] * n)

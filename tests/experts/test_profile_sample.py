@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from experts.profile_sample import choose
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=80), st.data())
 def test_k_different_questions_and_one_of_each_category_at_least(categories: list[str], data: st.DataObject) -> None:
     k = data.draw(st.integers(len(set(categories)), len(categories) + 5))
