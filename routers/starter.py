@@ -12,7 +12,7 @@ from experts.domains import NAMES, domain, general
 from experts.starter import GENERALIST, PROFILE
 from routers import distil, two_level_fit
 from routers.encoders import Kind, open_encoder
-from routers.two_level import TwoLevelRouter
+from routers.two_level import Doubt, TwoLevelRouter
 
 GENERAL = "general"
 PROMPTS_PER_DOMAIN = 300
@@ -45,7 +45,7 @@ def fit(
         quality,
         open_encoder(encoder, home, threads=os.cpu_count() or 1, on_progress=on_progress),
         general=GENERAL,
-        false_fallback=FALSE_FALLBACK,
+        doubt=Doubt(false_fallback=FALSE_FALLBACK),
         seed=_SEED,
         fallback=GENERALIST,
         on_progress=lambda done, of: on_progress("prompts", done, of),

@@ -4,50 +4,58 @@
                              |                                   |
                              far from all training prompts, or unsure: the general category
 
-Fitting is in `two_level_fit`, files are in `two_level_file`; deciding needs numpy and the encoder only.
+Fitting is in `two_level_fit` (from categories and their measured quality) and `two_level_learn` (from labelled
+prompts), judging in `two_level_model`, files are in `two_level_file`; deciding needs numpy and the encoder only.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from routers.base import Choice, NoCandidate, Route
-from routers.encoder import Encoder, Vectors
-from routers.two_level_file import Fitted, RouterFileError, read, write
-from routers.two_level_fit import LEAST_PROMPTS, Floats, Quality, fit_level1, fit_level2
+from routers.committee import worth
+from routers.encoder import Encoder
+from routers.labelled import Labelled
+from routers.two_level_add import with_category
+from routers.two_level_file import RouterFileError, read, write
+from routers.two_level_fit import SHRINKAGE, Budgets, Doubt, Quality, embed, fit
+from routers.two_level_learn import learn
+from routers.two_level_model import Fitted, Floats, Indices, Judgement, Mask
 
-__all__ = ["RouterFileError", "TwoLevelRouter"]
+__all__ = ["Budgets", "Doubt", "RouterFileError", "TwoLevelRouter"]
 
 TOP = 5
 """Categories whose probability a route tells."""
-
-MAX_REFERENCES = 8192
-"""Training prompts that distances are measured to; 12 MB with 384 dimensions, about a millisecond a prompt."""
 
 BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
-class _Sight:
-    """What level 1 saw of one prompt."""
+class _Pool:
+    """Who may answer.
 
-    p: Floats
-    entropy: float
-    distance: float
+    known: columns of the measured candidates, the best on the whole first; mask: (E,), the same.
+    strangers: candidates that were never measured, in the caller's order.
+    """
+
+    known: Indices
+    mask: Mask
+    strangers: tuple[str, ...]
 
 
 class TwoLevelRouter:
-    """Implements `routers.base.Router`. Made by `fit` or `load`.
+    """Implements `routers.base.Router`. Made by `fit`, `fit_labelled` or `load`.
 
-    Experts are ranked by Q[category, expert], the expert's measured quality shrunk to its overall mean. The weights of
-    k choices are their Q divided by the sum of these Q: shares of quality, no softmax, which would need a temperature
-    that nobody can choose. Where a planner or a fallback puts an expert before better ones it gets the best one's Q, so
-    that weights never rise along a route. If all are zero the weights are equal. A candidate that was never measured
-    comes after all that were, with the least Q of the category.
+    One expert: the one with the best expected score, unless a plan or the fallback puts another one first. Candidates
+    that were never measured come after all that were.
+    Several: where the answers of the experts were known to `fit_labelled`, the committee that votes best, with the
+    weights that were learned for it. Else the k best, each with the weight -log(1 - score): what its word is worth in
+    a vote, near the log-odds for good experts and never negative. An expert that stands before better ones gets the
+    best one's weight, so that weights never rise along a route.
     """
 
     name = "two-level"
@@ -78,6 +86,8 @@ class TwoLevelRouter:
         """Q[category, expert] in [0, 1]. Raises KeyError or ValueError for unknown names."""
         return float(self._fitted.level2.quality[self._fitted.rows.index(category), self._columns[expert]])
 
+    # Deciding
+
     def route(self, prompt: str, candidates: Sequence[str], k: int = 1) -> Route:
         """See `Router.route`."""
         return self.route_many([prompt], candidates, k)[0]
@@ -89,70 +99,133 @@ class TwoLevelRouter:
         allowed = dict.fromkeys(candidates)
         if not allowed:
             raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+        names = self._fitted.experts
+        mask = np.array([name in allowed for name in names])
+        typical = self._fitted.typical
+        pool = _Pool(
+            typical[mask[typical]],
+            mask,
+            tuple(expert for expert in allowed if expert not in self._columns),
+        )
         routes: list[Route] = []
         for start in range(0, len(prompts), BATCH):
-            x = self._encoder.encode(prompts[start : start + BATCH])
-            for p, entropy, distance in zip(*self._fitted.level1.look(x), strict=True):
-                routes.append(self._decide(_Sight(p, float(entropy), float(distance)), allowed, k))
+            seen = self._judge(prompts[start : start + BATCH])
+            routes += [self._decide(seen, i, pool, k) for i in range(len(seen.row))]
         return routes
 
-    def _decide(self, sight: _Sight, allowed: Mapping[str, None], k: int) -> Route:
-        fitted = self._fitted
-        level1 = fitted.level1
-        order = np.argsort(-sight.p, kind="stable")
-        probable = {fitted.categories[i]: float(sight.p[i]) for i in order[:TOP]}
-        best = fitted.categories[order[0]]
-        margin = float(sight.p[order[0]] - sight.p[order[1]]) if len(order) > 1 else 1.0
-        if sight.distance > level1.distance_threshold:
-            category = fitted.general
-            why = f"far from everything known (distance {sight.distance:.2f} > {level1.distance_threshold:.2f})"
-        elif sight.entropy > level1.entropy_threshold:
-            category = fitted.general
-            leading = " or ".join(f"{name} ({_percent(p)})" for name, p in list(probable.items())[:2])
-            why = f"unsure: {leading} (entropy {sight.entropy:.2f} > {level1.entropy_threshold:.2f})"
-        else:
-            category = best
-            why = f"{category} ({_percent(probable[category])})"
-        choices, which = self._choose(category, allowed, k)
+    def predict(self, prompts: Sequence[str]) -> Floats:
+        """The expected score of each of `experts` on each prompt: (n, E) in [0, 1]."""
+        batches = [self._judge(prompts[start : start + BATCH]).scores for start in range(0, len(prompts), BATCH)]
+        return np.concatenate(batches) if batches else np.zeros((0, len(self.experts)))
+
+    def explain(self, prompt: str) -> str:
+        """One line: what the prompt was taken for, how sure that is, and the scores that are expected."""
+        seen = self._judge([prompt])
+        why, _, _ = self._why(seen, 0)
+        best = np.argsort(-seen.scores[0], kind="stable")[:TOP]
+        scores = ", ".join(f"{self.experts[i]} {seen.scores[0, i]:.2f}" for i in best)
+        level1 = self._fitted.level1
+        return (
+            f"{why}; expected scores: {scores}; entropy {seen.entropy[0]:.2f} (limit {level1.entropy_threshold:.2f}), "
+            f"distance {seen.distance[0]:.2f} (limit {level1.distance_threshold:.2f})"
+        )
+
+    def _judge(self, prompts: Sequence[str]) -> Judgement:
+        return self._fitted.judge(self._encoder.encode(prompts), prompts)
+
+    def _decide(self, seen: Judgement, i: int, pool: _Pool, k: int) -> Route:
+        why, probable, margin = self._why(seen, i)
+        choices, which = self._choose(seen, i, pool, k)
         return Route(
             choices=choices,
             reason=f"{why}: {which}",
             router=self.name,
-            category=category,
+            category=self._fitted.rows[seen.row[i]],
             probabilities=probable,
             margin=margin,
             aggregator=self._aggregator if len(choices) > 1 else "single",
         )
 
-    def _choose(self, category: str, allowed: Mapping[str, None], k: int) -> tuple[tuple[Choice, ...], str]:
-        """The choices in a category, and in words which expert is first and why. `allowed` is an ordered set."""
-        fitted = self._fitted
-        row = fitted.rows.index(category)
-        ranked = [fitted.experts[i] for i in fitted.level2.ranking[row]]
-        quality = fitted.level2.quality[row]
-        known = [expert for expert in ranked if expert in allowed]
-        chosen = (known + [expert for expert in allowed if expert not in self._columns])[:k]
-        least = float(quality.min())
-        values = np.array([quality[self._columns[e]] if e in self._columns else least for e in chosen])
-        values = np.maximum.accumulate(values[::-1])[::-1]
-        weights = values / values.sum() if values.sum() > 0 else np.full(len(chosen), 1 / len(chosen))
-        choices = tuple(Choice(expert, float(weight)) for expert, weight in zip(chosen, weights, strict=True))
-
-        first = chosen[0]
-        if not known:
-            which = f"{first}, since no candidate was measured"
-        elif first != ranked[0]:
-            missing = "the generalist " if ranked[0] == fitted.fallback and category == fitted.general else ""
-            which = f"{missing}{ranked[0]} is not available, {first} is the best of the {len(known)} that are"
-        elif category == fitted.general:
-            which = f"generalist {first}"
-        elif quality[self._columns[first]] < max(quality[self._columns[expert]] for expert in known):
-            which = f"{first} is planned for this category"
+    def _why(self, seen: Judgement, i: int) -> tuple[str, dict[str, float], float]:
+        """In words what the prompt was taken for; the largest probabilities; the margin of the first."""
+        fitted, level1, p = self._fitted, self._fitted.level1, seen.p[i]
+        order = np.argsort(-p, kind="stable")
+        probable = {fitted.categories[c]: float(p[c]) for c in order[:TOP]}
+        margin = float(p[order[0]] - p[order[1]]) if len(order) > 1 else 1.0
+        if seen.far[i]:
+            why = f"far from everything known (distance {seen.distance[i]:.2f} > {level1.distance_threshold:.2f})"
+        elif seen.unsure[i]:
+            leading = " or ".join(f"{name} ({_percent(share)})" for name, share in list(probable.items())[:2])
+            why = f"unsure: {leading} (entropy {seen.entropy[i]:.2f} > {level1.entropy_threshold:.2f})"
         else:
-            which = f"{first} is the best of {len(known)} for this category"
-        if len(chosen) > 1:
-            which += f"; also asked: {', '.join(chosen[1:])}"
+            why = f"{fitted.categories[order[0]]} ({_percent(float(p[order[0]]))})"
+        return why, probable, margin
+
+    def _choose(self, seen: Judgement, i: int, pool: _Pool, k: int) -> tuple[tuple[Choice, ...], str]:
+        """The choices, and in words which expert is first and why."""
+        fitted, scores, row = self._fitted, seen.scores[i], int(seen.row[i])
+        ranked = pool.known[np.argsort(-scores[pool.known], kind="stable")]
+        first = int(fitted.level2.first[row])
+        if first in ranked:
+            ranked = np.concatenate([[first], ranked[ranked != first]])
+        chosen, weights = self._committee(seen, i, pool, k)
+        together = len(chosen) > 0
+        if not together:
+            chosen, weights = ranked[:k], worth(scores[ranked[:k]])
+        elif len(chosen) < k:  # filled up by the best of the others, which have less to say than the least member
+            others = ranked[~np.isin(ranked, chosen)][: k - len(chosen)]
+            weights = np.concatenate([weights, np.minimum(worth(scores[others]), weights.min())])
+            chosen = np.concatenate([chosen, others])
+        names = [fitted.experts[column] for column in chosen]
+        names += pool.strangers[: k - len(names)]
+        least = min(worth(scores).min(), weights.min(initial=np.inf))
+        weights = np.concatenate([weights, np.full(len(names) - len(weights), least)])
+        weights = np.maximum.accumulate(weights[::-1])[::-1]
+        total = weights.sum()
+        weights = weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
+        choices = tuple(Choice(name, float(weight)) for name, weight in zip(names, weights, strict=True))
+        if together:
+            return choices, f"{', '.join(names)} vote best together"
+        which = self._which(scores, row, ranked, names[0])
+        if len(names) > 1:
+            which += f"; also asked: {', '.join(names[1:])}"
         return choices, which
+
+    def _committee(self, seen: Judgement, i: int, pool: _Pool, k: int) -> tuple[Indices, Floats]:
+        """Who votes best together on a prompt, the heaviest first; nobody where that was not learned."""
+        fitted = self._fitted
+        if k < 2 or fitted.committees is None:
+            return np.zeros(0, np.intp), np.zeros(0)
+        row = int(seen.row[i])
+        shares = np.zeros(len(fitted.rows))
+        if seen.far[i] or seen.unsure[i]:
+            shares[row] = 1.0
+        else:
+            shares[: len(fitted.categories)] = seen.p[i]
+        return fitted.committees.choose(row, shares, pool.mask, k)
+
+    def _which(self, scores: Floats, row: int, ranked: Indices, first: str) -> str:
+        """In words why `first` is first."""
+        fitted = self._fitted
+        general = fitted.rows[row] == fitted.general
+        wanted = int(fitted.level2.first[row])
+        if wanted < 0:
+            wanted = int(np.lexsort((np.argsort(fitted.typical), -scores))[0])
+        best = fitted.experts[wanted]
+        if not len(ranked):
+            return f"{first}, since no candidate was measured"
+        if first != best:
+            missing = "the generalist " if general and best == fitted.fallback else ""
+            return f"{missing}{best} is not available, {first} is the best of the {len(ranked)} that are"
+        if general:
+            return f"generalist {first}"
+        if scores[wanted] < scores[ranked].max():
+            return f"{first} is planned for this category"
+        if fitted.level2.mixture:
+            return f"{first} is expected to do best of {len(ranked)} ({scores[wanted]:.2f})"
+        return f"{first} is the best of {len(ranked)} for this category"
+
+    # Fitting
 
     @classmethod
     def fit(
@@ -165,76 +238,77 @@ class TwoLevelRouter:
         seed: int = 0,
         *,
         fallback: str | None = None,
-        neighbours: int = 5,
-        false_fallback: float = 0.05,
-        shrinkage: float = 20.0,
+        doubt: Doubt | None = None,
+        shrinkage: float = SHRINKAGE,
         prior: Mapping[str, float] | None = None,
-        parameters: Mapping[str, int] | None = None,
-        total_budget: float | None = None,
-        active_budget: float | None = None,
+        budgets: Budgets | None = None,
         aggregator: str = "vote",
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Self:
-        """Learns a router; the same input and seed give the same one.
+        """Learns a router from prompts and what was measured elsewhere; the same input and seed give the same one.
 
         prompts, categories: training prompts and their categories, at least 10 of each category that occurs.
         quality: category -> expert -> (mean score in [0, 1], number of items). Every category of `prompts` but the
             general one needs an entry; an expert that is missing from a category counts as not measured there.
         general: category of prompts that belong to no specialist. It may have training prompts and quality or not.
         fallback: the expert of the general category; None = the best one by quality.
-        neighbours: K, number of training prompts that the distance is the mean over.
-        false_fallback: share of specialists' held-out prompts that the two thresholds together may send to `general`.
+        doubt: when a prompt goes to the general category.
         shrinkage: lambda, in items: how many measured items the expert's overall mean is worth.
         prior: category -> share of requests; None = the shares of the training prompts.
-        parameters, total_budget, active_budget: see `planner.plan`; the planner's expert of a category is then its
-            first choice. `parameters` is needed if and only if there is a budget.
+        budgets: what a plan must keep, whose expert of a category is then its first choice.
         on_progress: called with (prompts embedded, prompts).
         Raises ValueError (PlanError for budgets that cannot be met).
         """
-        names, experts = _checked(prompts, categories, quality, general, fallback)
-        if not 0 <= false_fallback <= 0.5 or neighbours < 1 or shrinkage < 0:
-            raise ValueError(
-                "false_fallback must be in [0, 0.5], neighbours at least 1, shrinkage at least 0; "
-                f"got {false_fallback}, {neighbours}, {shrinkage}"
-            )
-        if total_budget is not None or active_budget is not None:
-            unknown = [expert for expert in experts if expert not in (parameters or {})]
-            if unknown:
-                raise ValueError(f"a budget needs the `parameters` of every expert; missing: {', '.join(unknown)}")
-        rows = names if general in names else (*names, general)
-        y = np.array([names.index(category) for category in categories])
-        counted = np.array([category != general for category in categories])
-        level2 = fit_level2(
+        fitted = fit(
+            prompts,
+            categories,
             quality,
-            rows,
-            general,
-            experts,
-            _prior(prior or Counter(categories), rows),
-            shrinkage=shrinkage,
-            fallback=fallback,
-            parameters=parameters,
-            total_budget=total_budget,
-            active_budget=active_budget,
-        )
-        level1 = fit_level1(
-            _embed(prompts, encoder, on_progress),
-            y,
-            counted if counted.any() else ~counted,
-            seed=seed,
-            neighbours=neighbours,
-            false_fallback=false_fallback,
-            max_references=MAX_REFERENCES,
-        )
-        fitted = Fitted(
-            encoder=encoder.name,
-            categories=names,
+            encoder,
             general=general,
-            experts=experts,
+            seed=seed,
             fallback=fallback,
-            level1=level1,
-            level2=level2,
+            doubt=doubt or Doubt(),
+            shrinkage=shrinkage,
+            prior=prior,
+            budgets=budgets or Budgets(),
+            on_progress=on_progress,
         )
         return cls(fitted, encoder, aggregator)
+
+    @classmethod
+    def fit_labelled(
+        cls,
+        data: Labelled,
+        encoder: Encoder,
+        *,
+        seed: int = 0,
+        general: str = "general",
+        doubt: Doubt | None = None,
+        budgets: Budgets | None = None,
+        aggregator: str = "vote",
+    ) -> Self:
+        """Learns a router from labelled prompts, which are all that it sees; the same data and seed give the same one.
+
+        Categories of fewer than 10 prompts get no row of their own. Without categories there are clusters of similar
+        prompts. The shrinkage, a second stage, and committees where answers and gold are known are chosen on held-out
+        folds of `data`; `figures` says what was seen there.
+        general: where far and unsure prompts go; a category of the data, or all of them together.
+        doubt, budgets: see `fit`.
+        Raises ValueError (PlanError for budgets that cannot be met).
+        """
+        fitted = learn(data, encoder, general=general, seed=seed, doubt=doubt or Doubt(), budgets=budgets or Budgets())
+        return cls(fitted, encoder, aggregator)
+
+    def add_category(
+        self, name: str, prompts: Sequence[str], scores: NDArray[np.float64], shrinkage: float = SHRINKAGE
+    ) -> Self:
+        """A router with one more category, without fitting the rest again; see `two_level_add.with_category`.
+
+        prompts: at least 10. scores: (len(prompts), E) of `experts` in [0, 1], nan = not measured.
+        Raises ValueError.
+        """
+        fitted = with_category(self._fitted, name, embed(prompts, self._encoder), np.asarray(scores), shrinkage)
+        return type(self)(fitted, self._encoder, self._aggregator)
 
     def save(self, folder: Path) -> None:
         """Writes `router.json` and `router.npz` into `folder`, which is made if need be."""
@@ -248,55 +322,3 @@ class TwoLevelRouter:
 
 def _percent(share: float) -> str:
     return f"{share:.0%}".replace("%", " %")
-
-
-def _embed(prompts: Sequence[str], encoder: Encoder, on_progress: Callable[[int, int], None] | None) -> Vectors:
-    parts = []
-    for start in range(0, len(prompts), BATCH):
-        parts.append(encoder.encode(prompts[start : start + BATCH]))
-        if on_progress is not None:
-            on_progress(min(start + BATCH, len(prompts)), len(prompts))
-    return np.concatenate(parts)
-
-
-def _prior(shares: Mapping[str, float], rows: tuple[str, ...]) -> Floats:
-    unknown = [category for category in shares if category not in rows]
-    values = np.array([shares.get(category, 0.0) for category in rows], np.float64)
-    if unknown or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-        raise ValueError(f"prior must give shares >= 0 of {', '.join(rows)}; got {dict(shares)}")
-    shares_of_one: Floats = values / values.sum()
-    return shares_of_one
-
-
-def _checked(
-    prompts: Sequence[str], categories: Sequence[str], quality: Quality, general: str, fallback: str | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(category names of the classifier, expert names), both sorted."""
-    if len(prompts) != len(categories):
-        raise ValueError(f"every prompt needs a category; got {len(prompts)} prompts and {len(categories)} categories")
-    counts = Counter(categories)
-    if not counts:
-        raise ValueError("there are no training prompts; a router needs at least one category")
-    few = [f"{category}: {n}" for category, n in sorted(counts.items()) if n < LEAST_PROMPTS]
-    if few:
-        raise ValueError(f"a category needs at least {LEAST_PROMPTS} training prompts; got {', '.join(few)}")
-    unknown = sorted(category for category in quality if category not in counts and category != general)
-    if unknown:
-        raise ValueError(f"quality has categories without training prompts: {', '.join(unknown)}")
-    totals: Counter[str] = Counter()
-    for category, row in quality.items():
-        for expert, (mean, n) in row.items():
-            if not 0 <= mean <= 1 or n < 0:
-                raise ValueError(
-                    f"quality of {expert} in {category} must be a mean in [0, 1] of n >= 0 items; got {(mean, n)}"
-                )
-            totals[expert] += n
-    bare = sorted(c for c in counts if c != general and not any(n for _, n in quality.get(c, {}).values()))
-    if bare:
-        raise ValueError(f"no expert was measured in {', '.join(bare)}: measure one there or leave its prompts out")
-    idle = sorted(expert for expert, n in totals.items() if n == 0)
-    if idle or not totals:
-        raise ValueError(f"experts without a measured item: {', '.join(idle) or 'there is no expert at all'}")
-    if fallback is not None and fallback not in totals:
-        raise ValueError(f"the fallback {fallback!r} has no measured quality; experts: {', '.join(sorted(totals))}")
-    return tuple(sorted(counts)), tuple(sorted(totals))

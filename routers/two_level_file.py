@@ -9,19 +9,27 @@ import json
 import os
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from routers.encoder import Encoder
-from routers.two_level_fit import Level1, Level2
+from routers.two_level_model import Fitted, Level1, Level2
+from routers.two_level_parts import (
+    Array,
+    Stage,
+    checked,
+    committee_arrays,
+    read_committees,
+    read_second,
+    second_arrays,
+    stages,
+)
 
 FORMAT = "coe-two-level-router"
-VERSION = 1
+VERSION = 2
 HEADER, ARRAYS = "router.json", "router.npz"
 
 
@@ -29,34 +37,11 @@ class RouterFileError(RuntimeError):
     """A fitted router cannot be read: missing, corrupt, of another version or for another encoder."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Fitted:
-    """All that a two-level router knows.
-
-    categories: the classifier's, in the order of its outputs; general: may be one of them.
-    experts: those with measured quality, in the order of the columns of `level2`.
-    fallback: the expert of the general category, None = the best one.
-    """
-
-    encoder: str
-    categories: tuple[str, ...]
-    general: str
-    experts: tuple[str, ...]
-    fallback: str | None
-    level1: Level1
-    level2: Level2
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        """Categories in the order of the rows of `level2`: the general one is last if the classifier lacks it."""
-        return self.categories if self.general in self.categories else (*self.categories, self.general)
-
-
 class _Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["coe-two-level-router"]
-    version: Literal[1]
+    version: Literal[2]
     encoder: str
     dim: int = Field(gt=0)
     categories: tuple[str, ...] = Field(min_length=1)
@@ -66,6 +51,9 @@ class _Header(BaseModel):
     neighbours: int = Field(gt=0)
     entropy_threshold: FiniteFloat
     distance_threshold: FiniteFloat
+    mixture: bool
+    second: tuple[Stage, ...] | None
+    committees: tuple[Annotated[int, Field(ge=2)], ...] | None
     figures: dict[str, float]
     arrays_sha256: str
 
@@ -73,29 +61,38 @@ class _Header(BaseModel):
 def write(fitted: Fitted, folder: Path) -> None:
     """Writes both files; each appears whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
+    level1, level2 = fitted.level1, fitted.level2
+    content: dict[str, Array] = {
+        "coef": level1.coef,
+        "intercept": level1.intercept,
+        "references": level1.references,
+        "quality": level2.quality,
+        "prior": level2.prior,
+        "first": level2.first,
+    }
+    if fitted.second is not None:
+        content |= second_arrays(fitted.second)
+    if fitted.committees is not None:
+        content |= committee_arrays(fitted.committees)
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        coef=fitted.level1.coef,
-        intercept=fitted.level1.intercept,
-        references=fitted.level1.references,
-        quality=fitted.level2.quality,
-        ranking=fitted.level2.ranking,
-    )
+    np.savez(buffer, **content)  # type: ignore[arg-type]  # its stub takes `allow_pickle` for one of the arrays
     arrays = buffer.getvalue()
     header = _Header(
         format="coe-two-level-router",
         version=VERSION,
         encoder=fitted.encoder,
-        dim=fitted.level1.coef.shape[1],
+        dim=level1.coef.shape[1],
         categories=fitted.categories,
         general=fitted.general,
         experts=fitted.experts,
         fallback=fitted.fallback,
-        neighbours=fitted.level1.neighbours,
-        entropy_threshold=fitted.level1.entropy_threshold,
-        distance_threshold=fitted.level1.distance_threshold,
-        figures=fitted.level1.figures,
+        neighbours=level1.neighbours,
+        entropy_threshold=level1.entropy_threshold,
+        distance_threshold=level1.distance_threshold,
+        mixture=level2.mixture,
+        second=None if fitted.second is None else stages(fitted.second),
+        committees=None if fitted.committees is None else tuple(fitted.committees.sizes),
+        figures=level1.figures,
         arrays_sha256=hashlib.sha256(arrays).hexdigest(),
     )
     _replace(folder / ARRAYS, arrays)
@@ -116,15 +113,21 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
     rows, columns = len(header.categories) + (header.general not in header.categories), len(header.experts)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            coef = _array(arrays["coef"], "f", (len(header.categories), header.dim))
-            intercept = _array(arrays["intercept"], "f", (len(header.categories),))
-            references = _array(arrays["references"], "f", (None, header.dim))
-            quality = _array(arrays["quality"], "f", (rows, columns))
-            ranking = _array(arrays["ranking"], "i", (rows, columns))
+            coef = checked(arrays["coef"], "f", (len(header.categories), header.dim))
+            intercept = checked(arrays["intercept"], "f", (len(header.categories),))
+            references = checked(arrays["references"], "f", (None, header.dim))
+            quality = checked(arrays["quality"], "f", (rows, columns))
+            prior = checked(arrays["prior"], "f", (rows,))
+            first = checked(arrays["first"], "i", (rows,)).astype(np.intp)
+            second, committees = None, None
+            if header.second is not None:
+                second = read_second(arrays, header.second, len(references), columns)
+            if header.committees is not None:
+                committees = read_committees(arrays, header.committees, rows, columns)
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:  # TypeError: a lone .npy array
         raise _corrupt(folder / ARRAYS, str(error)) from error
-    if not (np.sort(ranking, axis=1) == np.arange(columns)).all():
-        raise _corrupt(folder / ARRAYS, "a row of 'ranking' does not name every expert once")
+    if not ((first >= -1) & (first < columns)).all():
+        raise _corrupt(folder / ARRAYS, "'first' names an expert that does not exist")
     return Fitted(
         encoder=header.encoder,
         categories=header.categories,
@@ -140,7 +143,9 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             distance_threshold=header.distance_threshold,
             figures=header.figures,
         ),
-        level2=Level2(quality=quality.astype(np.float64), ranking=ranking.astype(np.intp)),
+        level2=Level2(quality.astype(np.float64), prior.astype(np.float64), first, header.mixture),
+        second=second,
+        committees=committees,
     )
 
 
@@ -169,13 +174,6 @@ def _bytes(path: Path) -> bytes:
         raise RouterFileError(f"there is no fitted router: {path} is missing; fit it first") from None
     except OSError as error:
         raise RouterFileError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _array(array: NDArray[np.generic], kind: str, shape: tuple[int | None, ...]) -> NDArray[np.generic]:
-    fits = array.ndim == len(shape) and all(want in (None, got) for got, want in zip(array.shape, shape, strict=True))
-    if array.dtype.kind != kind or not fits or 0 in array.shape:
-        raise ValueError(f"an array of shape {array.shape} and type {array.dtype} where {shape} was expected")
-    return array
 
 
 def _corrupt(path: Path, why: str) -> RouterFileError:

@@ -35,7 +35,10 @@ class Coverage:
 @given(seed=st.integers(0, 2**32 - 1), items=st.integers(1, 7), size=st.integers(1, 4), budget=st.floats(0.2, 3))
 def test_the_subset_is_the_best_of_all_that_fit(seed: int, items: int, size: int, budget: float) -> None:
     world = Coverage(seed, items)
-    fits = lambda subset: bool(world.cost[list(subset)].sum() <= budget)  # noqa: E731
+
+    def fits(subset: Subset) -> bool:
+        return bool(world.cost[list(subset)].sum() <= budget)
+
     everyone = [subset for subset in itertools.combinations(range(items), size) if fits(subset)]
     found = best_subset(range(items), size, world.value, world.bound, fits)
     if not everyone:

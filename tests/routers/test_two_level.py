@@ -1,9 +1,11 @@
 """The two-level router: what it decides, for whom, and how sure it must be."""
 
 import dataclasses
+import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from routers.base import NoCandidate, Route, Router
 from routers.encoder import HashEncoder, Vectors
 from routers.planner import PlanError
-from routers.two_level import TwoLevelRouter
+from routers.two_level import Budgets, Doubt, TwoLevelRouter
 
 PATIENT = settings(
     deadline=None,
@@ -105,7 +107,7 @@ def test_near_and_unsure_and_far_are_told_apart() -> None:
     east, north = [str(angle) for angle in range(-10, 50)], [str(angle) for angle in range(40, 100)]
     quality = {name: QUALITY[name] for name in ("sql", "cron")}
     compass = TwoLevelRouter.fit(
-        east + north, ["sql"] * 60 + ["cron"] * 60, quality, Compass(), fallback="smol", false_fallback=0.3
+        east + north, ["sql"] * 60 + ["cron"] * 60, quality, Compass(), fallback="smol", doubt=Doubt(false_fallback=0.3)
     )
     assert compass.route("0", ALL).experts == ("smol-sql",)
     assert compass.route("90", ALL).experts == ("smol-cron",)
@@ -139,14 +141,14 @@ def test_at_most_five_probabilities_are_told() -> None:
 
 def test_false_fallbacks_on_held_out_prompts_stay_under_the_share_that_is_allowed() -> None:
     for share in (0.0, 0.1, 0.3):
-        assert fit(false_fallback=share).figures["held_out_false_fallback"] <= share
+        assert fit(doubt=Doubt(false_fallback=share)).figures["held_out_false_fallback"] <= share
 
 
 def test_a_smaller_share_of_false_fallbacks_lets_fewer_prompts_fall_back() -> None:
     odd = FAR.split()
     prompts = [" ".join([asked(c), *odd[:n]]) for c in ("sql", "cron", "units") for n in range(len(odd))]
     fallen = [
-        sum(route.category == "general" for route in fit(false_fallback=share).route_many(prompts, ALL))
+        sum(route.category == "general" for route in fit(doubt=Doubt(false_fallback=share)).route_many(prompts, ALL))
         for share in (0.5, 0.0)
     ]
     assert len(prompts) > fallen[0] > fallen[1]
@@ -157,7 +159,7 @@ def test_probabilities_are_calibrated_by_the_temperature() -> None:
     prompts, categories = training(60)
     names = list(WORDS)
     noisy = [names[(names.index(c) + 1) % 4] if i % 3 == 0 else c for i, c in enumerate(categories)]
-    router = TwoLevelRouter.fit(prompts, noisy, QUALITY, HashEncoder(), false_fallback=0.0)
+    router = TwoLevelRouter.fit(prompts, noisy, QUALITY, HashEncoder(), doubt=Doubt(false_fallback=0.0))
     routes = router.route_many(prompts, ALL)
     assert 0.5 < np.mean([route.probabilities[c] for route, c in zip(routes, categories, strict=True)]) < 0.85
 
@@ -186,11 +188,11 @@ def test_equal_prompts_are_no_trouble() -> None:
 # Level 2
 
 
-def test_k_choices_are_ranked_by_quality_and_weighted_by_it(router: TwoLevelRouter) -> None:
+def test_k_choices_are_ranked_by_quality_and_weighted_by_what_their_word_is_worth(router: TwoLevelRouter) -> None:
     route = router.route(asked("sql"), ALL, k=3)
     assert route.experts == ("smol-sql", "smol", "smol-units")
-    qualities = [router.quality("sql", expert) for expert in route.experts]
-    assert [choice.weight for choice in route.choices] == pytest.approx([q / sum(qualities) for q in qualities])
+    worth = [-math.log(1 - router.quality("sql", expert)) for expert in route.experts]
+    assert [choice.weight for choice in route.choices] == pytest.approx([w / sum(worth) for w in worth])
     assert route.aggregator == "vote"
     assert route.reason.endswith("; also asked: smol, smol-units")
 
@@ -371,7 +373,7 @@ def test_progress_counts_the_prompts() -> None:
 
 def test_budgets_put_the_planned_expert_first_and_keep_the_ranking_behind_it() -> None:
     sizes = {"smol": 135, "smol-sql": 1000, "smol-cron": 135, "smol-units": 135}
-    router = fit(parameters=sizes, total_budget=500)
+    router = fit(budgets=Budgets(sizes, total=500))
     route = router.route(asked("sql"), ALL, k=4)
     assert route.experts == ("smol", "smol-sql", "smol-units", "smol-cron")
     assert "smol is planned for this category" in route.reason
@@ -385,7 +387,7 @@ def test_budgets_put_the_planned_expert_first_and_keep_the_ranking_behind_it() -
 def test_the_fallback_must_fit_the_budget() -> None:
     sizes = {"smol": 900, "smol-sql": 100, "smol-cron": 100, "smol-units": 100}
     with pytest.raises(PlanError, match="total_budget of 800 parameters cannot be met"):
-        fit(parameters=sizes, total_budget=800)
+        fit(budgets=Budgets(sizes, total=800))
 
 
 @pytest.mark.parametrize(
@@ -399,9 +401,9 @@ def test_the_fallback_must_fit_the_budget() -> None:
         ({"quality": {**QUALITY, "sql": {"smol": (float("nan"), 9)}}}, "smol in sql must be a mean"),
         ({"quality": {**QUALITY, "sql": {"smol": (0.5, -1)}}}, "smol in sql must be a mean"),
         ({"fallback": "gpt"}, "fallback 'gpt' has no measured quality; experts: smol, smol-cron"),
-        ({"false_fallback": 0.6}, "false_fallback must be in"),
-        ({"total_budget": 9}, "missing: smol, smol-cron"),
-        ({"total_budget": 9, "parameters": {"smol": 1}}, "missing: smol-cron, smol-sql, smol-units"),
+        ({"shrinkage": -1.0}, "shrinkage must be at least 0; got -1.0"),
+        ({"budgets": Budgets(total=9)}, "missing: smol, smol-cron"),
+        ({"budgets": Budgets({"smol": 1}, active=9)}, "missing: smol-cron, smol-sql, smol-units"),
         ({"prior": {"sql": 1.0, "cooking": 1.0}}, "prior must give shares"),
         ({"prior": {"sql": -1.0}}, "prior must give shares"),
     ],
@@ -409,6 +411,12 @@ def test_the_fallback_must_fit_the_budget() -> None:
 def test_input_that_cannot_be_fitted_is_told(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit(**changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"false_fallback": 0.6}, {"false_fallback": -0.1}, {"neighbours": 0}])
+def test_doubt_that_makes_no_sense_is_told(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"false_fallback must be in \[0, 0.5\] and neighbours at least 1; got"):
+        Doubt(**wrong)
 
 
 def test_too_few_prompts_are_told() -> None:

@@ -127,7 +127,7 @@ def lone(folder: Path) -> None:
         (rewrite("[1, 2]"), "no 'format'"),
         (rewrite("\x00\x01"), "corrupt"),
         (edit(lambda h: h.pop("format")), "no 'format'"),
-        (edit(lambda h: h.update(version=2)), "is of version 2, this release reads version 1: fit the router again"),
+        (edit(lambda h: h.update(version=1)), "is of version 1, this release reads version 2: fit the router again"),
         (edit(lambda h: h.pop("version")), "is of version None"),
         (edit(lambda h: h.pop("experts")), "experts: Field required"),
         (edit(lambda h: h.update(neighbours=0)), "neighbours: Input should be greater than 0"),
@@ -141,7 +141,7 @@ def lone(folder: Path) -> None:
         (rearray(quality=None), "quality is not a file in the archive"),
         (rearray(coef=np.zeros((2, 3), np.float32)), r"shape \(2, 3\)"),
         (rearray(references=np.zeros((0, 256), np.float32)), r"shape \(0, 256\)"),
-        (rearray(ranking=np.zeros((3, 2), np.int64)), "does not name every expert once"),
+        (rearray(first=np.array([0, 2, -1])), "'first' names an expert that does not exist"),
         (rearray(quality=np.array([["a", "b"]] * 3)), "type <U1"),
         (rearray(quality=np.array([[print, print]] * 3, dtype=object)), "allow_pickle=False"),
     ],
@@ -154,5 +154,5 @@ def test_a_damaged_file_is_told(folder: Path, damage: Callable[[Path], None], me
 
 def test_the_arrays_are_plain_numpy_files(folder: Path) -> None:
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        assert set(arrays) == {"coef", "intercept", "references", "quality", "ranking"}
+        assert set(arrays) == {"coef", "intercept", "references", "quality", "prior", "first"}
         assert all(arrays[name].dtype.kind in "fi" for name in arrays)

@@ -7,7 +7,7 @@ import numpy as np
 
 from experts.domains import domain, general
 from routers.encoder import MiniLMEncoder
-from routers.two_level import TwoLevelRouter
+from routers.two_level import Doubt, TwoLevelRouter
 
 NAMES = ("cron", "sql", "dates")
 EACH = 60
@@ -22,7 +22,9 @@ def test_strangers_wordings_reach_their_specialist_and_chat_the_generalist(tmp_p
     quality = {name: {f"smol-{name}": (0.9, 60), "smol": (0.1, 60)} for name in NAMES}
     candidates = ["smol", *(f"smol-{name}" for name in NAMES)]
     encoder = MiniLMEncoder()
-    fitted = TwoLevelRouter.fit(prompts, categories, quality, encoder, fallback="smol", false_fallback=0.02)
+    fitted = TwoLevelRouter.fit(
+        prompts, categories, quality, encoder, fallback="smol", doubt=Doubt(false_fallback=0.02)
+    )
     fitted.save(tmp_path)
     router = TwoLevelRouter.load(tmp_path, encoder)
 
