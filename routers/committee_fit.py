@@ -85,7 +85,7 @@ def learn_weights(ballots: Ballots, features: Floats, penalty: float) -> Floats:
     ballots, features = ballots.at(useful), features[useful]
     n, m = ballots.right.shape
     rows = features.shape[1]
-    start = np.concatenate([np.ones((1, m)), np.zeros((rows - 1, m))])
+    start: Floats = np.concatenate([np.ones((1, m)), np.zeros((rows - 1, m))])
     penalties = np.full((rows, 1), penalty)
     penalties[0] = _HARDLY
     right = ballots.right.astype(np.float64)
@@ -95,13 +95,12 @@ def learn_weights(ballots: Ballots, features: Floats, penalty: float) -> Floats:
         surprise, chance = ballots.likelihood(features @ weights)
         slope: Floats = features.T @ np.where(ballots.codes >= 0, chance - right, 0.0) + penalties * weights
         value = float(surprise.sum() + (penalties * weights**2).sum() / 2)
-        flat_slope: Floats = slope.ravel() / n
-        return value / n, flat_slope
+        return value / n, np.asarray(slope / n, np.float64).ravel()
 
     if not n:
         return start
-    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100})
-    weights: Floats = found.x.reshape(rows, m)
+    found = minimize(loss, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 100}).x
+    weights: Floats = np.asarray(found, np.float64).reshape(rows, m)
     return weights
 
 
