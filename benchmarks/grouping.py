@@ -341,12 +341,12 @@ class Bench:
         return engine
 
     async def trace(self, policy: type, jobs: Sequence[Job]) -> Run:
-        """A trace on an engine of its own, where every expert was asked once, the first SLOTS last: they are on the
-        device. Raises RuntimeError if they are not."""
+        """A trace on an engine of its own, where every expert was asked once, so that its size is known, and then the
+        first SLOTS again: they are on the device. Raises RuntimeError if they are not."""
         engine = await self.engine(policy, await asyncio.to_thread(room_for_slots, self.images))
         try:
-            for name in self.names[SLOTS:] + self.names[:SLOTS]:
-                await _together(engine, [Job(0.0, name, LENGTHS.prompt[0], 2)], self.prompts, "once")
+            for number, name in enumerate(self.names + self.names[:SLOTS]):
+                await _together(engine, [Job(0.0, name, LENGTHS.prompt[0], 2)], self.prompts, f"before-{number}")
             there = {name for name, tier in (await engine.stats()).tiers.items() if tier == "device"}
             if there != set(self.names[:SLOTS]):
                 raise RuntimeError(f"the device holds {sorted(there)} before the trace")
@@ -401,6 +401,8 @@ def main() -> None:
     jobs = traces(arguments, bench.names)
 
     measured, orders = asyncio.run(bench.engine_figures())
+    print(f"costs: {measured}")
+    print(f"mixed over sorted by expert: {orders.ratio:.3f} (tokens/s: {orders.mixed} over {orders.sorted})")
     results: dict[str, dict[str, dict[str, float]]] = {}
     bounds: dict[str, dict[str, int]] = {}
     for name, trace in jobs.items():
@@ -441,8 +443,6 @@ def main() -> None:
         "traces": results,
         "bounds": bounds,
     }
-    print(f"\nmixed over sorted by expert: {orders.ratio:.3f} (tokens/s: {orders.mixed} over {orders.sorted})")
-    print(f"costs: {measured}")
     used = {
         "experts": len(experts),
         "images_on_device": SLOTS,
