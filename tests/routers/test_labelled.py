@@ -181,7 +181,7 @@ def test_an_expert_without_a_row_in_the_split_is_told(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "a.csv is empty; its first line must name the columns"),
         ("a.csv", b"prompt_id,prompt,expert,score\n", "a.csv has no rows; it needs one for each prompt and expert"),
-        ("a.csv", b"prompt_id;prompt;expert;score\n1;hi;e;1\n", "a.csv: its columns are separated by ';'; csv has commas"),
+        ("a.csv", b"prompt_id;prompt;expert\n1;a;e\n", "a.csv: its columns are separated by ';'; csv has commas"),
         ("a.csv", b"prompt,prompt\n", "a.csv has two columns 'prompt': rename one"),
         ("a.csv", b"prompt_id,prompt,expert,score\n1,hi, you,e,1\n", "a.csv, row 1 (line 2): 5 cells where the header "
          "names 4; quote cells that hold commas, quotes or line breaks"),
