@@ -4,9 +4,9 @@ import os
 import tempfile
 from pathlib import Path
 
-from routers.two_level_file import RouterFileError
 
-__all__ = ["RouterFileError", "corrupt", "read_bytes", "replace_file"]
+class RouterFileError(RuntimeError):
+    """A fitted router cannot be read: missing, corrupt, of another version or for another encoder."""
 
 
 def read_bytes(path: Path) -> bytes:

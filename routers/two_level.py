@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from routers.base import Choice, NoCandidate, Route
 from routers.committee import worth
 from routers.encoder import Encoder
+from routers.files import RouterFileError
 from routers.labelled import Labelled
 from routers.two_level_add import with_category
-from routers.two_level_file import RouterFileError, read, write
+from routers.two_level_file import read, write
 from routers.two_level_fit import SHRINKAGE, Budgets, Doubt, Quality, embed, fit
 from routers.two_level_learn import learn
 from routers.two_level_model import Fitted, Floats, Indices, Judgement, Mask

@@ -6,8 +6,6 @@ Neither can execute anything when it is read: JSON, and numpy arrays without pic
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from routers.encoder import Encoder
+from routers.files import RouterFileError, corrupt, read_bytes, replace_file
 from routers.two_level_model import Fitted, Level1, Level2
 from routers.two_level_parts import (
     Array,
@@ -31,10 +30,6 @@ from routers.two_level_parts import (
 FORMAT = "coe-two-level-router"
 VERSION = 2
 HEADER, ARRAYS = "router.json", "router.npz"
-
-
-class RouterFileError(RuntimeError):
-    """A fitted router cannot be read: missing, corrupt, of another version or for another encoder."""
 
 
 class _Header(BaseModel):
@@ -95,8 +90,8 @@ def write(fitted: Fitted, folder: Path) -> None:
         figures=level1.figures,
         arrays_sha256=hashlib.sha256(arrays).hexdigest(),
     )
-    _replace(folder / ARRAYS, arrays)
-    _replace(folder / HEADER, (header.model_dump_json(indent=1) + "\n").encode())
+    replace_file(folder / ARRAYS, arrays)
+    replace_file(folder / HEADER, (header.model_dump_json(indent=1) + "\n").encode())
 
 
 def read(folder: Path, encoder: Encoder) -> Fitted:
@@ -107,9 +102,9 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             f"the router in {folder} was fitted with encoder {header.encoder!r} ({header.dim} dimensions), "
             f"but {encoder.name!r} ({encoder.dim}) is in use: use the same encoder or fit the router again"
         )
-    data = _bytes(folder / ARRAYS)
+    data = read_bytes(folder / ARRAYS)
     if hashlib.sha256(data).hexdigest() != header.arrays_sha256:
-        raise _corrupt(folder / ARRAYS, f"it is not the file that {HEADER} was written with")
+        raise corrupt(folder / ARRAYS, f"it is not the file that {HEADER} was written with")
     rows, columns = len(header.categories) + (header.general not in header.categories), len(header.experts)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
@@ -125,9 +120,9 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             if header.committees is not None:
                 committees = read_committees(arrays, header.committees, rows, columns)
     except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:  # TypeError: a lone .npy array
-        raise _corrupt(folder / ARRAYS, str(error)) from error
+        raise corrupt(folder / ARRAYS, str(error)) from error
     if not ((first >= -1) & (first < columns)).all():
-        raise _corrupt(folder / ARRAYS, "'first' names an expert that does not exist")
+        raise corrupt(folder / ARRAYS, "'first' names an expert that does not exist")
     return Fitted(
         encoder=header.encoder,
         categories=header.categories,
@@ -151,11 +146,11 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
 
 def _header(path: Path) -> _Header:
     try:
-        raw = json.loads(_bytes(path))
+        raw = json.loads(read_bytes(path))
     except ValueError as error:
-        raise _corrupt(path, str(error)) from error
+        raise corrupt(path, str(error)) from error
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise _corrupt(path, f"it has no 'format' of {FORMAT!r}")
+        raise corrupt(path, f"it has no 'format' of {FORMAT!r}")
     if raw.get("version") != VERSION:
         raise RouterFileError(
             f"{path} is of version {raw.get('version')!r}, this release reads version {VERSION}: fit the router again"
@@ -164,29 +159,4 @@ def _header(path: Path) -> _Header:
         return _Header.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        raise _corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise RouterFileError(f"there is no fitted router: {path} is missing; fit it first") from None
-    except OSError as error:
-        raise RouterFileError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _corrupt(path: Path, why: str) -> RouterFileError:
-    return RouterFileError(f"{path} is corrupt ({why}): fit the router again")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)  # mkstemp's 0600 would keep it from the service's own user
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        raise corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
