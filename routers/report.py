@@ -45,7 +45,7 @@ def verdict(evaluation: Evaluation, method: str) -> str:
         return f"{name} gains {gain} points over {expert} ({interval})"
     if evaluation.intervals[method][1] < 0:
         return f"{name} loses {-gain} points against {expert} ({interval})"
-    return f"{name}: no gain over {expert} is shown: the lead of {gain} points may be none ({interval})"
+    return f"{name}: no gain over {expert} is shown ({gain} points, {interval})"
 
 
 def as_object(evaluation: Evaluation) -> dict[str, Any]:
