@@ -127,7 +127,10 @@ class SwapPolicy(SwapState):
             self._prepare(following, now, busy=True, forced=forced, must=forced)
             return self._decision(ready)
         self._prepare(following, now, busy=True, forced=forced, must=True)
-        return self._decision(None)
+        left = self._queued["device"].first()  # after those that make room
+        if left is not None:
+            self._begin(left, now, forced=forced)
+        return self._decision(left)
 
     def _settle(self, now: float) -> None:
         """Takes note of what has become of the turn and the load since the last decision."""

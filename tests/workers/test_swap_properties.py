@@ -429,10 +429,10 @@ class AnyOrder(RuleBasedStateMachine):
             assert model.bytes([*staying, decision.load]) <= model.capacity
         assert (not decision.evict) or decision.load is not None
         assert not model.pinned & set(decision.evict)
-        # Images with requests under way go last.
-        if any(model.running(e) for e in decision.evict):
-            spared = [e for e in staying if e != decision.expert and e not in model.pinned]
-            assert all(model.running(e) for e in spared)
+        # Images with requests under way go only if those without would not have been enough.
+        if decision.load is not None and any(model.running(e) for e in decision.evict):
+            rest = [e for e in resident if model.running(e) or e == decision.expert or e in model.pinned]
+            assert model.bytes([*rest, decision.load]) > model.capacity
 
     @invariant()
     def counts_are_right(self) -> None:
