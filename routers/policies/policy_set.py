@@ -50,7 +50,7 @@ class PolicySet:
 
     k: experts that answer a request that does not say how many; with `number` the most that do.
     number: how many of these k; None = all. sharpness: see `number.probabilities`.
-    language: exclude experts that do not speak the prompt's language, where it can be told.
+    language: exclude experts that do not speak the prompt's language, where it can be told and somebody speaks it.
     price, stay: see there; None = off.
     """
 
@@ -69,8 +69,11 @@ class PolicySet:
         Raises Excluded if constraints leave nobody, NoCandidate if those that are left cannot answer now.
         """
         specs = tuple(specs)
-        wish = replace(wish, languages=self._languages(prompt, specs, wish))
+        asked, wish = wish, replace(wish, languages=self._languages(prompt, specs, wish))
         allowed, removed = constraints.keep(specs, wish)
+        if not allowed and asked.languages is None:  # nobody speaks the prompt's language: they answer as they can
+            wish = asked
+            allowed, removed = constraints.keep(specs, wish)
         constraints.check(allowed, removed, wish)
         candidates, away = outage.mask(allowed, state, wish.force)
         removed |= away

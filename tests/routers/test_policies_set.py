@@ -120,8 +120,9 @@ def test_the_language_of_the_prompt_is_kept() -> None:
     assert asked("Was ist das?", Wish(languages=("en",))) == ("english",)
     assert asked("Was ist das?", Wish(languages=())) == ("english",)
     assert asked("Was ist das?", language=False) == ("english",)
+    assert PolicySet().decide(router, "Was ist das?", specs[:1]).route.experts == ("english",)  # nobody speaks it
     with pytest.raises(Excluded, match="language: does not speak 'de': english"):
-        PolicySet().decide(router, "Was ist das?", specs[:1])
+        PolicySet().decide(router, "Was ist das?", specs[:1], Wish(languages=("de",)))
 
 
 @QUICK
