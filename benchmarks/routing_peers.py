@@ -74,11 +74,12 @@ def _llmrouter(task: Task, name: str, settings: dict[str, Any]) -> Any:
 
     torch.manual_seed(SEED)
     torch.save(torch.from_numpy(task.train_vectors), task.folder / "vectors.pt")
+    best_first = np.argsort(-np.nanmean(task.scores, axis=0))  # of equal scores it takes the first row
     with (task.folder / "routing.jsonl").open("w") as file:
         for i, prompt in enumerate(task.train):
-            for j, expert in enumerate(task.experts):
-                if not np.isnan(task.scores[i, j]):
-                    row = {"query": prompt, "model_name": expert, "performance": task.scores[i, j], "embedding_id": i}
+            for j in best_first:
+                if not np.isnan(score := task.scores[i, j]):
+                    row = {"query": prompt, "model_name": task.experts[j], "performance": score, "embedding_id": i}
                     file.write(json.dumps(row) + "\n")
     paths = {"query_embedding_data": "vectors.pt", "routing_data_train": "routing.jsonl"}
     config = {
