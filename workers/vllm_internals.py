@@ -347,6 +347,8 @@ class _ExpertScheduling(Scheduler):
 
     def _place(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
         if event.image in self._failed:
+            if event.kind == "loaded":  # begun by a step ahead of the failure; the policy does not count it
+                self._dropped.append(event.image)
             return
         try:
             self._policy.place(event.image, event.target, self._sizes[event.image])
