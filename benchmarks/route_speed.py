@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 from benchmarks.report import emit, table
 from benchmarks.routed import ROUTERS, SEED, Case, both_encoders, cases, home, starter_case
 from routers.base import Router
-from routers.encoder import Encoder, MiniLMEncoder
-from routers.labelled import Labelled
-from routers.measures import intervals
-from routers.skill import SkillRouter
-from routers.skill_model import FittedSkills, Skills
-from routers.skill_profile import Profiles, Shrinkage
-from routers.skill_recruit import Weighting
-from routers.skill_vocabulary import Vocabulary
+from routers.encoders.base import Encoder
+from routers.encoders.minilm import MiniLMEncoder
+from routers.evaluation.measures import intervals
+from routers.labelled.data import Labelled
+from routers.skill.model import FittedSkills, Skills
+from routers.skill.profile import Profiles, Shrinkage
+from routers.skill.recruit import Weighting
+from routers.skill.router import SkillRouter
+from routers.skill.vocabulary import Vocabulary
 
 WARM_UP = 20
 BATCH = 256

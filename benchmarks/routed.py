@@ -11,13 +11,14 @@ import numpy as np
 
 from experts.domains import NAMES, domain, general
 from experts.starter import PROFILE
-from routers.decisions import Model
-from routers.encoder import Encoder, MiniLMEncoder
-from routers.encoders import open_encoder
-from routers.labelled import Labelled, read
-from routers.skill import SkillRouter
+from routers.encoders.base import Encoder
+from routers.encoders.choice import open_encoder
+from routers.encoders.minilm import MiniLMEncoder
+from routers.evaluation.decisions import Model
+from routers.labelled.data import Labelled, read
+from routers.skill.router import SkillRouter
 from routers.starter import GENERAL, training_prompts
-from routers.two_level import TwoLevelRouter
+from routers.two_level.router import TwoLevelRouter
 
 SEED = 0
 

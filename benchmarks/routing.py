@@ -27,13 +27,14 @@ from aggregators.answers import extract
 from benchmarks.report import emit, table
 from benchmarks.routed import Case, cases
 from benchmarks.routing_peers import PEERS
-from routers.decisions import Floats, Indices, scored
-from routers.embedded import Embedded
-from routers.encoder import Encoder, MiniLMEncoder
-from routers.evaluate import Evaluation, evaluate
+from routers.encoders.base import Encoder
+from routers.encoders.embedded import Embedded
+from routers.encoders.minilm import MiniLMEncoder
+from routers.evaluation.decisions import Floats, Indices, scored
+from routers.evaluation.evaluate import Evaluation, evaluate
+from routers.evaluation.measures import intervals, trade
+from routers.evaluation.report import NAMES, percent, points
 from routers.fitted import fit_labelled
-from routers.measures import intervals, trade
-from routers.report import NAMES, percent, points
 
 SEED = 0
 NEIGHBOURS = 60

@@ -1,4 +1,4 @@
-"""Does a route stay when the prompt is written otherwise? The ways are those of `routers.perturb`.
+"""Does a route stay when the prompt is written otherwise? The ways are those of `routers.evaluation.perturb`.
 
     python -m benchmarks.routing_robustness [--json] [--home DIR] [--prompts N] [--data DIR]
 
@@ -19,9 +19,9 @@ import numpy as np
 from benchmarks.report import emit, table
 from benchmarks.routed import ROUTERS, SEED, Case, both_encoders, cases, home, starter_case
 from routers.ask import ask
-from routers.encoder import Encoder
-from routers.perturb import PERTURBATIONS, perturbed
-from routers.robustness import kept
+from routers.encoders.base import Encoder
+from routers.evaluation.perturb import PERTURBATIONS, perturbed
+from routers.evaluation.robustness import kept
 
 SEVERAL = 3
 

@@ -343,7 +343,7 @@ def _told() -> Iterator[None]:
     from orchestrator.keys import UnknownKey
     from orchestrator.serve import CannotStart
     from orchestrator.store import StoreUnavailable
-    from routers.encoder import EncoderUnavailable
+    from routers.encoders.base import EncoderUnavailable
 
     try:
         yield

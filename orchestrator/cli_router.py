@@ -11,10 +11,10 @@ import typer
 
 if TYPE_CHECKING:
     from orchestrator.serve import Reporter
-    from routers.encoder import Encoder
-    from routers.evaluate import Evaluation
+    from routers.encoders.base import Encoder
+    from routers.evaluation.evaluate import Evaluation
     from routers.fitted import FittedRouter
-    from routers.labelled import Labelled
+    from routers.labelled.data import Labelled
 
 router_app = typer.Typer(help="Fit a router on labelled prompts, and evaluate it.", no_args_is_help=True)
 
@@ -72,8 +72,8 @@ def eval_command(
     from orchestrator.console_report import ConsoleReporter
 
     with _told(), ConsoleReporter() as reporter:
-        from routers import report
-        from routers.encoder import MiniLMEncoder
+        from routers.encoders.minilm import MiniLMEncoder
+        from routers.evaluation import report
         from routers.fitted import FittedRouter
         from routers.fitted_file import read
 
@@ -84,7 +84,7 @@ def eval_command(
         data = _read(file, split, reporter, lambda splits: [name for name in splits if name == "test"])
         found = _evaluate(router, folder, data, two, seed, reporter)
         if html is not None:
-            from routers.report_html import page
+            from routers.evaluation.report_html import page
 
             html.write_text(page(found, f"{file.name}{f', {split}' if split else ''}"), encoding="utf-8")
             reporter.say(f"report in {html}")
@@ -103,8 +103,8 @@ def _evaluate(
 ) -> "Evaluation":
     """On the prompts as they are; if they have no splits and the router was fitted on some, by cross-validation."""
     from aggregators.answers import extract
-    from routers.embedded import Embedded
-    from routers.evaluate import cross_evaluate, evaluate
+    from routers.encoders.embedded import Embedded
+    from routers.evaluation.evaluate import cross_evaluate, evaluate
 
     if data.splits is None and router.seen(data.prompts).any():
         reporter.say("the file has no column split and the router was fitted on it: cross-validation")
@@ -118,7 +118,7 @@ def _evaluate(
 
 def _encoder(kind: Literal["minilm", "static"], home: str | None, reporter: "Reporter") -> "Encoder":
     from orchestrator import config_load as configuration
-    from routers.encoders import open_encoder
+    from routers.encoders.choice import open_encoder
 
     settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
     return open_encoder(kind, settings.home, threads=os.cpu_count() or 1, on_progress=reporter.progress)
@@ -131,7 +131,8 @@ def _read(
 
     Raises LabelledFileError, also for a file that has splits if none is named.
     """
-    from routers.labelled import LabelledFileError, read
+    from routers.labelled.data import read
+    from routers.labelled.file import LabelledFileError
 
     names = None if split is None else [name.strip() for name in split.split(",") if name.strip()]
     data = read(file, names)
@@ -168,7 +169,7 @@ def _pair(pair: str | None) -> tuple[str, str] | None:
 
 def _fitted(router: "FittedRouter") -> list[str]:
     """What was fitted and why its default is what it is."""
-    from routers.report import NAMES, percent, points
+    from routers.evaluation.report import NAMES, percent, points
 
     facts, chosen = router.facts, router.facts.chosen
     scores = ", ".join(f"{NAMES[name]} {percent(score)} %" for name, score in chosen.scores.items())

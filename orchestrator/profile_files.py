@@ -143,8 +143,8 @@ def golden_of(answers: Iterable[Answer]) -> list[Judged]:
 def labelled_rows(
     answers: Iterable[Answer], prices: Mapping[str, Price | None], *, label_free: bool
 ) -> Iterable[dict[str, Any]]:
-    """Rows in the form of `routers.labelled`. `gold` only where an answer equal to it is right; without gold answers
-    `labels` says "consensus" in every row, and scores are probabilities."""
+    """Rows in the form of `routers.labelled.data`. `gold` only where an answer equal to it is right; without gold
+    answers `labels` says "consensus" in every row, and scores are probabilities."""
     for answer in answers:
         question, judged = answer.question, answer.judged
         price = prices.get(judged.expert)

@@ -75,7 +75,7 @@ def prepare(config: Config, home: Path, reporter: Reporter) -> None:
 
 def _prepare_router(router: RouterConfig, home: Path, reporter: Reporter) -> None:
     if router.encoder == "static":
-        from routers.encoders import open_encoder
+        from routers.encoders.choice import open_encoder
 
         open_encoder("static", home, on_progress=reporter.progress)
     if router.kind == "two-level" and router.path is None:
@@ -244,8 +244,8 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
         assert config.fallback is not None
         return FixedRouter(config.fallback)
     from routers import starter as starter_router
-    from routers.encoder import EncoderUnavailable
-    from routers.encoders import open_encoder
+    from routers.encoders.base import EncoderUnavailable
+    from routers.encoders.choice import open_encoder
     from routers.files import RouterFileError
     from routers.fitted import open_router
 

@@ -15,23 +15,25 @@ from numpy.typing import NDArray
 
 from routers.base import Route, Router
 from routers.best_single import BestSingle
-from routers.decisions import Floats, Model, Predictor
-from routers.embedded import Embedded, Progress
-from routers.encoder import Encoder, MiniLMEncoder
+from routers.encoders.base import Encoder
+from routers.encoders.embedded import Embedded, Progress
+from routers.encoders.minilm import MiniLMEncoder
+from routers.evaluation.decisions import Floats, Model, Predictor
 from routers.files import RouterFileError
 from routers.fitted_choice import by_cross_validation, models, single
 from routers.fitted_file import Facts, ModelName, digests, is_fitted_router, read, write
-from routers.labelled import Labelled
-from routers.replay import Normalise
+from routers.labelled.data import Labelled
+from routers.labelled.replay import Normalise
 
 __all__ = ["FittedRouter", "fit", "fit_labelled", "open_router"]
 
 
 class FittedRouter:
-    """Implements `routers.base.Router` and `routers.decisions.Predictor`. Made by `fit`, `fit_labelled` or `load`.
+    """Implements `routers.base.Router` and `routers.evaluation.decisions.Predictor`.
 
-    One expert per request: the model `facts.default` decides, several: `facts.several`. Both were chosen by
-    cross-validation on the fitted prompts; where no gain over the best single expert showed, that one answers.
+    Made by `fit`, `fit_labelled` or `load`. One expert per request: the model `facts.default` decides, several:
+    `facts.several`. Both were chosen by cross-validation on the fitted prompts; where no gain over the best single
+    expert showed, that one answers.
     """
 
     name = "fitted"
@@ -114,7 +116,7 @@ def open_router(folder: Path, encoder: Encoder, aggregator: str = "vote") -> Rou
     """
     if is_fitted_router(folder):
         return FittedRouter.load(folder, encoder, aggregator)
-    from routers.two_level import TwoLevelRouter
+    from routers.two_level.router import TwoLevelRouter
 
     return TwoLevelRouter.load(folder, encoder, aggregator)
 

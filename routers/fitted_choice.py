@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from routers.best_single import BestSingle
-from routers.decisions import Decided, Indices, Model, Predictor, decide, scored
-from routers.embedded import Progress
-from routers.encoder import Encoder
+from routers.encoders.base import Encoder
+from routers.encoders.embedded import Progress
+from routers.evaluation.decisions import Decided, Indices, Model, Predictor, decide, scored
+from routers.evaluation.measures import intervals
 from routers.fitted_file import MODELS, Chosen, ModelName
-from routers.labelled import Labelled
-from routers.measures import intervals
-from routers.replay import Normalise
+from routers.labelled.data import Labelled
+from routers.labelled.replay import Normalise
 
 FOLDS = 5
 LEAST_PROMPTS = 20
@@ -21,8 +21,8 @@ VOTERS = 3
 
 def models() -> dict[ModelName, type[Model]]:
     """The models that are fitted, by name."""
-    from routers.skill import SkillRouter
-    from routers.two_level import TwoLevelRouter
+    from routers.skill.router import SkillRouter
+    from routers.two_level.router import TwoLevelRouter
 
     return {"two_level": TwoLevelRouter, "skill": SkillRouter}
 

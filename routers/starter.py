@@ -10,9 +10,11 @@ from pathlib import Path
 from experts import domains
 from experts.domains import NAMES, domain, general
 from experts.starter import GENERALIST, PROFILE
-from routers import distil, two_level_fit
-from routers.encoders import Kind, open_encoder
-from routers.two_level import Doubt, TwoLevelRouter
+from routers.encoders import distil
+from routers.encoders.choice import Kind, open_encoder
+from routers.two_level import fit as two_level_fit
+from routers.two_level.fit import Doubt
+from routers.two_level.router import TwoLevelRouter
 
 GENERAL = "general"
 PROMPTS_PER_DOMAIN = 300

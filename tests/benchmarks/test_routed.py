@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.route_speed import chosen_scores, large, milliseconds
 from benchmarks.routed import cases, starter_case
-from routers.encoder import HashEncoder
+from routers.encoders.hashed import HashEncoder
 from routers.fixed import FixedRouter
 
 ROWS = """prompt_id,prompt,expert,score,split

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import routing, routing_peers
-from routers.encoder import HashEncoder
+from routers.encoders.hashed import HashEncoder
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]

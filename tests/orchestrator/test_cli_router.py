@@ -11,8 +11,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from orchestrator import cli, cli_router
-from routers.encoder import HashEncoder
-from routers.labelled import OPTIONAL, REQUIRED, read
+from routers.encoders.hashed import HashEncoder
+from routers.labelled.data import OPTIONAL, REQUIRED, read
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]

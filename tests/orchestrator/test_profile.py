@@ -19,7 +19,7 @@ from orchestrator.profile_ask import EngineAsker
 from orchestrator.profile_files import LABELLED, PROFILE, ProfileError, read_golden, read_profile
 from orchestrator.profile_questions import ProfileQuestion, QuestionsError
 from orchestrator.profile_scoring import method
-from routers import labelled
+from routers.labelled.data import read
 from workers.base import ChatCall
 from workers.fake_engine import FakeEngine
 
@@ -135,7 +135,7 @@ async def test_the_profile_says_who_is_good_at_what(bench: Bench) -> None:
 
 async def test_the_labelled_file_is_what_a_router_is_fitted_on(bench: Bench) -> None:
     await bench.run()
-    data = labelled.read(bench.folder / LABELLED, None)
+    data = read(bench.folder / LABELLED, None)
     assert data.experts == ("ada", "bob", "cyd", "dan")
     assert data.scores[:2].tolist() == [[1, 1, 0, 0], [0, 1, 0, 1]]
     assert data.categories == ("sum", "word") * 6

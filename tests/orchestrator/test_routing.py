@@ -19,7 +19,7 @@ from routers.policies.load_price import LoadPrice
 from routers.policies.number import TopP
 from routers.policies.policy_set import PolicySet
 from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
-from tests.routers.policy_parts import Scored
+from tests.routers.policies.parts import Scored
 from workers.base import WorkerStats
 
 SCORES = {GENERALIST: 0.5, MATH: 0.8, SQL: 0.9, REMOTE: 0.4}

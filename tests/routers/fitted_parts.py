@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from routers import fitted, fitted_choice
 from routers.base import Route
 from routers.best_single import BestSingle
-from routers.decisions import Model
-from routers.encoder import Encoder
+from routers.encoders.base import Encoder
+from routers.evaluation.decisions import Model
 from routers.fitted_file import ModelName
-from routers.labelled import Labelled
+from routers.labelled.data import Labelled
 
 EXPERTS = ("cook", "idle", "poet")
 WORDS = {"boil": "cook", "rhyme": "poet"}
 
 
 class FirstWord:
-    """Implements `routers.decisions.Model`: the mean scores of the prompts with the same first word."""
+    """Implements `routers.evaluation.decisions.Model`: the mean scores of the prompts with the same first word."""
 
     name = "first-word"
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from routers.embedded import Embedded
-from routers.encoder import HashEncoder, Vectors
+from routers.encoders.base import Vectors
+from routers.encoders.embedded import Embedded
+from routers.encoders.hashed import HashEncoder
 from routers.files import RouterFileError
 from routers.fitted import FittedRouter, fit, fit_labelled, open_router
 from routers.fitted_file import is_fitted_router
-from routers.two_level import TwoLevelRouter
+from routers.two_level.router import TwoLevelRouter
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]

@@ -1,0 +1,29 @@
+"""The choice of an encoder, as `router.encoder` of coe.yaml names it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from routers.encoders import distil
+from routers.encoders.base import Encoder
+from routers.encoders.minilm import MiniLMEncoder
+from routers.encoders.static import folder
+
+Kind = Literal["minilm", "static"]
+
+
+def open_encoder(
+    kind: Kind,
+    home: Path,
+    *,
+    threads: int = 1,
+    on_progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+) -> Encoder:
+    """The encoder of that kind. The static one lies under `home` and is distilled if it is missing or damaged.
+
+    threads: of MiniLM. on_progress: gets ("tokens", done, of) while the static encoder is made.
+    Raises EncoderUnavailable.
+    """
+    if kind == "minilm":
+        return MiniLMEncoder(threads=threads)
+    return distil.load_or_distil(folder(home), on_progress)

@@ -1,0 +1,1 @@
+"""Labelled prompts: what routers are fitted on and judged with."""

@@ -1,0 +1,1 @@
+"""The skill router and its parts."""

@@ -1,0 +1,1 @@
+"""The two-level router and its parts."""

@@ -1,0 +1,147 @@
+"""The two-level router from labelled prompts: what it learns, what it leaves alone, and that files keep it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from routers.encoders.hashed import HashEncoder
+from routers.two_level.fit import Budgets
+from routers.two_level.planner import Limit
+from routers.two_level.router import TwoLevelRouter
+from tests.routers.two_level.world import EXPERTS, NAMES, SKILL, labelled, prompts_of
+
+SPECIALIST = {"chemistry": "chemist", "law": "lawyer", "verse": "poet"}
+FAR = "zebra xylophone quartz jukebox fjord vex"
+
+
+@pytest.fixture(scope="module")
+def router() -> TwoLevelRouter:
+    return TwoLevelRouter.fit_labelled(labelled(), HashEncoder())
+
+
+def test_each_category_gets_its_specialist_and_the_scores_are_near_the_truth(router: TwoLevelRouter) -> None:
+    for category, specialist in SPECIALIST.items():
+        prompts = prompts_of(category)
+        routes = router.route_many(prompts, EXPERTS)
+        assert np.mean([route.experts == (specialist,) for route in routes]) > 0.9
+        predicted = router.predict(prompts)
+        assert predicted.shape == (len(prompts), len(EXPERTS))
+        assert np.abs(predicted.mean(axis=0) - SKILL[category]).max() < 0.15
+
+
+def test_figures_tell_what_was_seen_on_held_out_prompts(router: TwoLevelRouter) -> None:
+    figures = router.figures
+    assert figures["held_out_routed"] > figures["held_out_best_single"] + 0.2
+    assert figures["held_out_calibration_error"] < 0.1
+    assert figures["held_out_score_error"] < 0.1
+
+
+def test_a_prompt_from_elsewhere_goes_to_the_general_category(router: TwoLevelRouter) -> None:
+    route = router.route(FAR, EXPERTS)
+    assert route.category == "general"
+    assert "generalist" in route.reason
+    assert router.predict([FAR])[0] == pytest.approx([router.quality("general", expert) for expert in EXPERTS])
+
+
+def test_scores_that_were_not_measured_are_no_trouble() -> None:
+    router = TwoLevelRouter.fit_labelled(labelled(hole=0.4), HashEncoder())
+    for category, specialist in SPECIALIST.items():
+        routes = router.route_many(prompts_of(category)[:20], EXPERTS)
+        assert np.mean([route.experts == (specialist,) for route in routes]) > 0.8
+
+
+def test_without_categories_there_are_clusters() -> None:
+    router = TwoLevelRouter.fit_labelled(labelled(categories=False), HashEncoder())
+    assert len(router.categories) > 2
+    for category, specialist in SPECIALIST.items():
+        routes = router.route_many(prompts_of(category)[:20], EXPERTS)
+        assert np.mean([route.experts == (specialist,) for route in routes]) > 0.8
+
+
+def test_a_rare_category_has_no_row_of_its_own() -> None:
+    data = labelled(60)
+    assert data.categories is not None
+    rare = replace(data, categories=(*data.categories[:-5], *["odd"] * 5))
+    router = TwoLevelRouter.fit_labelled(rare, HashEncoder())
+    assert router.categories == ("chemistry", "law", "verse", "general")
+
+
+def test_where_one_expert_dominates_it_is_chosen_everywhere() -> None:
+    data = labelled(60)
+    scores = data.scores.copy()
+    scores[:, 1] = 1.0
+    router = TwoLevelRouter.fit_labelled(replace(data, scores=scores), HashEncoder())
+    assert {route.experts for route in router.route_many(data.prompts, EXPERTS)} == {("lawyer",)}
+
+
+def test_the_same_data_and_seed_give_the_same_router(router: TwoLevelRouter) -> None:
+    again = TwoLevelRouter.fit_labelled(labelled(), HashEncoder())
+    assert (again.predict([FAR, *prompts_of("law")]) == router.predict([FAR, *prompts_of("law")])).all()
+    assert again.figures == router.figures
+
+
+def test_a_plan_stands_first_and_keeps_its_limit() -> None:
+    price = Limit("cost", [9.0, 9.0, 1.0, 1.0], each=5.0)
+    router = TwoLevelRouter.fit_labelled(labelled(60), HashEncoder(), budgets=Budgets(limits=[price]))
+    assert router.route(prompts_of("verse")[0], EXPERTS).experts == ("poet",)
+    route = router.route(prompts_of("law")[0], EXPERTS)
+    assert route.experts[0] in ("novice", "poet")
+    assert route.reason.endswith("is planned for this category")
+
+
+def test_explaining_is_one_line(router: TwoLevelRouter) -> None:
+    said = router.explain(prompts_of("law")[0])
+    assert said.startswith("law (")
+    assert "expected scores: lawyer 0." in said
+    assert "\n" not in said
+
+
+def test_unusable_data_is_told() -> None:
+    data = labelled(20)
+    scores = data.scores.copy()
+    scores[:, 2] = np.nan
+    with pytest.raises(ValueError, match="experts without a measured prompt: novice"):
+        TwoLevelRouter.fit_labelled(replace(data, scores=scores), HashEncoder())
+    with pytest.raises(ValueError, match="at least 10 different prompts; got 4"):
+        TwoLevelRouter.fit_labelled(data.rows([0, 1, 2, 3, 3, 3]), HashEncoder())
+
+
+def test_a_fitted_router_comes_back_from_its_files_as_it_was(router: TwoLevelRouter, tmp_path: Path) -> None:
+    router.save(tmp_path)
+    again = TwoLevelRouter.load(tmp_path, HashEncoder())
+    prompts = [FAR, *prompts_of("chemistry"), *prompts_of("law")]
+    assert (again.predict(prompts) == router.predict(prompts)).all()
+    assert again.route_many(prompts, EXPERTS, 3) == router.route_many(prompts, EXPERTS, 3)
+
+
+# A category that comes later
+
+
+def test_a_later_category_is_learned_without_changing_the_odds_of_the_others(router: TwoLevelRouter) -> None:
+    sewing = [f"stitch the torn sleeve of {name} with a needle {i}" for i in range(3) for name in NAMES]
+    scores = np.tile([0.1, 0.2, 0.95, 0.1], (len(sewing), 1))
+    scores[::2, 0] = np.nan
+    wider = router.add_category("sewing", sewing, scores)
+    assert wider.categories == ("chemistry", "law", "verse", "sewing", "general")
+    route = wider.route("stitch the torn sleeve of Anna with a needle 7", EXPERTS)
+    assert (route.category, route.experts) == ("sewing", ("novice",))
+    for category, specialist in SPECIALIST.items():
+        before, after = router.route(prompts_of(category)[7], EXPERTS), wider.route(prompts_of(category)[7], EXPERTS)
+        assert (after.category, after.experts) == (category, (specialist,))
+        odds = [found.probabilities["chemistry"] / found.probabilities["law"] for found in (before, after)]
+        assert odds[0] == pytest.approx(odds[1], rel=1e-3)
+    assert router.categories == ("chemistry", "law", "verse", "general")  # the old one is as it was
+
+
+def test_a_later_category_that_cannot_be_learned_is_told(router: TwoLevelRouter) -> None:
+    prompts = [f"stitch {name}" for name in NAMES]
+    with pytest.raises(ValueError, match="there is a category 'law' already"):
+        router.add_category("law", prompts, np.zeros((12, 4)))
+    with pytest.raises(ValueError, match="at least 10 prompts; got sewing: 3"):
+        router.add_category("sewing", prompts[:3], np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"scores must be \(12, 4\), prompts x experts; got \(12, 3\)"):
+        router.add_category("sewing", prompts, np.zeros((12, 3)))
+    with pytest.raises(ValueError, match=r"scores must be in \[0, 1\]"):
+        router.add_category("sewing", prompts, np.full((12, 4), 7.0))
