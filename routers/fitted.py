@@ -19,9 +19,9 @@ from routers.encoders.base import Encoder
 from routers.encoders.embedded import Embedded, Progress
 from routers.encoders.minilm import MiniLMEncoder
 from routers.evaluation.decisions import Floats, Model, Predictor
-from routers.files import RouterFileError
 from routers.fitted_choice import by_cross_validation, models, single
 from routers.fitted_file import Facts, ModelName, digests, is_fitted_router, read, write
+from routers.folder import same_encoder
 from routers.labelled.data import Labelled
 from routers.labelled.replay import Normalise
 
@@ -99,12 +99,7 @@ class FittedRouter:
         facts, seen = read(folder)
         if encoder is None and facts.encoder == MiniLMEncoder.name:
             encoder = MiniLMEncoder()
-        if encoder is None or (encoder.name, encoder.dim) != (facts.encoder, facts.dim):
-            got = "none is given" if encoder is None else f"{encoder.name!r} ({encoder.dim}) is in use"
-            raise RouterFileError(
-                f"the router in {folder} was fitted with encoder {facts.encoder!r} ({facts.dim} dimensions), but "
-                f"{got}: use the same encoder or fit the router again"
-            )
+        encoder = same_encoder(folder, facts, encoder)
         fitted = {name: model.load(folder / name, encoder) for name, model in models().items()}
         return cls(fitted, facts, seen, encoder, aggregator)
 

@@ -1,11 +1,7 @@
-"""The folder of a fitted router: `router.json` (what was seen and chosen), `prompts.npy`, and a folder for each model.
-
-Nothing in it can execute anything when it is read: JSON, and numpy arrays without pickle.
-"""
+"""The folder of several models: `router.json` (what was seen and chosen), `prompts.npy`, and a folder for each."""
 
 import hashlib
 import io
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,13 +9,12 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from routers.files import RouterFileError, corrupt, read_bytes, replace_file
+from routers.folder import HEADER, Header, changed, digest, holds, read_header, write_header
 
-FORMAT = "coe-fitted-router"
-VERSION = 1
-HEADER, PROMPTS = "router.json", "prompts.npy"
+PROMPTS = "prompts.npy"
 
 ModelName = Literal["best_single", "two_level", "skill"]
 MODELS: tuple[ModelName, ...] = ("two_level", "skill")
@@ -41,7 +36,7 @@ class Chosen(BaseModel):
     gains: dict[ModelName, tuple[FiniteFloat, FiniteFloat]]
 
 
-class Facts(BaseModel):
+class Facts(Header):
     """What a fitted router knows besides its models.
 
     experts: sorted. means: their mean scores on the fitted prompts. costs: their mean costs, None where unknown.
@@ -50,12 +45,8 @@ class Facts(BaseModel):
     prompts: number of fitted prompts.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     format: Literal["coe-fitted-router"] = "coe-fitted-router"
     version: Literal[1] = 1
-    encoder: str
-    dim: int = Field(gt=0)
     experts: tuple[str, ...] = Field(min_length=2)
     means: tuple[FiniteFloat, ...]
     costs: tuple[FiniteFloat | None, ...]
@@ -94,11 +85,7 @@ def digests(prompts: tuple[str, ...]) -> NDArray[np.uint64]:
 
 def is_fitted_router(folder: Path) -> bool:
     """Does a fitted router of this format lie there, usable or not?"""
-    try:
-        raw = json.loads((folder / HEADER).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(raw, dict) and raw.get("format") == FORMAT
+    return holds(folder, Facts)
 
 
 def write(folder: Path, facts: Facts, seen: NDArray[np.uint64], models: Mapping[ModelName, Saved]) -> None:
@@ -112,7 +99,7 @@ def write(folder: Path, facts: Facts, seen: NDArray[np.uint64], models: Mapping[
     np.save(buffer, np.sort(seen), allow_pickle=False)
     replace_file(folder / PROMPTS, buffer.getvalue())
     header = _Header(**facts.model_dump(), files=_files(folder, models))
-    replace_file(folder / HEADER, (header.model_dump_json(indent=1) + "\n").encode())
+    write_header(folder, header)
 
 
 def read(folder: Path) -> tuple[Facts, NDArray[np.uint64]]:
@@ -120,44 +107,21 @@ def read(folder: Path) -> tuple[Facts, NDArray[np.uint64]]:
 
     All files are checked to be those that were written together.
     """
-    header = _header(folder / HEADER)
+    header = read_header(folder, _Header)
+    rows = (header.means, header.costs, *header.quality.values())
+    if any(len(row) != len(header.experts) for row in rows):
+        raise corrupt(folder / HEADER, f"a row has not one entry for each of the {len(header.experts)} experts")
     found = _files(folder, MODELS)
     for name in sorted(header.files.keys() | found.keys()):
         if name not in found:
             raise RouterFileError(f"{folder / name} is missing: fit the router again")
         if header.files.get(name) != found[name]:
-            raise corrupt(folder / name, f"it is not the file that {HEADER} was written with")
+            raise changed(folder / name)
     seen = np.load(io.BytesIO(read_bytes(folder / PROMPTS)), allow_pickle=False)
     return Facts(**header.model_dump(exclude={"files"})), seen
-
-
-def _header(path: Path) -> _Header:
-    try:
-        raw = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise corrupt(path, str(error)) from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise corrupt(path, f"it has no 'format' of {FORMAT!r}")
-    if raw.get("version") != VERSION:
-        raise RouterFileError(
-            f"{path} is of version {raw.get('version')!r}, this release reads version {VERSION}: fit the router again"
-        )
-    try:
-        header = _Header.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    rows = (header.means, header.costs, *header.quality.values())
-    if any(len(row) != len(header.experts) for row in rows):
-        raise corrupt(path, f"a row has not one entry for each of the {len(header.experts)} experts")
-    return header
 
 
 def _files(folder: Path, models: Iterable[str]) -> dict[str, str]:
     """Path -> SHA-256 of the files that belong to a fitted router, `router.json` aside."""
     paths = [folder / PROMPTS, *(path for name in sorted(models) for path in sorted((folder / name).rglob("*")))]
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-        if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): digest(path.read_bytes()) for path in paths if path.is_file()}

@@ -1,21 +1,26 @@
-"""The files of a fitted skill router: `router.json` (names, choices, version) and `router.npz` (arrays).
+"""The folder of a fitted skill router: `router.json` (names, choices, version) and `router.npz` (arrays)."""
 
-Neither can execute anything when it is read: JSON, and numpy arrays without pickle.
-"""
-
-import hashlib
-import io
-import json
-import zipfile
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveFloat, ValidationError
+from pydantic import Field, FiniteFloat, PositiveFloat
 
 from routers.encoders.base import Encoder
-from routers.files import RouterFileError, corrupt, read_bytes, replace_file
+from routers.files import corrupt
+from routers.folder import (
+    HEADER,
+    Array,
+    Header,
+    archived,
+    checked,
+    digest,
+    opened,
+    read_header,
+    same_encoder,
+    write_router,
+)
 from routers.skill.categories import Categories
 from routers.skill.model import FittedSkills, Skills, Source
 from routers.skill.profile import Profiles, Shrinkage
@@ -23,18 +28,10 @@ from routers.skill.recruit import Weighting
 from routers.skill.terms import Terms
 from routers.skill.vocabulary import Vocabulary
 
-FORMAT = "coe-skill-router"
-VERSION = 1
-HEADER, ARRAYS = "router.json", "router.npz"
 
-
-class _Header(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Header(Header):
     format: Literal["coe-skill-router"] = "coe-skill-router"
     version: Literal[1] = 1
-    encoder: str
-    dim: int = Field(gt=0)
     source: Source
     skills: tuple[str, ...] = Field(min_length=1)
     words: tuple[str, ...] | None
@@ -56,23 +53,21 @@ class _Header(BaseModel):
 
 def write(fitted: FittedSkills, folder: Path) -> None:
     """Writes both files; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     skills, profiles = fitted.skills, fitted.profiles
     vocabulary, words, categories = skills.vocabulary, skills.words, skills.categories
-    buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        vectors=vocabulary.vectors,
-        rarity=words.rarity if words is not None else np.zeros(0),
-        coef=categories.coef if categories is not None else np.zeros((0, vocabulary.vectors.shape[1])),
-        intercept=categories.intercept if categories is not None else np.zeros(0),
-        level=profiles.level,
-        field=profiles.field,
-        profile=profiles.profile,
-        items=profiles.items,
-        total=profiles.total,
+    arrays = archived(
+        {
+            "vectors": vocabulary.vectors,
+            "rarity": words.rarity if words is not None else np.zeros(0),
+            "coef": categories.coef if categories is not None else np.zeros((0, vocabulary.vectors.shape[1])),
+            "intercept": categories.intercept if categories is not None else np.zeros(0),
+            "level": profiles.level,
+            "field": profiles.field,
+            "profile": profiles.profile,
+            "items": profiles.items,
+            "total": profiles.total,
+        }
     )
-    arrays = buffer.getvalue()
     header = _Header(
         encoder=fitted.encoder,
         dim=vocabulary.vectors.shape[1],
@@ -92,36 +87,27 @@ def write(fitted: FittedSkills, folder: Path) -> None:
         weighting=fitted.weighting,
         slope=fitted.slope,
         figures=fitted.figures,
-        arrays_sha256=hashlib.sha256(arrays).hexdigest(),
+        arrays_sha256=digest(arrays),
     )
-    replace_file(folder / ARRAYS, arrays)
-    replace_file(folder / HEADER, (header.model_dump_json(indent=1) + "\n").encode())
+    write_router(folder, header, arrays)
 
 
 def read(folder: Path, encoder: Encoder) -> FittedSkills:
     """The router in `folder`. Raises RouterFileError."""
-    header = _header(folder / HEADER)
-    if (header.encoder, header.dim) != (encoder.name, encoder.dim):
-        raise RouterFileError(
-            f"the router in {folder} was fitted with encoder {header.encoder!r} ({header.dim} dimensions), "
-            f"but {encoder.name!r} ({encoder.dim}) is in use: use the same encoder or fit the router again"
-        )
-    data = read_bytes(folder / ARRAYS)
-    if hashlib.sha256(data).hexdigest() != header.arrays_sha256:
-        raise corrupt(folder / ARRAYS, f"it is not the file that {HEADER} was written with")
+    header = read_header(folder, _Header)
+    if sum(header.grains) != len(header.skills):
+        raise corrupt(folder / HEADER, f"its grains {header.grains} are not those of {len(header.skills)} skills")
+    same_encoder(folder, header, encoder)
     words, categories = header.words or (), header.categories or ()
     skills, experts = len(header.skills) + len(words) + len(categories), len(header.experts)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            vectors = _array(arrays["vectors"], (len(header.skills), header.dim))
-            rarity = _array(arrays["rarity"], (len(words),))
-            coef = _array(arrays["coef"], (len(categories), header.dim))
-            intercept = _array(arrays["intercept"], (len(categories),))
-            level, total = _array(arrays["level"], (experts,)), _array(arrays["total"], (experts,))
-            field = _array(arrays["field"], (skills,))
-            profile, items = (_array(arrays[name], (skills, experts)) for name in ("profile", "items"))
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:  # TypeError: a lone .npy array
-        raise corrupt(folder / ARRAYS, str(error)) from error
+    with opened(folder, header.arrays_sha256) as arrays:
+        vectors = _floats(arrays["vectors"], (len(header.skills), header.dim))
+        rarity = _floats(arrays["rarity"], (len(words),))
+        coef = _floats(arrays["coef"], (len(categories), header.dim))
+        intercept = _floats(arrays["intercept"], (len(categories),))
+        level, total = _floats(arrays["level"], (experts,)), _floats(arrays["total"], (experts,))
+        field = _floats(arrays["field"], (skills,))
+        profile, items = (_floats(arrays[name], (skills, experts)) for name in ("profile", "items"))
     return FittedSkills(
         encoder=header.encoder,
         source=header.source,
@@ -142,28 +128,5 @@ def read(folder: Path, encoder: Encoder) -> FittedSkills:
     )
 
 
-def _header(path: Path) -> _Header:
-    try:
-        raw = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise corrupt(path, str(error)) from error
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise corrupt(path, f"it has no 'format' of {FORMAT!r}")
-    if raw.get("version") != VERSION:
-        raise RouterFileError(
-            f"{path} is of version {raw.get('version')!r}, this release reads version {VERSION}: fit the router again"
-        )
-    try:
-        header = _Header.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if sum(header.grains) != len(header.skills):
-        raise corrupt(path, f"its grains {header.grains} are not those of {len(header.skills)} skills")
-    return header
-
-
-def _array(array: NDArray[np.generic], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if array.dtype.kind != "f" or array.shape != shape:
-        raise ValueError(f"an array of shape {array.shape} and type {array.dtype} where {shape} was expected")
-    return array.astype(np.float64)
+def _floats(array: Array, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return checked(array, "f", shape).astype(np.float64)

@@ -1,28 +1,18 @@
 """The optional parts of a fitted two-level router as plain arrays, and back: its second stage and its committees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routers.encoders import lexical
+from routers.folder import Array, Arrays, checked
 from routers.two_level.committee import Bench, Committees
 from routers.two_level.second_stage import Looks, Neighbours, Regressors, SecondStage, Singles
 
-Array = NDArray[np.generic]
-Arrays = Mapping[str, Array]
 Stage = Literal["neighbours", "regressors"]
 
 _NUMBERS = 8
-
-
-def checked(array: Array, kind: str, shape: tuple[int | None, ...]) -> Array:
-    """`array` if it has this kind of dtype ("f", "i") and shape (None: any length above 0). Raises ValueError."""
-    fits = array.ndim == len(shape) and all(want in (None, got) for got, want in zip(array.shape, shape, strict=True))
-    if array.dtype.kind != kind or not fits or 0 in array.shape:
-        raise ValueError(f"an array of shape {array.shape} and type {array.dtype} where {shape} was expected")
-    return array
 
 
 def stages(second: SecondStage) -> tuple[Stage, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 from routers.encoders.hashed import HashEncoder
 from routers.files import RouterFileError
-from routers.skill.file import ARRAYS, HEADER
+from routers.folder import ARRAYS, HEADER
 from routers.skill.router import SkillRouter
 from tests.routers.skill.parts import EXPERTS, KINDS, fitted, keywords
 

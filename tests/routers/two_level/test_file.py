@@ -11,7 +11,7 @@ import pytest
 
 from routers.encoders.hashed import HashEncoder
 from routers.files import RouterFileError
-from routers.two_level.file import ARRAYS, HEADER
+from routers.folder import ARRAYS, HEADER
 from routers.two_level.router import TwoLevelRouter
 
 EXPERTS = ("cook", "poet")
