@@ -42,6 +42,15 @@ class NoCandidate(ValueError):
     """No expert is left to choose from: every candidate was excluded or is unavailable."""
 
 
+def distinct(candidates: Sequence[str], k: int) -> dict[str, None]:
+    """The candidates as the keys of a dict, each once, in their order. Raises ValueError for k < 1, NoCandidate."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    if not candidates:
+        raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+    return dict.fromkeys(candidates)
+
+
 class Router(Protocol):
     """Routers are synchronous and thread-safe; the pipeline calls them off its event loop."""
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from routers.base import Choice, NoCandidate, Route
+from routers.base import Choice, Route, distinct
 
 
 class BestSingle:
@@ -29,11 +29,7 @@ class BestSingle:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`. Raises ValueError for k < 1."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        allowed = dict.fromkeys(candidates)
-        if not allowed:
-            raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+        allowed = distinct(candidates, k)
         known = [expert for expert in self._ranked if expert in allowed]
         chosen = (known + [expert for expert in allowed if expert not in self._means])[:k]
         least = min(self._means.values())

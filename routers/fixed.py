@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from routers.base import Choice, NoCandidate, Route
+from routers.base import Choice, Route, distinct
 
 
 class FixedRouter:
@@ -56,11 +56,7 @@ class FixedRouter:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        allowed = list(dict.fromkeys(candidates))
-        if not allowed:
-            raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+        allowed = list(distinct(candidates, k))
         return [self._decide(prompt, allowed, k) for prompt in prompts]
 
     def _decide(self, prompt: str, allowed: Sequence[str], k: int) -> Route:

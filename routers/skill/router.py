@@ -8,14 +8,14 @@ Fitting is in `fit`, what is known in `model`, files in `file`; deciding needs n
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from routers.base import Choice, NoCandidate, Route
+from routers.base import Choice, Route, distinct
 from routers.encoders.base import Encoder
 from routers.labelled.data import Labelled
 from routers.skill.file import read, write
@@ -87,12 +87,8 @@ class SkillRouter:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`. A prompt for which the tagger fails is routed as one without a known skill."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not candidates:
-            raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
         fitted = self._fitted
-        pool = _Pool(fitted, candidates)
+        pool = _Pool(fitted, distinct(candidates, k))
         routes: list[Route] = []
         for start in range(0, len(prompts), BATCH):
             tags, faults = self._tags_or_faults(prompts[start : start + BATCH])
@@ -201,13 +197,13 @@ class SkillRouter:
 class _Pool:
     """The candidates of some routes."""
 
-    def __init__(self, fitted: FittedSkills, candidates: Sequence[str]) -> None:
+    def __init__(self, fitted: FittedSkills, candidates: Collection[str]) -> None:
+        """candidates: each once."""
         experts = fitted.profiles.experts
         columns = {expert: column for column, expert in enumerate(experts)}
-        allowed = dict.fromkeys(candidates)
         self._experts = experts
-        self._known = np.array([columns[expert] for expert in allowed if expert in columns], np.intp)
-        self._unknown = [expert for expert in allowed if expert not in columns]
+        self._known = np.array([columns[expert] for expert in candidates if expert in columns], np.intp)
+        self._unknown = [expert for expert in candidates if expert not in columns]
         self._last = np.isin(experts, fitted.trimmed)
 
     def choose(self, shares: Floats, k: int) -> tuple[tuple[Choice, ...], float]:

@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from routers.base import Choice, NoCandidate, Route
+from routers.base import Choice, Route, distinct
 from routers.encoders.base import Encoder
 from routers.labelled.data import Labelled
 from routers.two_level.add import with_category
@@ -92,11 +92,7 @@ class TwoLevelRouter:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`."""
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        allowed = dict.fromkeys(candidates)
-        if not allowed:
-            raise NoCandidate("there is no expert to route to: every candidate was excluded or is unavailable")
+        allowed = distinct(candidates, k)
         names = self._fitted.experts
         mask = np.array([name in allowed for name in names])
         typical = self._fitted.typical
