@@ -63,7 +63,7 @@ def serve_command(
         "redis_url": redis_url,
         "ray_address": ray_address,
     }
-    with _told():
+    with errors_told():
         from orchestrator import config_load as configuration
         from orchestrator import logs
         from orchestrator.console_report import ConsoleReporter
@@ -81,7 +81,7 @@ def serve_command(
 @app.command()
 def setup(config: ConfigFlag = None, home: HomeFlag = None) -> None:
     """Prepare model weights and router, as `coe serve` would at its first start."""
-    with _told():
+    with errors_told():
         from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.serve import prepare
@@ -102,7 +102,7 @@ def route(
     as_json: Annotated[bool, typer.Option("--json", help="The decision as JSON.")] = False,
 ) -> None:
     """Show which expert would answer, and why, without generating."""
-    with _told():
+    with errors_told():
         decision = _request(_client_settings(config, host, port, api_key), "POST", "/v1/route", {"prompt": prompt})
         if as_json:
             typer.echo(json.dumps(decision, indent=2))
@@ -123,7 +123,7 @@ def chat(
     api_key: KeyFlag = None,
 ) -> None:
     """Ask, and watch the answer stream; the route goes to standard error."""
-    with _told():
+    with errors_told():
         settings = _client_settings(config, host, port, api_key)
         messages: list[dict[str, str]] = []
         for question in [prompt] if prompt is not None else _questions():
@@ -145,8 +145,8 @@ def experts(
     if context.invoked_subcommand is not None:
         return
     if watch and as_json:
-        _fail("--watch and --json do not go together: leave one out")
-    with _told():
+        fail("--watch and --json do not go together: leave one out")
+    with errors_told():
         from orchestrator import console_experts
 
         settings = _client_settings(config, host, port, api_key)
@@ -169,14 +169,14 @@ def train(
     deltas: Annotated[Path | None, typer.Option(help="Where the deltas go; default: into the checkout.")] = None,
 ) -> None:
     """Train the starter pool's specialists anew (minutes each), and measure them."""
-    with _told():
+    with errors_told():
         from experts.domains import NAMES
         from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.training import train_pool
 
         if unknown := sorted(set(domains or ()) - set(NAMES)):
-            _fail(f"no domain {unknown[0]!r}; there are: {', '.join(NAMES)}")
+            fail(f"no domain {unknown[0]!r}; there are: {', '.join(NAMES)}")
         settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
         with ConsoleReporter() as reporter:
             train_pool(domains or None, settings.home, deltas, reporter)
@@ -185,7 +185,7 @@ def train(
 @experts_app.command("measure")
 def measure(home: HomeFlag = None) -> None:
     """Measure the starter pool's experts in every domain anew, for the router."""
-    with _told():
+    with errors_told():
         from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.training import measure_pool
@@ -240,7 +240,7 @@ def revoke_key(
 
 def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str | None) -> None:
     """Runs `action(keys)` on the service's Redis: the configured one, the running embedded one, or one of its own."""
-    with _told():
+    with errors_told():
         from contextlib import ExitStack, suppress
 
         from orchestrator import config_load as configuration
@@ -277,7 +277,7 @@ def _client_settings(config: str | None, host: str | None, port: str | None, api
     flags = {"config": config, "host": host, "port": port, "api_key": api_key}
     settings, _ = configuration.load(flags, os.environ, Path.cwd())
     if settings.api_key is None:
-        _fail("no API key: set COE_API_KEY to the one that `coe serve` printed, or make one: coe keys create NAME")
+        fail("no API key: set COE_API_KEY to the one that `coe serve` printed, or make one: coe keys create NAME")
     return settings
 
 
@@ -289,15 +289,15 @@ def _request(settings: Settings, method: str, path: str, body: dict[str, Any] | 
     try:
         answer = httpx.request(method, settings.url + path, json=body, headers=headers, timeout=60, trust_env=False)
     except httpx.ConnectError:
-        _fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
+        fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
     except httpx.HTTPError as error:
-        _fail(f"{settings.url}: {type(error).__name__}")
+        fail(f"{settings.url}: {type(error).__name__}")
     try:
         content = answer.json()
     except ValueError:
-        _fail(f"{settings.url} answered {answer.status_code} without JSON: is it this service?")
+        fail(f"{settings.url} answered {answer.status_code} without JSON: is it this service?")
     if answer.is_error:
-        _fail(content["error"]["message"])
+        fail(content["error"]["message"])
     return content
 
 
@@ -318,9 +318,9 @@ def _stream_answer(settings: Settings, model: str, messages: list[dict[str, str]
                 sys.stdout.write(piece)
                 sys.stdout.flush()
     except openai.APIConnectionError:
-        _fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
+        fail(f"no service answers at {settings.url}; start it with `coe serve`, or name it by --host and --port")
     except openai.APIError as error:
-        _fail(error.message)
+        fail(error.message)
     typer.echo()
     return text
 
@@ -336,8 +336,8 @@ def _questions() -> Iterator[str]:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What a user can mend is told in a sentence, without a traceback."""
+def errors_told() -> Iterator[None]:
+    """What a user can mend is told in a sentence, without a traceback; the command then ends with 1."""
     from experts.starter import StarterUnavailable
     from orchestrator.embedded_redis import EmbeddedRedisError
     from orchestrator.keys import UnknownKey
@@ -348,7 +348,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        _fail(*error.problems)
+        fail(*error.problems)
     except (
         CannotStart,
         EmbeddedRedisError,
@@ -357,16 +357,17 @@ def _told() -> Iterator[None]:
         StoreUnavailable,
         UnknownKey,
     ) as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(f"{error.filename}: {error.strerror}")  # a full disk, a folder of somebody else
+        fail(f"{error.filename}: {error.strerror}")  # a full disk, a folder of somebody else
 
 
-def _fail(*lines: str) -> NoReturn:
+def fail(*lines: str) -> NoReturn:
+    """Ends the command with 1, after these lines on standard error."""
     for line in lines:
         typer.secho(f"coe: {line}", fg="red", err=True)
     raise typer.Exit(1)

@@ -54,7 +54,7 @@ def profile_command(
     """Measure the experts on questions of your own: profile.json, and a labelled file for `coe router fit`."""
     from orchestrator import cli
 
-    with cli._told(), _own_errors_told():
+    with cli.errors_told(), _own_errors_told():
         from orchestrator import config_load as configuration
         from orchestrator.console_report import ConsoleReporter
         from orchestrator.profile_files import ProfileError
@@ -216,4 +216,4 @@ def _own_errors_told() -> Iterator[None]:
     try:
         yield
     except (AnswersError, CannotAsk, ProfileError, QuestionsError, UnknownMethod) as error:
-        cli._fail(str(error))
+        cli.fail(str(error))

@@ -194,8 +194,8 @@ def _told() -> Iterator[None]:
     from orchestrator import cli
     from routers.files import RouterFileError
 
-    with cli._told():
+    with cli.errors_told():
         try:
             yield
         except (RouterFileError, ValueError) as error:  # LabelledFileError is a ValueError
-            cli._fail(str(error))
+            cli.fail(str(error))
