@@ -23,6 +23,12 @@ def _plain_logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a test puts its coe.yaml."""
+    return tmp_path / "coe.yaml"
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     with EmbeddedRedis(Path(tmp_path_factory.mktemp("home"))) as server:
