@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from routers.base import Route, Router
 from routers.best_single import BestSingle
-from routers.encoders.base import Encoder
-from routers.encoders.embedded import Embedded, Progress
+from routers.encoders.base import Encoder, Progress
+from routers.encoders.embedded import Embedded
 from routers.encoders.minilm import MiniLMEncoder
 from routers.evaluation.decisions import Floats, Model, Predictor
 from routers.fitted_choice import by_cross_validation, models, single

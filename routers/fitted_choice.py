@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from routers.best_single import BestSingle
-from routers.encoders.base import Encoder
-from routers.encoders.embedded import Progress
+from routers.encoders.base import Encoder, Progress
 from routers.evaluation.decisions import Decided, Indices, Model, Predictor, decide, scored
 from routers.evaluation.measures import intervals
 from routers.fitted_file import MODELS, Chosen, ModelName

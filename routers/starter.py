@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from experts import domains
 from experts.domains import NAMES, domain, general
 from experts.starter import GENERALIST, PROFILE
 from routers.encoders import distil
+from routers.encoders.base import Progress
 from routers.encoders.choice import Kind, open_encoder
 from routers.two_level import fit as two_level_fit
 from routers.two_level.fit import Doubt
@@ -32,7 +33,7 @@ def folder(home: Path, encoder: Kind = "minilm") -> Path:
 
 def fit(
     home: Path,
-    on_progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    on_progress: Progress = lambda what, done, of: None,
     encoder: Kind = "minilm",
 ) -> TwoLevelRouter:
     """Fits and saves the router; on_progress gets ("prompts", embedded, of). Repeatable."""

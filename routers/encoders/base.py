@@ -3,13 +3,16 @@
 Encoders are deterministic and thread-safe. Only the head of a long text counts: MiniLM reads 256 tokens anyway.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what, done, of)."""
 
 MAX_CHARACTERS = 8192
 """Characters of a text that are read. Far more than 256 tokens hold, and a megabyte prompt costs no tokenizer time."""

@@ -1,11 +1,10 @@
 """The choice of an encoder, as `router.encoder` of coe.yaml names it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from routers.encoders import distil
-from routers.encoders.base import Encoder
+from routers.encoders.base import Encoder, Progress
 from routers.encoders.minilm import MiniLMEncoder
 from routers.encoders.static import folder
 
@@ -17,7 +16,7 @@ def open_encoder(
     home: Path,
     *,
     threads: int = 1,
-    on_progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    on_progress: Progress = lambda what, done, of: None,
 ) -> Encoder:
     """The encoder of that kind. The static one lies under `home` and is distilled if it is missing or damaged.
 

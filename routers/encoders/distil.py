@@ -12,13 +12,12 @@ import argparse
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from routers.encoders import static
-from routers.encoders.base import EncoderUnavailable, Vectors
+from routers.encoders.base import EncoderUnavailable, Progress, Vectors
 from routers.encoders.minilm import MiniLMEncoder
 from routers.encoders.static import StaticEncoder
 
@@ -32,9 +31,6 @@ _FIRST_WORD = 999
 """Tokens before it are special or unused; punctuation and letters follow, then words and pieces by frequency."""
 _UNKNOWN = "[UNK]"
 _BATCH = 1024
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, of)."""
 
 
 def distil(teacher: MiniLMEncoder, on_progress: Progress = lambda what, done, of: None) -> StaticEncoder:

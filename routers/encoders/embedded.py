@@ -1,15 +1,12 @@
 """An encoder that has seen its texts before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from routers.encoders.base import Encoder, Vectors
+from routers.encoders.base import Encoder, Progress, Vectors
 
 _BATCH = 256
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what, done, of)."""
 
 
 class Embedded:

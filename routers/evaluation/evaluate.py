@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from routers.encoders.base import Encoder
-from routers.encoders.embedded import Embedded, Progress
+from routers.encoders.base import Encoder, Progress
+from routers.encoders.embedded import Embedded
 from routers.evaluation.decisions import Decided, Floats, Indices, decide, scored
 from routers.evaluation.measures import Calibration, Trade, calibration, intervals, trade
 from routers.fitted import FittedRouter, fit_labelled
