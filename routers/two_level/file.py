@@ -21,7 +21,7 @@ from routers.two_level.parts import (
 
 class _Header(Header):
     format: Literal["coe-two-level-router"] = "coe-two-level-router"
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     categories: tuple[str, ...] = Field(min_length=1)
     general: str
     experts: tuple[str, ...] = Field(min_length=1)
@@ -87,7 +87,7 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             raise ValueError("'first' names an expert that does not exist")
         second, committees = None, None
         if header.second is not None:
-            second = read_second(arrays, header.second, len(references), columns)
+            second = read_second(arrays, header.second, len(references), columns, header.dim)
         if header.committees is not None:
             committees = read_committees(arrays, header.committees, rows, columns)
     return Fitted(

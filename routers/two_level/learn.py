@@ -51,7 +51,7 @@ def learn(data: Labelled, encoder: Encoder, *, general: str, seed: int, doubt: D
         held = table.held_out(p, folds, shrinkage)
         single = table.held_out(p, folds, np.inf)
         quality = table.quality(np.arange(len(data)), shrinkage)
-        second, refined, figures = _second(data, x, p, held, kept, folds)
+        second, refined, figures = _second(data, x, p, held, kept, folds, seed)
         committees = fit_committees(data, table.y, len(rows), folds)
     first = np.full(len(rows), -1)
     if budgets.is_set:
@@ -159,7 +159,7 @@ def _clusters(x: Vectors, data: Labelled, folds: Folds, seed: int) -> tuple[tupl
 
 
 def _second(
-    data: Labelled, x: Vectors, p: Floats, held: Floats, kept: Mask, folds: Folds
+    data: Labelled, x: Vectors, p: Floats, held: Floats, kept: Mask, folds: Folds, seed: int
 ) -> tuple[SecondStage | None, Floats, dict[str, float]]:
     """The second stage of the references; the scores of held-out prompts with it, and figures."""
     if kept.sum() < LEAST_FOR_SECOND or len(data.experts) < 2:
@@ -168,7 +168,7 @@ def _second(
     place = np.cumsum(kept) - 1
     parts = [(place[train[kept[train]]], place[test[kept[test]]]) for train, test in folds]
     prompts = [data.prompts[i] for i in of_kept]
-    second, found, figures = fit_second_stage(x[kept], prompts, p[kept], data.scores[kept], held[kept], parts)
+    second, found, figures = fit_second_stage(x[kept], prompts, p[kept], data.scores[kept], held[kept], parts, seed)
     refined = held.copy()
     refined[of_kept] = found
     return second, refined, figures

@@ -142,7 +142,7 @@ class Fitted:
         if level2.mixture:
             scores = p @ level2.quality[: len(self.categories)]
             if self.second is not None:
-                scores = self.second.refine(scores, p, similar, prompts)
+                scores = self.second.refine(scores, p, x, similar, prompts)
             scores = np.where((far | unsure)[:, None], level2.quality[row], scores)
         else:
             scores = level2.quality[row]

@@ -9,73 +9,118 @@ from routers.encoders import lexical
 from routers.folder import Array, Arrays, checked
 from routers.two_level.committee import Bench, Committees
 from routers.two_level.second_stage import Looks, Neighbours, Regressors, SecondStage, Singles
+from routers.two_level.trees import Forest, Trees
 
-Stage = Literal["neighbours", "regressors"]
+Stage = Literal["neighbours", "regressors", "trees"]
 
-_NUMBERS = 8
+_NUMBERS = 10
 
 
 def stages(second: SecondStage) -> tuple[Stage, ...]:
     """Which stages there are."""
-    found: list[Stage] = []
-    if second.neighbours is not None:
-        found.append("neighbours")
-    if second.regressors is not None:
-        found.append("regressors")
-    return tuple(found)
+    there: dict[Stage, object] = {
+        "neighbours": second.neighbours,
+        "regressors": second.regressors,
+        "trees": second.trees,
+    }
+    return tuple(name for name, stage in there.items() if stage is not None)
 
 
 def second_arrays(second: SecondStage) -> dict[str, Array]:
     """Its arrays by name."""
-    near, fitted = second.neighbours, second.regressors
+    near, fitted, trees = second.neighbours, second.regressors, second.trees
     numbers = np.zeros(_NUMBERS)
-    numbers[:3] = second.categories, second.neighbours_weight, second.regressors_weight
-    arrays: dict[str, Array] = {"second_basis": second.basis, "second_numbers": numbers}
+    numbers[:4] = second.categories, second.neighbours_weight, second.regressors_weight, second.trees_weight
+    arrays: dict[str, Array] = {
+        "second_basis": second.basis,
+        "second_means": second.means,
+        "second_idf": second.looks.idf,
+        "second_mean": second.looks.mean,
+        "second_scale": second.looks.scale,
+        "second_numbers": numbers,
+    }
     if near is not None:
-        numbers[3:6] = near.count, near.temperature, near.damping
+        numbers[4:7] = near.count, near.temperature, near.damping
         arrays["second_residuals"] = near.residuals
     if fitted is not None:
-        numbers[6:8] = fitted.sharpness, fitted.width
+        numbers[7:9] = fitted.sharpness, fitted.width
         arrays |= {
             "second_dual": fitted.dual,
             "second_words": fitted.words,
             "second_shares": fitted.shares,
             "second_forms": fitted.forms,
-            "second_means": fitted.means,
-            "second_idf": fitted.looks.idf,
-            "second_mean": fitted.looks.mean,
-            "second_scale": fitted.looks.scale,
+        }
+    if trees is not None:
+        numbers[9] = trees.forest.depth
+        arrays |= {
+            "second_feature": trees.forest.feature,
+            "second_threshold": trees.forest.threshold,
+            "second_left": trees.forest.left,
+            "second_values": trees.forest.values,
+            "second_roots": trees.forest.roots,
+            "second_centre": trees.centre,
+            "second_axes": trees.axes,
         }
     return arrays
 
 
-def read_second(arrays: Arrays, there: Sequence[Stage], references: int, experts: int) -> SecondStage:
+def read_second(arrays: Arrays, there: Sequence[Stage], references: int, experts: int, dim: int) -> SecondStage:
     """What `second_arrays` wrote. Raises ValueError, KeyError."""
     numbers = checked(arrays["second_numbers"], "f", (_NUMBERS,)).astype(np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError("a number of the second stage is not finite")
     basis = _singles(arrays, "basis", (None, experts))
     rank = len(basis)
-    near, fitted = None, None
+    near, fitted, trees = None, None, None
     if "neighbours" in there:
         residuals = _singles(arrays, "residuals", (references, rank))
-        near = Neighbours(residuals, int(numbers[3]), float(numbers[4]), float(numbers[5]))
+        near = Neighbours(residuals, int(numbers[4]), float(numbers[5]), float(numbers[6]))
     if "regressors" in there:
         fitted = Regressors(
             dual=_singles(arrays, "dual", (references, rank)),
             words=_singles(arrays, "words", (lexical.BUCKETS, rank)),
             shares=_singles(arrays, "shares", (references, int(numbers[0]))),
             forms=_singles(arrays, "forms", (references, lexical.FORM)),
-            means=_singles(arrays, "means", (experts,)),
-            looks=Looks(
-                idf=_singles(arrays, "idf", (lexical.BUCKETS,)),
-                mean=_singles(arrays, "mean", (lexical.FORM,)),
-                scale=_singles(arrays, "scale", (lexical.FORM,)),
-            ),
-            sharpness=float(numbers[6]),
-            width=float(numbers[7]),
+            sharpness=float(numbers[7]),
+            width=float(numbers[8]),
         )
-    return SecondStage(basis, int(numbers[0]), near, fitted, float(numbers[1]), float(numbers[2]))
+    if "trees" in there:
+        trees = _read_trees(arrays, rank, dim, int(numbers[9]))
+    return SecondStage(
+        basis=basis,
+        means=_singles(arrays, "means", (experts,)),
+        looks=Looks(
+            idf=_singles(arrays, "idf", (lexical.BUCKETS,)),
+            mean=_singles(arrays, "mean", (lexical.FORM,)),
+            scale=_singles(arrays, "scale", (lexical.FORM,)),
+        ),
+        categories=int(numbers[0]),
+        neighbours=near,
+        regressors=fitted,
+        trees=trees,
+        neighbours_weight=float(numbers[1]),
+        regressors_weight=float(numbers[2]),
+        trees_weight=float(numbers[3]),
+    )
+
+
+def _read_trees(arrays: Arrays, rank: int, dim: int, depth: int) -> Trees:
+    axes = _singles(arrays, "axes", (None, dim))
+    feature = checked(arrays["second_feature"], "i", (None,)).astype(np.int32)
+    left = checked(arrays["second_left"], "i", (len(feature),)).astype(np.int32)
+    roots = checked(arrays["second_roots"], "i", (None,)).astype(np.int32)
+    values = _singles(arrays, "values", (None, rank))
+    leaf = feature == -1
+    # A child lies behind its parent: whatever the file holds, the way down ends.
+    down = (left > np.arange(len(left))) & (left + 1 < len(left))
+    if (
+        not np.where(leaf, (left >= 0) & (left < len(values)), down).all()
+        or not ((feature >= -1) & (feature < rank + lexical.FORM + len(axes))).all()
+        or not (len(roots) and ((roots >= 0) & (roots < len(feature))).all() and 0 <= depth <= len(feature))
+    ):
+        raise ValueError("a tree of the second stage names a node, a leaf or a feature that does not exist")
+    forest = Forest(feature, _singles(arrays, "threshold", (len(feature),)), left, values, roots, depth)
+    return Trees(forest, _singles(arrays, "centre", (dim,)), axes)
 
 
 def _singles(arrays: Arrays, name: str, shape: tuple[int | None, ...]) -> Singles:

@@ -1,4 +1,4 @@
-"""What refines the scores of a prompt beyond its category: prompts like it, and a regression for each expert.
+"""What refines the scores of a prompt beyond its category: prompts like it, a regression for each expert, and trees.
 
 `second_stage_fit` takes them in only if they help on held-out prompts. Deciding needs numpy only.
 """
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from routers.encoders import lexical
 from routers.encoders.base import Vectors
+from routers.two_level.trees import Trees
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+Words = tuple[NDArray[np.intp], Singles]
+"""The buckets of a text and their TF-IDF."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +54,7 @@ class Looks:
     mean: Singles
     scale: Singles
 
-    def words(self, text: str) -> tuple[NDArray[np.intp], Singles]:
+    def words(self, text: str) -> Words:
         """Buckets and their TF-IDF, a vector of length 1 (or 0 where no word is known)."""
         at, counts = lexical.buckets(text)
         weights = counts * self.idf[at]
@@ -71,25 +74,22 @@ class Regressors:
 
     So each category has functions of its own: a constant, of the topic and of the form; the words are for all.
     dual: (N, r), the coefficients of the references. words: (BUCKETS, r), the part of the TF-IDF, which is linear.
-    shares: (N, C), p of the references; forms: (N, FORM). means: (E,), what is added to the sum.
+    shares: (N, C), p of the references; forms: (N, FORM).
     """
 
     dual: Singles
     words: Singles
     shares: Singles
     forms: Singles
-    means: Singles
-    looks: Looks
     sharpness: float
     width: float
 
-    def predict(self, p: Floats, similar: Vectors, prompts: Sequence[str]) -> Singles:
-        """Of n prompts with p (n, C) and their cosines (n, N) to the references: (n, r), without the means."""
-        forms = form_kernel(self.looks.forms(prompts), self.forms, self.width)
-        found: Singles = category_kernel(p, self.shares, topic_kernel(similar, self.sharpness), forms) @ self.dual
-        for row, prompt in zip(found, prompts, strict=True):
-            at, weights = self.looks.words(prompt)
-            row += weights @ self.words[at]
+    def predict(self, p: Floats, similar: Vectors, forms: Singles, words: Sequence[Words]) -> Singles:
+        """Of n prompts with p (n, C), their cosines (n, N) to the references, forms (n, FORM) and words: (n, r)."""
+        alike = form_kernel(forms, self.forms, self.width)
+        found: Singles = category_kernel(p, self.shares, topic_kernel(similar, self.sharpness), alike) @ self.dual
+        for row, (at, tfidf) in zip(found, words, strict=True):
+            row += tfidf @ self.words[at]
         return found
 
 
@@ -114,29 +114,39 @@ def form_kernel(a: Singles, b: Singles, width: float) -> Singles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondStage:
-    """A weighted mean of the scores of level 2 and of the regressors, plus what the neighbours add.
+    """A weighted mean of the scores of level 2, of the regressors and of the trees, plus what the neighbours add.
 
-    neighbours, regressors: None where they do not help; with the weight of each.
     basis: (r, E), of the r directions that they predict to E experts: the identity where experts are few.
+    means: (E,), what regressors and trees add their predictions to.
     categories: the first so many were known when it was fitted. Of others it knows nothing.
+    neighbours, regressors, trees: None where they do not help; with the weight of each.
     """
 
     basis: Singles
+    means: Singles
+    looks: Looks
     categories: int
     neighbours: Neighbours | None = None
     regressors: Regressors | None = None
+    trees: Trees | None = None
     neighbours_weight: float = 0.0
     regressors_weight: float = 0.0
+    trees_weight: float = 0.0
 
-    def refine(self, scores: Floats, p: Floats, similar: Vectors, prompts: Sequence[str]) -> Floats:
-        """Better scores (n, E); p: (n, C), similar: cosines (n, N) to the references."""
+    def refine(self, scores: Floats, p: Floats, x: Vectors, similar: Vectors, prompts: Sequence[str]) -> Floats:
+        """Better scores (n, E); p: (n, C), x: (n, dim), unit vectors, similar: cosines (n, N) to the references."""
         known = p[:, : self.categories]
+        forms = self.looks.forms(prompts)
         change = np.zeros(scores.shape)
         if self.neighbours is not None:
             change += self.neighbours_weight * (self.neighbours.predict(similar) @ self.basis)
         if self.regressors is not None:
-            direct = self.regressors.means + self.regressors.predict(known, similar, prompts) @ self.basis
+            words = [self.looks.words(prompt) for prompt in prompts]
+            direct = self.means + self.regressors.predict(known, similar, forms, words) @ self.basis
             change += self.regressors_weight * (direct - scores)
+        if self.trees is not None:
+            direct = self.means + self.trees.predict(scores @ self.basis.T, x, forms) @ self.basis
+            change += self.trees_weight * (direct - scores)
         refined: Floats = scores + known.sum(axis=1)[:, None] * change
         return refined
 
