@@ -1,4 +1,4 @@
-"""A fitted router: two-level, skill and best single expert in one folder, and which of them answers by default.
+"""A fitted router: two-level, skill, both together and best single expert, and which of them answers by default.
 
 from routers.fitted import fit
 router = fit(prompts, {"expert-a": scores, "expert-b": scores}, categories=categories)
@@ -19,7 +19,7 @@ from routers.encoders.base import Encoder, Progress
 from routers.encoders.embedded import Embedded
 from routers.encoders.minilm import MiniLMEncoder
 from routers.evaluation.decisions import Floats, Model, Predictor
-from routers.fitted_choice import by_cross_validation, models, single
+from routers.fitted_choice import all_models, by_cross_validation, models, single
 from routers.fitted_file import Facts, ModelName, digests, is_fitted_router, read, write
 from routers.folder import same_encoder
 from routers.labelled.data import Labelled
@@ -54,7 +54,7 @@ class FittedRouter:
         self._fitted = fitted
         self._seen = seen
         self._aggregator = aggregator
-        self.models: Mapping[ModelName, Predictor] = {"best_single": BestSingle(facts.experts, facts.means), **fitted}
+        self.models: Mapping[ModelName, Predictor] = all_models(BestSingle(facts.experts, facts.means), fitted)
 
     @property
     def experts(self) -> tuple[str, ...]:

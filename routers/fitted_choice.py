@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from routers.best_single import BestSingle
+from routers.both import Both
 from routers.encoders.base import Encoder, Progress
-from routers.evaluation.decisions import Decided, Indices, Model, Predictor, decide, scored
+from routers.evaluation.decisions import Decided, Floats, Indices, Model, Predictor, decide, scored
 from routers.evaluation.measures import intervals
 from routers.fitted_file import MODELS, Chosen, ModelName
 from routers.labelled.data import Labelled
@@ -16,6 +17,13 @@ FOLDS = 5
 LEAST_PROMPTS = 20
 VOTERS = 3
 """Experts in the votes by which the model for several experts is chosen."""
+
+CANDIDATES: tuple[ModelName, ...] = ("both", *MODELS)
+"""Models that may become the default. The first one does unless another is clearly better."""
+
+STANDARD_ERRORS = 1.0
+"""By how many a model must lead the first candidate to be clearly better. Cross-validation is too noisy to tell
+routers apart that differ less, and a mean of two is the safer guess."""
 
 
 def models() -> dict[ModelName, type[Model]]:
@@ -32,14 +40,20 @@ def single(data: Labelled) -> BestSingle:
     return BestSingle(data.experts, np.where(np.isnan(means), np.nanmin(means), means).tolist())
 
 
+def all_models(best: BestSingle, fitted: Mapping[ModelName, Model]) -> dict[ModelName, Predictor]:
+    """All that may answer, by name; fitted: the models of `MODELS`."""
+    one, other = (fitted[name] for name in MODELS)
+    return {"best_single": best, **fitted, "both": Both(one, other, best.means)}
+
+
 def by_cross_validation(
     data: Labelled, encoder: Encoder, seed: int, normalise: Normalise, on_progress: Progress | None
 ) -> tuple[Chosen, ModelName, ModelName, dict[ModelName, Model]]:
     """What cross-validation said, the default model for one and for several experts, and the models fitted on all.
 
-    Default is the model with the best mean score, if the whole 95 % interval of its lead over the best single expert is
-    above zero; else the best single expert. For several experts it is the one whose votes of three score best, where
-    answers are known; else the same.
+    Default are both routers together, or the one that is clearly better, if the whole 95 % interval of the lead over
+    the best single expert is above zero; else the best single expert. For several experts it is the one whose votes of
+    three score best, where answers are known; else the same.
     Raises ValueError for fewer than 20 prompts, or where a model finds them too few.
     """
     different = len(set(data.prompts))
@@ -50,21 +64,26 @@ def by_cross_validation(
     parts: dict[ModelName, list[tuple[Indices, Decided]]] = {}
     for train, test in folds:
         seen, held_out = data.rows(train), data.rows(test)
-        predictors: Mapping[ModelName, Predictor] = {"best_single": single(seen), **_fit(seen, encoder, seed, step)}
-        for name, model in predictors.items():
+        for name, model in all_models(single(seen), _fit(seen, encoder, seed, step)).items():
             parts.setdefault(name, []).append((test, decide(model, held_out, normalise)))
     decided = {name: Decided.joined(own) for name, own in parts.items()}
     scores = {name: scored(data, own.chosen) for name, own in decided.items()}
-    leads = intervals(np.stack([scores[name] - scores["best_single"] for name in MODELS], axis=1), seed=seed)
-    gains = dict(zip(MODELS, (tuple(lead) for lead in leads.tolist()), strict=True))
+    leads = intervals(np.stack([scores[name] - scores["best_single"] for name in CANDIDATES], axis=1), seed=seed)
+    gains = dict(zip(CANDIDATES, (tuple(lead) for lead in leads.tolist()), strict=True))
     means = {name: float(own.mean()) for name, own in scores.items()}
     votes = {n: float(scored(data, d.voted[VOTERS]).mean()) for n, d in decided.items() if VOTERS in d.voted}
 
-    best = max(MODELS, key=lambda name: means[name])
+    best = max(CANDIDATES, key=lambda name: _clear_lead(scores[name] - scores[CANDIDATES[0]]))
     default: ModelName = best if gains[best][0] > 0 else "best_single"
     several = max(votes, key=lambda name: votes[name]) if votes else default
     chosen = Chosen(folds=len(folds), scores=means, votes=votes, gains=gains)
     return chosen, default, several, _fit(data, encoder, seed, step)
+
+
+def _clear_lead(lead: Floats) -> float:
+    """The mean of a lead (n,), or 0 if that is not more than its standard error."""
+    mean, error = float(lead.mean()), float(lead.std() / np.sqrt(len(lead)))
+    return mean if mean > STANDARD_ERRORS * error else 0.0
 
 
 def _fit(data: Labelled, encoder: Encoder, seed: int, step: Callable[[], None]) -> dict[ModelName, Model]:

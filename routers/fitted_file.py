@@ -16,9 +16,9 @@ from routers.folder import HEADER, Header, changed, digest, holds, read_header, 
 
 PROMPTS = "prompts.npy"
 
-ModelName = Literal["best_single", "two_level", "skill"]
+ModelName = Literal["best_single", "two_level", "skill", "both"]
 MODELS: tuple[ModelName, ...] = ("two_level", "skill")
-"""Those that have a folder of their own. The best single expert is known by the means."""
+"""Those that have a folder of their own. `both` is made of them, and the best single expert is known by the means."""
 
 
 class Chosen(BaseModel):

@@ -37,7 +37,15 @@ class Predictor(Router, Protocol):
         ...
 
 
-class Model(Predictor, Protocol):
+class Scoring(Predictor, Protocol):
+    """A router that says both at once."""
+
+    def route_scored(self, prompts: Sequence[str], candidates: Sequence[str], k: int) -> tuple[list[Route], Floats]:
+        """`route_many` and `predict` for the price of one."""
+        ...
+
+
+class Model(Scoring, Protocol):
     """A router that is fitted on labelled prompts and lives in a folder."""
 
     @classmethod

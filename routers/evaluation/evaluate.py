@@ -22,7 +22,7 @@ from routers.labelled.replay import Normalise
 SHRINKAGE = 20.0
 """Prompts that an expert's overall mean is worth in the category oracle's map (DESIGN 7)."""
 
-ROUTED = ("two_level", "skill", "default")
+ROUTED = ("two_level", "skill", "both", "default")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,10 +31,10 @@ class Evaluation:
 
     data: the prompts. how: where they come from, in words. seen: how many of them the router was fitted on.
     defaults: the default model, of each fold in cross-validation.
-    decided: best_single, two_level, skill and default -> what it decided. In `default`, `chosen` is of the default
-        model and `voted` of the one for several experts.
-    methods: method -> (n,) scores: random, best_single, two_level, skill, default, category_oracle (if there are
-        categories), prompt_oracle, and the default's votes as vote_3 and vote_5 (if there are answers).
+    decided: best_single, two_level, skill, both and default -> what it decided. In `default`, `chosen` is of the
+        default model and `voted` of the one for several experts.
+    methods: method -> (n,) scores: random, best_single, two_level, skill, both, default, category_oracle (if there
+        are categories), prompt_oracle, and the default's votes as vote_3 and vote_5 (if there are answers).
     costs: method -> (n,) costs, of those methods whose experts' costs are known.
     intervals: method -> 95 % interval of its mean gain over best_single, for all methods but that one.
     pair: names of the strong and the weak expert; trades: model -> what it gets out of calls to the strong one.
@@ -208,7 +208,7 @@ def _trades(data: Labelled, decided: Mapping[str, Decided], pair: tuple[str, str
     strong, weak = (data.experts.index(expert) for expert in pair)
     both = data.measured[:, strong] & data.measured[:, weak]
     trades = {}
-    for name in ("two_level", "skill"):
+    for name in ROUTED:
         predicted = decided[name].predicted[both]
         found = trade(predicted[:, strong] - predicted[:, weak], data.scores[both, strong], data.scores[both, weak])
         if found is not None:

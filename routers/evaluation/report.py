@@ -15,6 +15,7 @@ NAMES = {
     "best_single": "best single",
     "two_level": "two-level",
     "skill": "skill",
+    "both": "both together",
     "default": "default",
     "category_oracle": "category oracle",
     "prompt_oracle": "prompt oracle",
@@ -68,9 +69,7 @@ def as_object(evaluation: Evaluation) -> dict[str, Any]:
         "default_model": Counter(evaluation.defaults).most_common(1)[0][0],
         "seen_in_fit": evaluation.seen,
         "experts": experts,
-        "votes": {
-            name: {str(k): _voted(evaluation, name, k) for k in VOTES} for name in ("best_single", "two_level", "skill")
-        },
+        "votes": {name: {str(k): _voted(evaluation, name, k) for k in VOTES} for name in ("best_single", *ROUTED[:-1])},
         "calibration": {
             name: {"ece": round(found.ece, 4), "brier": round(found.brier, 4)}
             for name, found in evaluation.calibrations.items()

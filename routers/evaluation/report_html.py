@@ -15,6 +15,7 @@ COLOURS = {
     "best single": "#57606a",
     "two-level": "#1f6feb",
     "skill": "#bf8700",
+    "both together": "#0a7f8c",
     "default": "#cf222e",
     "category oracle": "#8250df",
     "prompt oracle": "#2da44e",

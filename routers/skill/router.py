@@ -87,12 +87,18 @@ class SkillRouter:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`. A prompt for which the tagger fails is routed as one without a known skill."""
+        return self.route_scored(prompts, candidates, k)[0]
+
+    def route_scored(self, prompts: Sequence[str], candidates: Sequence[str], k: int) -> tuple[list[Route], Floats]:
+        """`route_many`, and what it expects (n, E) of each expert, for the price of one."""
         fitted = self._fitted
         pool = _Pool(fitted, distinct(candidates, k))
         routes: list[Route] = []
+        scores = [np.zeros((0, len(fitted.profiles.experts)))]
         for start in range(0, len(prompts), BATCH):
             tags, faults = self._tags_or_faults(prompts[start : start + BATCH])
             predicted = fitted.predict(tags)
+            scores.append(predicted)
             shares = fitted.relevance(predicted)
             for i, fault in enumerate(faults):
                 choices, margin = pool.choose(shares[i], k)
@@ -109,7 +115,7 @@ class SkillRouter:
                         aggregator=self._aggregator if len(choices) > 1 else "single",
                     )
                 )
-        return routes
+        return routes, np.concatenate(scores)
 
     def explain(self, prompt: str) -> str:
         """What speaks for the best expert, such as "ada: algebra +12, probability +5, in general +3; expected score 64,

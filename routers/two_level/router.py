@@ -92,6 +92,10 @@ class TwoLevelRouter:
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """See `Router.route_many`."""
+        return self.route_scored(prompts, candidates, k)[0]
+
+    def route_scored(self, prompts: Sequence[str], candidates: Sequence[str], k: int) -> tuple[list[Route], Floats]:
+        """`route_many` and `predict` for the price of one."""
         allowed = distinct(candidates, k)
         names = self._fitted.experts
         mask = np.array([name in allowed for name in names])
@@ -102,10 +106,12 @@ class TwoLevelRouter:
             tuple(expert for expert in allowed if expert not in self._columns),
         )
         routes: list[Route] = []
+        scores = [np.zeros((0, len(names)))]
         for start in range(0, len(prompts), BATCH):
             seen = self._judge(prompts[start : start + BATCH])
             routes += [self._decide(seen, i, pool, k) for i in range(len(seen.row))]
-        return routes
+            scores.append(seen.scores)
+        return routes, np.concatenate(scores)
 
     def predict(self, prompts: Sequence[str]) -> Floats:
         """The expected score of each of `experts` on each prompt: (n, E) in [0, 1]."""

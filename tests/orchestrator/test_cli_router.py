@@ -69,7 +69,7 @@ def test_fit_tells_what_was_chosen_and_why(file: Path, tmp_path: Path) -> None:
     lines = out.splitlines()
     assert lines[0] == "fitted on 120 prompts, 3 experts"
     assert lines[1].startswith("5-fold cross-validation: best single ")
-    assert lines[2].startswith("default: two-level, ")
+    assert lines[2].startswith("default: both together, ")
     assert lines[2].endswith("the best single expert (95 % interval)")
     assert "columns that mean nothing here: note" in err
     assert "120/120 prompts embedded" in err

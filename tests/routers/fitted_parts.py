@@ -49,6 +49,11 @@ class FirstWord:
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         return [BestSingle(self.experts, self._row(p)).route(p, candidates, k) for p in prompts]
 
+    def route_scored(
+        self, prompts: Sequence[str], candidates: Sequence[str], k: int
+    ) -> tuple[list[Route], NDArray[np.float64]]:
+        return self.route_many(prompts, candidates, k), self.predict(prompts)
+
     @classmethod
     def fit_labelled(cls, data: Labelled, encoder: Encoder, *, seed: int = 0) -> Self:
         first = np.array([prompt.split()[0] for prompt in data.prompts])
@@ -71,6 +76,13 @@ class Blind(FirstWord):
     @classmethod
     def fit_labelled(cls, data: Labelled, encoder: Encoder, *, seed: int = 0) -> Self:
         return cls(data.experts, {"": data.means().tolist()}, encoder)
+
+
+class Contrary(FirstWord):
+    """Sure of the wrong expert."""
+
+    def _row(self, prompt: str) -> list[float]:
+        return [2 * (1 - mean) for mean in super()._row(prompt)]
 
 
 @pytest.fixture

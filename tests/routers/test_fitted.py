@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from routers import fitted_choice
 from routers.encoders.base import Vectors
 from routers.encoders.embedded import Embedded
 from routers.encoders.hashed import HashEncoder
+from routers.evaluation.decisions import Model
 from routers.files import RouterFileError
 from routers.fitted import FittedRouter, fit, fit_labelled, open_router
-from routers.fitted_file import is_fitted_router
+from routers.fitted_file import ModelName, is_fitted_router
 from routers.two_level.router import TwoLevelRouter
-from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
+from tests.routers.fitted_parts import EXPERTS, Contrary, FirstWord, labelled, quick_models
 
 __all__ = ["quick_models"]
 pytestmark = pytest.mark.usefixtures("quick_models")
@@ -26,12 +28,20 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_model_that_gains_is_the_default() -> None:
     router = fit_labelled(labelled(), HashEncoder())
-    assert router.facts.default == "two_level"
-    assert router.facts.chosen.gains["two_level"][0] > 0
+    assert router.facts.default == "both"
+    assert router.facts.chosen.gains["both"][0] > 0
     assert router.route("boil tea").experts == ("cook",)
     assert router.route("rhyme tea").experts == ("poet",)
-    assert router.explain("rhyme tea") == "begins with rhyme"
+    assert router.explain("rhyme tea") == "first-word: begins with rhyme; first-word: begins with rhyme"
     assert router.predict(["rhyme tea"]).argmax() == EXPERTS.index("poet")
+
+
+def test_a_model_that_the_other_one_spoils_answers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt: dict[ModelName, type[Model]] = {"two_level": FirstWord, "skill": Contrary}
+    monkeypatch.setattr(fitted_choice, "models", lambda: spoilt)
+    router = fit_labelled(labelled(), HashEncoder())
+    assert router.facts.chosen.scores["two_level"] > router.facts.chosen.scores["both"] + 0.1
+    assert router.facts.default == "two_level"
 
 
 def test_without_a_gain_the_best_single_expert_answers() -> None:
@@ -51,7 +61,7 @@ def test_one_expert_that_dominates_is_chosen() -> None:
 
 def test_several_experts_are_asked_by_the_model_whose_votes_are_best() -> None:
     router = fit_labelled(labelled(), HashEncoder())
-    assert set(router.facts.chosen.votes) == {"best_single", "two_level", "skill"}
+    assert set(router.facts.chosen.votes) == {"best_single", "two_level", "skill", "both"}
     assert router.facts.several == "two_level"
     route = router.route("boil tea", k=3)
     assert route.experts[0] == "cook"

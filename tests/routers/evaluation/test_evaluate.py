@@ -53,7 +53,7 @@ def test_the_figures_are_those_by_hand() -> None:
     assert found["calibration"]["two_level"]["brier"] < found["calibration"]["skill"]["brier"]
     assert found["categories"]["boil"]["n"] == 60
     assert found["seen_in_fit"] == 0
-    assert found["default_model"] == "two_level"
+    assert found["default_model"] == "both"
     json.dumps(found, allow_nan=False)
 
 
@@ -148,7 +148,7 @@ def test_cross_validation_judges_each_prompt_by_a_router_that_has_not_seen_it() 
     data = labelled()
     found = cross_evaluate(data, HashEncoder())
     assert found.how == "5-fold cross-validation"
-    assert report.as_object(found)["default_model"] == "two_level"
+    assert report.as_object(found)["default_model"] == "both"
     # A score that is changed may change what others are routed to, never its own prompt's prediction.
     changed = labelled()
     changed.scores[7] = 1 - changed.scores[7]
@@ -162,7 +162,7 @@ def test_the_terminal_shows_a_line_for_each_method() -> None:
     lines = report.lines(evaluated(labelled(), held_out()))
     assert lines[0] == "120 prompts, 3 experts, held-out prompts"
     assert lines[2].split() == ["score", "%", "gain", "95", "%", "interval", "cost"]
-    names = [line[:15].strip() for line in lines[3:11]]
+    names = [line[:15].strip() for line in lines[3:12]]
     assert names == [name for key, name in report.NAMES.items() if key != "vote_5"]
     assert any(line.startswith("two-level gains") for line in lines)
 
