@@ -21,7 +21,7 @@ VOTERS = 3
 CANDIDATES: tuple[ModelName, ...] = ("both", *MODELS)
 """Models that may become the default. The first one does unless another is clearly better."""
 
-STANDARD_ERRORS = 1.0
+STANDARD_ERRORS = 2.0
 """By how many a model must lead the first candidate to be clearly better. Cross-validation is too noisy to tell
 routers apart that differ less, and a mean of two is the safer guess."""
 
