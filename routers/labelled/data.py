@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experts.registry import did_you_mean
-from routers.labelled.file import LabelledFileError, Table, read_table, shown
+from routers.labelled.file import LabelledFileError, Table, read_table, shown, shown_apart
 
 REQUIRED = ("prompt_id", "prompt", "expert", "score")
 OPTIONAL = ("category", "cost", "answer", "gold", "split")
@@ -139,7 +140,7 @@ def _check_columns(table: Table) -> None:
             raise LabelledFileError(f"{table.path} is empty; it needs the columns {', '.join(REQUIRED)}")
         others = [name for name in table.columns if name not in REQUIRED + OPTIONAL]
         raise LabelledFileError(
-            f"{table.path} has no column {missing[0]!r}{did_you_mean(missing[0], others)} "
+            f"{table.path} has no column {missing[0]!r}{did_you_mean(missing[0], others) or '; add it'} "
             f"(its columns are {', '.join(map(repr, table.columns))})"
         )
     if not len(table):
@@ -183,7 +184,7 @@ class _Reading:
     def labelled(self) -> Labelled:
         table, keep = self._table, self._keep
         ids, first, prompt_of = self._prompts()
-        names = [self._text(row, "expert") for row in keep]
+        names = [self._expert(row) for row in keep]
         experts = tuple(sorted(set(names)))
         column = {expert: place for place, expert in enumerate(experts)}
         expert_of = [column[name] for name in names]
@@ -217,13 +218,19 @@ class _Reading:
         if cell is None:
             raise self._table.error(row, column, "it is empty")
         text = str(cell)
-        if not isinstance(cell, str | int | float) or not text.strip():
+        if not isinstance(cell, str | int | float | UUID) or not text.strip():
             raise self._table.error(row, column, f"got {shown(cell)}; it must be text")
         try:
             text.encode()
         except UnicodeEncodeError:  # JSON can write half of a pair of surrogates
             raise self._table.error(row, column, f"got {shown(cell)}, which has half a character in it") from None
         return text
+
+    def _expert(self, row: int) -> str:
+        name = self._text(row, "expert")
+        if name != name.strip():  # in a table it looks like another row's name, and is another expert
+            raise self._table.error(row, "expert", f"got {shown(name)}; take away the space around the name")
+        return name
 
     def _prompts(self) -> tuple[tuple[str, ...], list[int], list[int]]:
         """(ids, first row of each, place of each kept row's prompt). What the rows say of a prompt must not differ."""
@@ -241,11 +248,12 @@ class _Reading:
             for column in columns:
                 got, before = self._cell(row, column), self._cell(first[at], column)
                 if got != before:
+                    here, there = shown_apart(got, before)
                     raise self._table.error(
                         row,
                         column,
-                        f"prompt_id {name!r} has {shown(got)} here and {shown(before)} in "
-                        f"{self._table.place(first[at])}; a prompt has one {column}",
+                        f"prompt_id {name!r} has {here} here and {there} in {self._table.place(first[at])}; "
+                        f"a prompt has one {column}",
                     )
         return tuple(place), first, of_row
 
@@ -269,7 +277,7 @@ class _Reading:
             return float(cell.strip().lower() == "true")
         try:
             return float(cell)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._table.error(row, column, f"got {shown(cell)}; it must be {what}") from None
 
     def _score(self, row: int) -> float:

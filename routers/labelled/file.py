@@ -14,6 +14,10 @@ ENDINGS = (".csv", ".jsonl", ".parquet")
 _LONGEST_CELL = 2**31 - 1
 """Characters of a csv cell. Python's own limit is 131,072, which a prompt with a document in it passes."""
 _LONGEST_SHOWN = 40
+_SHOWN_BEFORE = 10
+"""Characters before a difference that show where it is."""
+_OBJECTS = "each line must be a JSON object"
+_QUOTING = "a cell that holds commas, quotes or line breaks stands in quotes, and a quote inside it is written twice"
 
 
 class LabelledFileError(ValueError):
@@ -45,6 +49,16 @@ def shown(cell: object) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
+def shown_apart(one: object, other: object) -> tuple[str, str]:
+    """Two cells that differ, as a message quotes them: long texts from shortly before the place where they do."""
+    if isinstance(one, str) and isinstance(other, str):
+        pairs = enumerate(zip(one, other, strict=False))
+        same = next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+        if (left_out := same - _SHOWN_BEFORE) > 0 and max(len(one), len(other)) > _LONGEST_SHOWN:
+            return f"...{shown(one[left_out:])}", f"...{shown(other[left_out:])}"
+    return shown(one), shown(other)
+
+
 def _cell(value: object) -> object:
     """None for what writers put into a cell that is empty: nothing, an empty text, not-a-number."""
     return None if value == "" or value != value else value
@@ -62,37 +76,51 @@ def read_table(path: Path) -> Table:
             return _parquet(path)
         return _csv(path) if ending == ".csv" else _jsonl(path)
     except UnicodeDecodeError as error:
-        raise LabelledFileError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+        line = _line_of_no_utf8(path)
+        raise LabelledFileError(f"{path}, line {line}: not UTF-8 text; save the file as UTF-8") from error
     except OSError as error:
         raise LabelledFileError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _line_of_no_utf8(path: Path) -> int:
+    """From 1. What the decoder says of a file is counted from the part of it that it had in hand."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1  # it was written again in the meantime
 
 
 def _csv(path: Path) -> Table:
     with path.open(encoding="utf-8-sig", newline="") as file, _long_cells():
         reader = csv.reader(file, strict=True)
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        line = 1
         try:
-            header = next(reader, None)
+            header = next((row for row in reader if row), None)  # blank lines are no rows
             if header is None:
                 raise LabelledFileError(f"{path} is empty; its first line must name the columns")
             if len(header) == 1 and (other := next((mark for mark in ";\t|" if mark in header[0]), None)):
-                raise LabelledFileError(f"{path}: its columns are separated by {other!r}; csv has commas")
+                raise LabelledFileError(f"{path}: its columns are separated by {other!r}; save it with commas")
             if twice := sorted({name for name in header if header.count(name) > 1}):
                 raise LabelledFileError(f"{path} has two columns {twice[0]!r}: rename one")
-            rows: list[list[str]] = []
-            lines: list[int] = []
             line = reader.line_num + 1
             for row in reader:
-                if row:  # not a blank line
+                if row:
                     if len(row) != len(header):
                         raise LabelledFileError(
                             f"{path}, row {len(rows) + 1} (line {line}): {len(row)} cells where the header names "
-                            f"{len(header)}; quote cells that hold commas, quotes or line breaks"
+                            f"{len(header)}; {_QUOTING}"
                         )
                     rows.append(row)
                     lines.append(line)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise LabelledFileError(f"{path}, line {reader.line_num}: not csv: {error}") from error
+            place = f"row {len(rows) + 1} (line {line})" if line > 1 else "line 1"
+            raise LabelledFileError(f"{path}, {place}: not csv ({error}); {_QUOTING}") from error
     columns: dict[str, list[object]] = {name: [row[place] or None for row in rows] for place, name in enumerate(header)}
     return Table(path, columns, lines)
 
@@ -115,10 +143,11 @@ def _jsonl(path: Path) -> Table:
                 continue
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise LabelledFileError(f"{path}, line {number}: not JSON: {error.msg}") from error
+            except (ValueError, RecursionError) as error:  # ValueError: also a number with thousands of digits
+                why = error.msg if isinstance(error, json.JSONDecodeError) else "too deep or too long"
+                raise LabelledFileError(f"{path}, line {number}: not JSON ({why}); {_OBJECTS}") from error
             if not isinstance(row, dict):
-                raise LabelledFileError(f"{path}, line {number}: got {shown(row)}; each line must be a JSON object")
+                raise LabelledFileError(f"{path}, line {number}: got {shown(row)}; {_OBJECTS}")
             rows.append(row)
             lines.append(number)
     names = dict.fromkeys(name for row in rows for name in row)

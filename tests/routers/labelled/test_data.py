@@ -112,6 +112,7 @@ def test_a_split_is_read_alone(tmp_path: Path) -> None:
     assert read(write_csv(tmp_path / "b.csv", ROWS), ["train", "test"]).ids == ("p1", "p2")
 
 
+QUOTING = "a cell that holds commas, quotes or line breaks stands in quotes, and a quote inside it is written twice"
 SCORE = "it must be a number in [0, 1]; leave out the row of an expert that was not measured"
 
 
@@ -127,6 +128,11 @@ SCORE = "it must be a number in [0, 1]; leave out the row of an expert that was 
          "row 3 (line 6); a prompt has one category"),
         (changed(2, prompt="Say"), "a.csv, row 2 (line 4), column prompt: prompt_id 'p1' has 'Say' here and "
          "'Say \"a,b\"\\nor not' in row 1 (line 2); a prompt has one prompt"),
+        (changed(2, prompt='Say "a,b"\nor not at all, or so it seems to me'), "a.csv, row 2 (line 4), column prompt: "
+         "prompt_id 'p1' has ...',b\"\\nor not at all, or so it seems to m... here and ...',b\"\\nor not' in "
+         "row 1 (line 2); a prompt has one prompt"),
+        (changed(3, expert="alpha "), "a.csv, row 3 (line 6), column expert: got 'alpha '; take away the space around "
+         "the name"),
         (changed(2, expert="zeta"), "a.csv, row 2 (line 4), column expert: prompt_id 'p1' and expert 'zeta' stand in "
          "row 1 (line 2) already; there must be one row for each pair"),
     ],
@@ -150,6 +156,13 @@ def test_a_wrong_cell_is_named(tmp_path: Path, rows: Sequence[Row], told: str) -
 def test_wrong_costs_are_named(tmp_path: Path, costs: Sequence[object], told: str) -> None:
     rows = [row | {"cost": cost} for row, cost in zip(ROWS, costs, strict=True)]
     assert message(write_csv(tmp_path / "a.csv", rows)) == told
+
+
+def test_a_missing_column_is_told(tmp_path: Path) -> None:
+    rows = [{name: cell for name, cell in row.items() if name != "score"} for row in ROWS]
+    assert message(write_csv(tmp_path / "a.csv", rows)) == (
+        "a.csv has no column 'score'; add it (its columns are 'prompt_id', 'prompt', 'expert', 'category', 'split')"
+    )
 
 
 def test_a_missing_column_is_told_with_what_may_have_been_meant(tmp_path: Path) -> None:
@@ -182,14 +195,28 @@ def test_an_expert_without_a_row_in_the_split_is_told(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "a.csv is empty; its first line must name the columns"),
         ("a.csv", b"prompt_id,prompt,expert,score\n", "a.csv has no rows; it needs one for each prompt and expert"),
-        ("a.csv", b"prompt_id;prompt;expert\n1;a;e\n", "a.csv: its columns are separated by ';'; csv has commas"),
+        ("a.csv", b"prompt_id;prompt;expert\n1;a;e\n", "a.csv: its columns are separated by ';'; save it with commas"),
         ("a.csv", b"prompt,prompt\n", "a.csv has two columns 'prompt': rename one"),
         ("a.csv", b"prompt_id,prompt,expert,score\n1,hi, you,e,1\n", "a.csv, row 1 (line 2): 5 cells where the header "
-         "names 4; quote cells that hold commas, quotes or line breaks"),
-        ("a.csv", b'prompt_id,prompt,expert,score\n1,"hi"x,e,1\n', "a.csv, line 2: not csv: ',' expected after '\"'"),
-        ("a.csv", b"prompt_id,prompt\n1,\xff\n", "a.csv is not UTF-8 text (byte 19): save it as UTF-8"),
+         "names 4; " + QUOTING),
+        ("a.csv", b'prompt_id,prompt,expert,score\n1,"hi"x,e,1\n', "a.csv, row 1 (line 2): not csv (',' expected after "
+         "'\"'); " + QUOTING),
+        ("a.csv", b'prompt_id,prompt,expert,score\n1,hi,e,1\n2,"hi,e,1\n3,hi,e,1\n', "a.csv, row 2 (line 3): not csv "
+         "(unexpected end of data); " + QUOTING),
+        ("a.csv", b'prompt_id,"prompt\n', "a.csv, line 1: not csv (unexpected end of data); " + QUOTING),
+        ("a.csv", b"\n \n\n", "a.csv has no column 'prompt_id'; add it (its columns are ' ')"),
+        ("a.csv", b"prompt_id,prompt\n1,\xff\n", "a.csv, line 2: not UTF-8 text; save the file as UTF-8"),
+        ("a.csv", b"prompt_id,prompt\n" + b"1,hi\n" * 9_999 + b"1,\xff\n", "a.csv, line 10001: not UTF-8 text; save "
+         "the file as UTF-8"),
         ("a.jsonl", b"", "a.jsonl is empty; it needs the columns prompt_id, prompt, expert, score"),
-        ("a.jsonl", b'\n{"a": 1\n', "a.jsonl, line 2: not JSON: Expecting ',' delimiter"),
+        ("a.jsonl", b'\n{"a": 1\n', "a.jsonl, line 2: not JSON (Expecting ',' delimiter); each line must be a JSON "
+         "object"),
+        ("a.jsonl", b"[" * 100_000, "a.jsonl, line 1: not JSON (too deep or too long); each line must be a JSON "
+         "object"),
+        ("a.jsonl", b'{"score": 1' + b"0" * 9_999 + b"}", "a.jsonl, line 1: not JSON (too deep or too long); each line "
+         "must be a JSON object"),
+        ("a.jsonl", b'{"prompt_id": 1, "prompt": "a", "expert": "e", "score": 1' + b"0" * 999 + b"}",
+         f"a.jsonl, row 1 (line 1), column score: got 1{'0' * 39}...; {SCORE}"),
         ("a.jsonl", b"[1]\n", "a.jsonl, line 1: got [1]; each line must be a JSON object"),
         ("a.jsonl", b'{"prompt_id": 1, "prompt": "\\ud800", "expert": "e", "score": 1}',
          "a.jsonl, row 1 (line 1), column prompt: got '\\ud800', which has half a character in it"),
@@ -212,6 +239,20 @@ def test_a_file_that_is_missing_is_told(tmp_path: Path, ending: str) -> None:
 
 def test_a_folder_is_told(tmp_path: Path) -> None:
     assert message(tmp_path).endswith(" is a folder; name a file that ends in '.csv', '.jsonl' or '.parquet'")
+
+
+def test_parquet_may_say_it_in_types_of_its_own(tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "source.jsonl", ROWS)
+    columns = (
+        "md5(prompt_id)::uuid as prompt_id, expert::enum('alpha', 'zeta') as expert, score::decimal(5, 3) as score"
+    )
+    with duckdb.connect() as database:
+        database.execute(
+            f"copy (select * replace ({columns}) from read_json_auto('{source}')) to '{tmp_path}/a.parquet'"
+        )
+    data = read(tmp_path / "a.parquet")
+    assert data.scores.tolist() == [[1.0, 0.5], [0.0, 1.0]]
+    assert [len(name) for name in data.ids] == [36, 36]
 
 
 def test_truth_values_are_scores(tmp_path: Path) -> None:
