@@ -21,9 +21,13 @@ VOTERS = 3
 CANDIDATES: tuple[ModelName, ...] = ("both", *MODELS)
 """Models that may become the default. The first one does unless another is clearly better."""
 
-STANDARD_ERRORS = 2.0
-"""By how many a model must lead the first candidate to be clearly better. Cross-validation is too noisy to tell
-routers apart that differ less, and a mean of two is the safer guess."""
+CLEARLY_BETTER = 2.0
+"""Standard errors by which a model must lead the first candidate to be taken in its place. Cross-validation is too
+noisy to tell routers apart that differ less, and a mean of two is the safer guess."""
+
+WORTH_TRYING = 1.0
+"""Standard errors by which a model must lead the best single expert to be the default. That is no proof, and the report
+claims none by it; but routers are shrunk towards the best single expert, so that one without a gain loses little."""
 
 
 def models() -> dict[ModelName, type[Model]]:
@@ -51,9 +55,9 @@ def by_cross_validation(
 ) -> tuple[Chosen, ModelName, ModelName, dict[ModelName, Model]]:
     """What cross-validation said, the default model for one and for several experts, and the models fitted on all.
 
-    Default are both routers together, or the one that is clearly better, if the whole 95 % interval of the lead over
-    the best single expert is above zero; else the best single expert. For several experts it is the one whose votes of
-    three score best, where answers are known; else the same.
+    Default are both routers together, or the one that is clearly better, if the lead over the best single expert is
+    more than its standard error; else the best single expert. For several experts it is the one whose votes of three
+    score best, where answers are known; else the same.
     Raises ValueError for fewer than 20 prompts, or where a model finds them too few.
     """
     different = len(set(data.prompts))
@@ -73,17 +77,18 @@ def by_cross_validation(
     means = {name: float(own.mean()) for name, own in scores.items()}
     votes = {n: float(scored(data, d.voted[VOTERS]).mean()) for n, d in decided.items() if VOTERS in d.voted}
 
-    best = max(CANDIDATES, key=lambda name: _clear_lead(scores[name] - scores[CANDIDATES[0]]))
-    default: ModelName = best if gains[best][0] > 0 else "best_single"
+    best = max(CANDIDATES, key=lambda name: _lead(scores[name], scores[CANDIDATES[0]], CLEARLY_BETTER))
+    default: ModelName = best if _lead(scores[best], scores["best_single"], WORTH_TRYING) > 0 else "best_single"
     several = max(votes, key=lambda name: votes[name]) if votes else default
     chosen = Chosen(folds=len(folds), scores=means, votes=votes, gains=gains)
     return chosen, default, several, _fit(data, encoder, seed, step)
 
 
-def _clear_lead(lead: Floats) -> float:
-    """The mean of a lead (n,), or 0 if that is not more than its standard error."""
-    mean, error = float(lead.mean()), float(lead.std() / np.sqrt(len(lead)))
-    return mean if mean > STANDARD_ERRORS * error else 0.0
+def _lead(ours: Floats, others: Floats, errors: float) -> float:
+    """The mean lead of scores (n,) over others, or 0 if that is not more than so many standard errors."""
+    lead = ours - others
+    mean = float(lead.mean())
+    return mean if mean > errors * float(lead.std()) / np.sqrt(len(lead)) else 0.0
 
 
 def _fit(data: Labelled, encoder: Encoder, seed: int, step: Callable[[], None]) -> dict[ModelName, Model]:
