@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from routers.base import NoCandidate
+from routers.policies.budget import NO_BOUND, Budget
 
 Floats = NDArray[np.float64]
 Need = Literal["tools", "image", "audio"]
@@ -30,7 +31,9 @@ class Wish:
     needs: what an expert must be able to do beside text.
     languages: ISO 639-1 codes, of which an expert must speak one; None = as the prompt is; empty = it does not matter.
     earlier: what the user said before the prompt, the latest first; it tells the language where the prompt does not.
-    tokens: estimate of prompt and answer together; 0 = not known.
+    tokens: estimate of prompt and answer together; 0 = not known. answer: the most tokens of an answer; None = as many
+        as the expert's own limit, counted as one in `tokens`.
+    budget: the most that the request may cost; an expert that alone may cost more does not answer.
     tenant: experts that the key may use; None = all.
     """
 
@@ -42,7 +45,14 @@ class Wish:
     languages: tuple[str, ...] | None = None
     earlier: str = ""
     tokens: int = 0
+    answer: int | None = None
+    budget: Budget = NO_BOUND
     tenant: frozenset[str] | None = None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Estimate of the prompt's."""
+        return max(0, self.tokens - (self.answer or 1))
 
 
 @dataclass(frozen=True, slots=True)

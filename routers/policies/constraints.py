@@ -6,6 +6,7 @@ from functools import lru_cache
 from experts.registry import one_of
 from experts.spec import ExpertSpec
 from routers.policies.base import Excluded, Removed, Wish
+from routers.policies.budget import most_usd
 
 Check = Callable[[ExpertSpec], str | None]
 """Why the expert may not answer; None if it may."""
@@ -58,11 +59,23 @@ def of_language(wish: Wish) -> Check | None:
     return check
 
 
+def of_budget(wish: Wish) -> Check | None:
+    """Experts whose one call is within the request's money."""
+    usd = wish.budget.usd
+
+    def check(spec: ExpertSpec) -> str | None:
+        cost = most_usd(spec, wish.prompt_tokens, wish.answer)
+        return f"may cost {cost:.2g} US dollars, more than {usd:g}" if usd is not None and cost > usd else None
+
+    return None if usd is None else check
+
+
 CONSTRAINTS: Mapping[str, Constraint] = {
     "tenant": of_tenant,
     "lists": of_lists,
     "needs": of_needs,
     "language": of_language,
+    "budget": of_budget,
 }
 """In the order in which they are asked; the first that removes an expert is the one that is told."""
 
