@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
+from orchestrator.ensembles import Ensemble, find
 from orchestrator.errors import ApiError, from_exception, from_failure
 from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.feedback import Feedback
@@ -27,6 +28,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.store import StoreUnavailable
 from orchestrator.streams import ClientGone, EventStream, Feed, until_gone
 from orchestrator.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
+from orchestrator.wire_coe import Names
 from workers.base import Delta, Failure, WorkerStats
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
@@ -72,6 +74,7 @@ class _Api:
     ) -> None:
         self._pipeline, self._registry, self._keys = pipeline, registry, keys
         self._limits, self._metrics, self._ready = limits, metrics, ready
+        self._names = Names(registry.names, pipeline.aggregators)
         self._started = int(time.time())
 
     async def caller(self, request: Request) -> KeyInfo:
@@ -90,7 +93,7 @@ class _Api:
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
         raw = await read_body(request, self._limits.body_bytes)
-        body = parse_chat(raw, self._limits, self._pipeline.aggregators, self._registry.names)
+        body = parse_chat(raw, self._limits, self._names)
         ask = self._ask(request, body)
         if body.stream:
             return await self._stream(ask, body)
@@ -171,7 +174,7 @@ class _Api:
     async def route(self, request: Request) -> Response:
         """POST /v1/route"""
         raw = await read_body(request, self._limits.body_bytes)
-        body = parse_route(raw, self._limits, self._pipeline.aggregators, self._registry.names)
+        body = parse_route(raw, self._limits, self._names)
         ask = self._ask(request, body)
         routed = await self._pipeline.decide(ask)
         return _json(
@@ -181,11 +184,15 @@ class _Api:
 
     async def models(self) -> Response:
         """GET /v1/models"""
-        return _json({"object": "list", "data": [self._auto(), *map(self._model, self._registry)]})
+        ensembles = map(self._ensemble, self._pipeline.ensembles.values())
+        return _json({"object": "list", "data": [self._auto(), *ensembles, *map(self._expert, self._registry)]})
 
     async def model(self, name: str) -> Response:
         """GET /v1/models/{name}"""
-        return _json(self._auto() if name == AUTO else self._model(self._registry.get(name)))
+        if name == AUTO:
+            return _json(self._auto())
+        ensemble = find(name, self._pipeline.ensembles)
+        return _json(self._ensemble(ensemble) if ensemble else self._expert(self._registry.get(name)))
 
     def _auto(self) -> dict[str, Any]:
         coe = {
@@ -194,13 +201,19 @@ class _Api:
             "aggregators": list(self._pipeline.aggregators),
             "description": "The router chooses the expert.",
         }
-        return {"id": AUTO, "object": "model", "created": self._started, "owned_by": "coe", "coe": coe}
+        return self._model(AUTO, coe)
 
-    def _model(self, spec: ExpertSpec) -> dict[str, Any]:
+    def _ensemble(self, ensemble: Ensemble) -> dict[str, Any]:
+        return self._model(ensemble.model, ensemble.shown(self._registry.names))
+
+    def _expert(self, spec: ExpertSpec) -> dict[str, Any]:
         # Neither source nor options: they may hold paths and addresses.
         shown = {"kind", "parameters", "context_length", "languages", "modalities", "tools", "price", "tags"}
         coe = {"family": spec.family_name, "description": spec.description, **spec.model_dump(include=shown)}
-        return {"id": spec.name, "object": "model", "created": self._started, "owned_by": "coe", "coe": coe}
+        return self._model(spec.name, coe)
+
+    def _model(self, name: str, coe: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "coe", "coe": coe}
 
     async def experts(self) -> Response:
         """GET /v1/experts"""

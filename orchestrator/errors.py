@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experts.registry import UnknownExpert
+from orchestrator.ensembles import UnknownEnsemble
 from orchestrator.keys import InvalidKey
 from orchestrator.store import StoreUnavailable
 from routers.base import NoCandidate
@@ -50,7 +51,7 @@ TABLE: dict[str, Row] = {
     "missing_api_key": Row(401, _AUTH, "missing_api_key", "No `Authorization: Bearer <key>` header."),
     "invalid_api_key": Row(401, _AUTH, "invalid_api_key", "The key is not known, or was revoked."),
     "not_found": Row(404, _INVALID, "not_found", "No such path."),
-    "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert."),
+    "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert or ensemble."),
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
@@ -122,7 +123,7 @@ def from_exception(error: Exception) -> ApiError:
     """The error for anything raised on the way: itself, a cause by its class, or else internal."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, UnknownExpert):
+    if isinstance(error, UnknownExpert | UnknownEnsemble):
         return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
     for kind, cause in CAUSES.items():
         if isinstance(error, kind):

@@ -5,6 +5,7 @@ from typing import Any
 
 from routers.base import Route
 from routers.policies.base import Wish
+from routers.policies.budget import NO_BOUND, Budget
 from workers.base import Delta, Failure, FinishReason, Sampling, Usage
 
 AUTO = "auto"
@@ -17,10 +18,11 @@ READY_TIERS = ("device", "host", "disk", "remote")
 class Ask:
     """A request as the pipeline takes it.
 
-    model: "auto" or an expert. prompt: what the drafts answer, for aggregators; the router reads what `routers.ask`
-    finds in the messages. deadline: Unix time in seconds. k: how many experts answer; None = what the policies say.
-    priority: lower goes first. caller, caller_name: id and name of the key it came with; experts' queues are shared
-    fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it is routed.
+    model: "auto", an expert, or an ensemble. prompt: what the drafts answer, for aggregators; the router reads what
+    `routers.ask` finds in the messages. deadline: Unix time in seconds. k: how many experts answer; None = what the
+    policies say. priority: lower goes first. caller, caller_name: id and name of the key it came with; experts' queues
+    are shared fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it
+    is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     """
 
@@ -42,14 +44,19 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """The decision. Always the first event. seconds: what it took; candidates: the experts it chose from; removed:
-    expert -> why it is no candidate."""
+    """The decision. Always the first event.
+
+    seconds: what it took. candidates: the experts it chose from. removed: expert -> why it is no candidate.
+    notes: what the caller did not get as asked for, for people. budget: the most that the request may cost.
+    """
 
     request_id: str
     route: Route
     seconds: float
     candidates: tuple[str, ...]
     removed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    budget: Budget = NO_BOUND
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import structlog
 
 from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
 from experts.registry import Registry
+from orchestrator.ensembles import Ensembles
 from orchestrator.errors import Overloaded
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
@@ -64,13 +65,15 @@ class Pipeline:
         metrics: Metrics,
         concurrent: int,
         others: Mapping[str, Tenant] | None = None,
+        ensembles: Ensembles | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
     ) -> None:
-        self.aggregators = aggregators
+        self.aggregators: Mapping[str, Aggregator] = aggregators
+        self.ensembles: Ensembles = ensembles or {}
         self._workers, self._registry = workers, registry
         self._metrics, self._recorder = metrics, Recorder(store, metrics)
         self._states = ExpertStates(registry, self.stats)
-        self._routing = Routing(default, others or {}, registry, self._states, metrics)
+        self._routing = Routing(default, others or {}, registry, self._states, metrics, self.ensembles)
         self._concurrent, self._backoff = concurrent, backoff
         self._running = 0
 

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from experts.registry import Registry
+from orchestrator.ensembles import Ensemble, Ensembles, find
 from orchestrator.events import AUTO, Answered, Ask, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.metrics import Metrics
+from orchestrator.spending import within
 from orchestrator.turns import Turns, conversation_of
 from routers.ask import ask as text_of
 from routers.base import Choice, Route, Router
 from routers.policies.base import Excluded, Wish
+from routers.policies.budget import NO_BOUND
 from routers.policies.constraints import estimated_tokens
-from routers.policies.policy_set import PolicySet
+from routers.policies.policy_set import Decision, PolicySet
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +43,36 @@ class Routing:
         registry: Registry,
         states: ExpertStates,
         metrics: Metrics,
+        ensembles: Ensembles | None = None,
     ) -> None:
         self.states = states
+        self._ensembles: Ensembles = ensembles or {}
         self._default, self._others, self._registry, self._metrics = default, others, registry, metrics
 
     async def route(self, ask: Ask) -> Routed:
-        """Raises UnknownExpert, Excluded, NoCandidate, and TimeoutError if there is no route by the deadline."""
-        tenant, began = self._tenant(ask), time.perf_counter()
-        if ask.model != AUTO:
+        """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
+        deadline."""
+        tenant, ensemble, began = self._tenant(ask), find(ask.model, self._ensembles), time.perf_counter()
+        if ensemble is None and ask.model != AUTO:
             return self._named(ask, tenant, began)
         async with until(ask.deadline):
-            state = replace(await self.states.known(), last=await self._last(ask, tenant))
-            wish = _wish(ask, tenant)
-            decision = await asyncio.to_thread(
-                lambda: tenant.policies.decide(tenant.router, text_of(ask.messages), self._registry, wish, state)
-            )
+            state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
+            wish = _wish(ask, tenant, ensemble)
+            aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
+            prompt, specs = text_of(ask.messages), tuple(self._registry)
+
+            def decide(wish: Wish) -> Decision:
+                return tenant.policies.decide(tenant.router, prompt, specs, wish, state)
+
+            plan = await asyncio.to_thread(lambda: within(wish, aggregator, decide, self._registry))
         seconds = time.perf_counter() - began
         self._metrics.router.observe(seconds)
-        route = decision.route
-        if ask.aggregator is not None and len(route.choices) > 1:
-            route = replace(route, aggregator=ask.aggregator)
+        decision, route = plan.decision, plan.decision.route
+        if aggregator is not None and len(route.choices) > 1:
+            route = replace(route, aggregator=aggregator)
         removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
-        return Routed(ask.request_id, route, seconds, decision.candidates, removed)
+        notes = tuple(filter(None, (plan.note, _few(route, wish, aggregator))))
+        return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget)
 
     def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
         """The expert of this turn, of several the best that took part, may stay for the next one."""
@@ -97,12 +108,30 @@ class Routing:
         return await tenant.turns.last(conversation) if goes_on else None
 
 
-def _wish(ask: Ask, tenant: Tenant) -> Wish:
-    """What the request asks for in so many words, and what it and its key imply."""
+def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
+    """What the request asks for in so many words, and what it, its ensemble and its key imply."""
     said = [message["content"] for message in ask.messages if message["role"] == "user"]
     tokens = estimated_tokens(message["content"] for message in ask.messages) + (ask.sampling.max_tokens or 1)
     earlier = "\n".join(reversed(said[:-1]))
-    return replace(ask.wish, k=ask.k, earlier=earlier, tokens=tokens, tenant=tenant.experts)
+    wish = replace(
+        ask.wish, k=ask.k, earlier=earlier, tokens=tokens, answer=ask.sampling.max_tokens, tenant=tenant.experts
+    )
+    if ensemble is None:
+        return wish
+    allow = wish.allow
+    if ensemble.experts is not None:
+        seats = frozenset(ensemble.experts)
+        allow = seats if allow is None else seats & allow
+    return replace(wish, k=ensemble.k, allow=allow, budget=wish.budget.within(ensemble.budget))
+
+
+def _few(route: Route, wish: Wish, aggregator: str | None) -> str:
+    """What the caller must know where fewer experts answer than were asked for."""
+    asked = len(route.choices)
+    if asked == 1 and aggregator not in (None, "single"):
+        return f"one expert answers, so there is nothing for {aggregator} to do"
+    few = wish.k is not None and asked < wish.k and wish.budget == NO_BOUND
+    return f"{asked} experts answer, not {wish.k}: no others may or can" if few else ""
 
 
 def until(deadline: float) -> asyncio.Timeout:

@@ -6,7 +6,7 @@ with which nothing is asked for. Any other field is an error that names it and w
 Null stands for "not given" in every field that may be left out.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -18,50 +18,11 @@ from starlette.requests import Request
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
-from orchestrator.wire_coe import CoeOptions, Options, Wire, check_names
+from orchestrator.wire_coe import CoeOptions, Names, Options, Wire, check_names, problem_with
+from orchestrator.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
 from workers.base import Sampling
 
 INT64 = 2**63
-
-NOT_YET: dict[str, tuple[Any, ...]] = {
-    "audio": (),
-    "function_call": ("none", "auto"),
-    "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "modalities": (["text"],),
-    "moderation": (),
-    "n": (1,),
-    "parallel_tool_calls": (True, False),
-    "prediction": (),
-    "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
-    "top_logprobs": (0,),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-    # Of vLLM's server, not of OpenAI's.
-    "chat_template_kwargs": ({},),
-    "min_p": (0, 0.0),
-    "repetition_penalty": (1, 1.0),
-    "top_k": (0, -1),
-}
-"""Known fields that are not supported yet, with their neutral values besides null."""
-
-NOT_YET_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
-    "annotations": ([],),
-    "audio": (),
-    "function_call": (),
-    "reasoning": (),
-    "reasoning_content": (),
-    "refusal": (),
-    "tool_call_id": (),
-    "tool_calls": ([],),
-}
-"""The same for a message: clients send an assistant's message back as they got it, with all its empty fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +75,7 @@ class Message(Wire):
         if data.get("role") in ("tool", "function"):
             raise PydanticCustomError("unsupported_parameter", "messages of tools are not supported yet")
         for field in NOT_YET_IN_MESSAGE.keys() & data.keys():
-            if not _is_neutral(data[field], NOT_YET_IN_MESSAGE[field]):
+            if not is_neutral(data[field], NOT_YET_IN_MESSAGE[field]):
                 raise PydanticCustomError("unsupported_parameter", "'{field}' is not supported yet", {"field": field})
         return {field: value for field, value in data.items() if field not in NOT_YET_IN_MESSAGE}
 
@@ -169,17 +130,8 @@ class ChatRequest(Wire):
             raise PydanticCustomError("both", "'max_tokens' and 'max_completion_tokens' differ; give one of them")
         if not any(message.content.strip() for message in self.messages):
             raise PydanticCustomError("empty", "'messages' has no text in any message")
-        k = self.coe.k or 1
-        if self.model != AUTO and k > 1:
-            raise PydanticCustomError("k", "'coe.k' above 1 needs model 'auto': one named expert answers alone")
-        if self.model != AUTO and (given := self.coe.constraints):
-            raise PydanticCustomError(
-                "named", "'coe.{field}' needs model 'auto': this one is named", {"field": given[0]}
-            )
-        if self.coe.k is not None and len(self.coe.wish.force) > self.coe.k:
-            raise PydanticCustomError("k", "'coe.force' names more experts than 'coe.k' asks for")
-        if self.coe.aggregator is not None and k == 1 and self.coe.aggregator != "single":
-            raise PydanticCustomError("k", "'coe.aggregator' needs 'coe.k' of at least 2: one draft is the answer")
+        if problem := problem_with(self.coe, self.model):
+            raise PydanticCustomError("coe", "{problem}", {"problem": problem})
         return self
 
     @property
@@ -240,12 +192,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def parse_chat(body: bytes, limits: Limits, aggregators: Collection[str], experts: Collection[str]) -> ChatRequest:
+def parse_chat(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The checked request. Raises ApiError (400)."""
-    return _checked(_json_object(body), limits, aggregators, experts)
+    return _checked(_json_object(body), limits, names)
 
 
-def parse_route(body: bytes, limits: Limits, aggregators: Collection[str], experts: Collection[str]) -> ChatRequest:
+def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
     data = _json_object(body)
     data.setdefault("model", AUTO)
@@ -254,7 +206,7 @@ def parse_route(body: bytes, limits: Limits, aggregators: Collection[str], exper
         if not isinstance(prompt, str) or not prompt.strip():
             raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
         data["messages"] = [{"role": "user", "content": prompt}]
-    return _checked(data, limits, aggregators, experts)
+    return _checked(data, limits, names)
 
 
 def parse_feedback(body: bytes) -> FeedbackRequest:
@@ -276,9 +228,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def _checked(
-    data: dict[str, Any], limits: Limits, aggregators: Collection[str], experts: Collection[str]
-) -> ChatRequest:
+def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
     given = _without_neutral(data)
     try:
         request = ChatRequest.model_validate(given)
@@ -292,7 +242,7 @@ def _checked(
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)
     if not request.stream and "stream_options" in given:
         raise ApiError("invalid_value", "stream_options: only allowed with 'stream': true", "stream_options")
-    check_names(request.coe, experts, aggregators)
+    check_names(request.coe, names)
     return request
 
 
@@ -307,15 +257,9 @@ def _without_neutral(data: Mapping[str, Any]) -> dict[str, Any]:
             known = [*ChatRequest.model_fields, *NOT_YET]
             shown = field[:100]
             raise ApiError("unknown_parameter", f"unknown field {quote(field)}{did_you_mean(field, known)}", shown)
-        elif not _is_neutral(value, NOT_YET[field]):
-            allowed = f"; allowed: {', '.join(map(repr, NOT_YET[field]))}" if NOT_YET[field] else "; leave it out"
-            raise ApiError("unsupported_parameter", f"{field}: {quote(value)} is not supported yet{allowed}", field)
+        elif error := refusal(field, value, data):
+            raise error
     return given
-
-
-def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    # By type too: True == 1 in Python, not on the wire.
-    return value is None or any(type(value) is type(other) and value == other for other in neutral)
 
 
 def _from_pydantic(error: ValidationError) -> ApiError:

@@ -1,15 +1,22 @@
 """The `coe` field of a request: what this service adds to OpenAI's."""
 
 from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from experts.registry import did_you_mean
+from orchestrator.ensembles import is_ensemble
 from orchestrator.errors import ApiError, quote
+from orchestrator.events import AUTO
 from routers.policies.base import Wish
+from routers.policies.budget import NO_BOUND, Budget
 
 MAX_K = 8
+ALIASES = {"include": "allow", "exclude": "deny"}
+"""Other names of fields."""
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2}([-_][A-Za-z0-9]+)*$")]
 
 
@@ -24,14 +31,36 @@ class Options(Wire):
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a request may name."""
+
+    experts: Collection[str]
+    aggregators: Collection[str]
+
+
+class BudgetOptions(Options):
+    """The most that a request may cost. See routers.policies.budget."""
+
+    calls: int | None = Field(None, ge=1)
+    usd: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.calls is None and self.usd is None:
+            raise PydanticCustomError("empty", "give 'calls', 'usd' or both")
+        return self
+
+
 class CoeOptions(Options):
-    """See docs/policies.md for all but the last two.
+    """See docs/policies.md for all but the last three.
 
     k: how many experts answer; the service's own number if not given.
     allow, deny, force: names of experts: no others, none of these, these in any case.
     needs: what an expert must be able to do beside text. languages: ISO 639-1 codes, of which it must speak one; as the
     prompt is if not given; with an empty list it does not matter.
     aggregator: how the drafts become one answer; the router's choice if not given.
+    budget: the most calls of experts and the most money, those calls included that make one answer of the drafts.
     explain: the answer's `coe` field says more of how it came about.
     """
 
@@ -42,7 +71,19 @@ class CoeOptions(Options):
     needs: list[Literal["tools", "image", "audio"]] = []
     languages: list[Language] | None = None
     aggregator: str | None = None
+    budget: BudgetOptions | None = None
     explain: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for other, name in ALIASES.items():
+            if data.get(other) is not None and data.get(name) is not None:
+                raise PydanticCustomError("both", "'{other}' is another name of '{name}'; give one of them",
+                                          {"other": other, "name": name})  # fmt: skip
+        return {ALIASES.get(key, key): value for key, value in data.items() if key not in ALIASES or value is not None}
 
     @property
     def wish(self) -> Wish:
@@ -52,22 +93,45 @@ class CoeOptions(Options):
             force=tuple(dict.fromkeys(self.force)),
             needs=frozenset(self.needs),
             languages=None if self.languages is None else tuple(self.languages),
+            budget=Budget(self.budget.calls, self.budget.usd) if self.budget else NO_BOUND,
         )
 
     @property
     def constraints(self) -> list[str]:
         """The fields that are given and mean something to a router only."""
-        return [name for name in ("allow", "deny", "force", "needs", "languages") if name in self.model_fields_set]
+        given = self.model_fields_set
+        return [name for name in ("allow", "deny", "force", "needs", "languages", "budget") if name in given]
 
 
-def check_names(options: CoeOptions, experts: Collection[str], aggregators: Collection[str]) -> None:
+def problem_with(coe: CoeOptions, model: str) -> str | None:
+    """Why these options do not go together, or not with that model."""
+    if is_ensemble(model):
+        for field in ("k", "aggregator"):
+            if field in coe.model_fields_set:
+                return f"'coe.{field}' needs model 'auto': {quote(model)} has its own"
+    elif model != AUTO:
+        if coe.k is not None and coe.k > 1:
+            return "'coe.k' above 1 needs model 'auto': one named expert answers alone"
+        if given := coe.constraints:
+            return f"'coe.{given[0]}' needs model 'auto' or an ensemble: this one is named"
+        if coe.aggregator not in (None, "single"):
+            return "'coe.aggregator' needs model 'auto': one named expert answers alone"
+    if coe.k is not None and len(coe.wish.force) > coe.k:
+        return "'coe.force' names more experts than 'coe.k' asks for"
+    if coe.k == 1 and coe.aggregator not in (None, "single"):
+        return "'coe.aggregator' needs 'coe.k' of at least 2: one draft is the answer"
+    return None
+
+
+def check_names(options: CoeOptions, names: Names) -> None:
     """Raises ApiError for an aggregator or an expert that does not exist."""
-    if options.aggregator is not None and options.aggregator not in aggregators:
-        text = f"coe.aggregator: got {quote(options.aggregator)}; allowed are {', '.join(aggregators)}"
+    if options.aggregator is not None and options.aggregator not in names.aggregators:
+        hint = did_you_mean(options.aggregator, names.aggregators)
+        text = f"coe.aggregator: got {quote(options.aggregator)}; allowed are {', '.join(names.aggregators)}{hint}"
         raise ApiError("invalid_value", text, "coe.aggregator")
     for field in ("allow", "deny", "force"):
         for index, name in enumerate(getattr(options, field) or ()):
-            if name not in experts:
+            if name not in names.experts:
                 param = f"coe.{field}[{index}]"
-                text = f"{param}: no expert is named {quote(name)}{did_you_mean(name, experts)}"
+                text = f"{param}: no expert is named {quote(name)}{did_you_mean(name, names.experts)}"
                 raise ApiError("invalid_value", text, param)

@@ -9,23 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ApiError
-from orchestrator.wire import NOT_YET, NOT_YET_IN_MESSAGE, ChatRequest, parse_chat, parse_route
-from routers.policies.base import Wish
-from tests.orchestrator.parts import AGGREGATORS, LIMITS, REGISTRY
+from orchestrator.wire import ChatRequest, parse_chat, parse_route
+from orchestrator.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE
+from tests.orchestrator.parts import LIMITS
+from tests.orchestrator.wire_parts import NAMES, USER, parse, refused
 from workers.base import Sampling
-
-USER = {"role": "user", "content": "hello"}
-
-
-def parse(**body: Any) -> ChatRequest:
-    body = {"model": "auto", "messages": [USER], **body}
-    return parse_chat(json.dumps(body).encode(), LIMITS, AGGREGATORS, REGISTRY.names)
-
-
-def refused(**body: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        parse(**body)
-    return caught.value
 
 
 def test_sampling_is_what_the_caller_asked_for() -> None:
@@ -148,52 +136,6 @@ def test_values_out_of_range_or_of_a_wrong_type_are_refused(field: str, value: A
 def test_fields_that_contradict_each_other_are_refused() -> None:
     assert "differ" in refused(max_tokens=5, max_completion_tokens=6).message
     assert parse(max_tokens=5, max_completion_tokens=5).sampling.max_tokens == 5
-    assert "needs model 'auto'" in refused(model="sql", coe={"k": 2}).message
-    assert "'coe.k' of at least 2" in refused(coe={"aggregator": "joined"}).message
-    error = refused(coe={"k": 2, "aggregator": "magic"})
-    assert error.param == "coe.aggregator"
-    assert "allowed are joined, first, broken" in error.message
-    assert "'coe.force' names more experts than 'coe.k'" in refused(coe={"force": ["sql", "math"], "k": 1}).message
-
-
-def test_what_a_request_asks_of_the_experts() -> None:
-    coe = {"allow": ["sql", "math"], "deny": ["math"], "force": ["sql", "sql"], "needs": ["tools"], "languages": ["de"]}
-    assert parse(coe=coe).coe.wish == Wish(
-        allow=frozenset({"sql", "math"}),
-        deny=frozenset({"math"}),
-        force=("sql",),
-        needs=frozenset({"tools"}),
-        languages=("de",),
-    )
-    assert parse().coe.wish == parse(coe=dict.fromkeys(coe)).coe.wish == Wish()
-    assert parse(coe={"languages": []}).coe.wish == Wish(languages=())
-
-
-@pytest.mark.parametrize(
-    ("coe", "param", "words"),
-    [
-        ({"allow": ["sql", "mth"]}, "coe.allow[1]", "no expert is named 'mth'; did you mean 'math'?"),
-        ({"deny": ["x" * 5000]}, "coe.deny[0]", "no expert is named"),
-        ({"force": ["nobody"]}, "coe.force[0]", "no expert is named 'nobody'"),
-        ({"allow": []}, "coe.allow", "at least 1"),
-        ({"allow": "sql"}, "coe.allow", "list"),
-        ({"force": ["sql"] * 9}, "coe.force", "at most 8"),
-        ({"needs": ["wings"]}, "coe.needs[0]", "'tools', 'image' or 'audio'"),
-        ({"languages": ["german"]}, "coe.languages[0]", "pattern"),
-    ],
-)
-def test_wishes_that_nobody_can_meet_are_told_where(coe: dict[str, Any], param: str, words: str) -> None:
-    error = refused(coe=coe)
-    assert (error.cause, error.param) == ("invalid_value", param)
-    assert words in error.message
-    assert len(error.message) < 400
-
-
-@pytest.mark.parametrize(
-    "coe", [{"allow": ["sql"]}, {"deny": ["math"]}, {"force": ["sql"]}, {"needs": ["tools"]}, {"languages": []}]
-)
-def test_a_named_expert_leaves_no_choice_to_constrain(coe: dict[str, Any]) -> None:
-    assert f"'coe.{next(iter(coe))}' needs model 'auto'" in refused(model="sql", coe=coe).message
 
 
 def test_a_conversation_is_named_in_the_metadata() -> None:
@@ -240,27 +182,27 @@ def test_unknown_fields_are_named(body: dict[str, Any], words: str) -> None:
 )  # fmt: skip
 def test_what_is_no_json_object_is_told(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, AGGREGATORS, REGISTRY.names)
+        parse_chat(body, LIMITS, NAMES)
     assert caught.value.cause == "invalid_json"
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ApiError, match=r"^model: field required$") as caught:
-        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, AGGREGATORS, REGISTRY.names)
+        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, NAMES)
     assert caught.value.param == "model"
 
 
 def test_route_takes_a_prompt_or_a_chat() -> None:
-    request = parse_route(b'{"prompt": "hi", "coe": {"k": 3}}', LIMITS, AGGREGATORS, REGISTRY.names)
+    request = parse_route(b'{"prompt": "hi", "coe": {"k": 3}}', LIMITS, NAMES)
     assert (request.model, request.prompt, request.coe.k) == ("auto", "hi", 3)
     chat = {"model": "sql", "messages": [USER], "stream": True}
-    assert parse_route(json.dumps(chat).encode(), LIMITS, AGGREGATORS, REGISTRY.names).model == "sql"
+    assert parse_route(json.dumps(chat).encode(), LIMITS, NAMES).model == "sql"
 
 
 @pytest.mark.parametrize("body", [b'{"prompt": ""}', b'{"prompt": 5}', b'{"prompt": null}', b"{}"])
 def test_route_needs_one_of_them(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_route(body, LIMITS, AGGREGATORS, REGISTRY.names)
+        parse_route(body, LIMITS, NAMES)
     assert caught.value.cause == "invalid_value"
 
 
@@ -288,7 +230,7 @@ bodies = st.builds(lambda body, more: {**more, **body}, good | st.fixed_dictiona
 def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
     raw = json.dumps(body).encode()
     try:
-        request = parse_chat(raw, LIMITS, AGGREGATORS, REGISTRY.names)
+        request = parse_chat(raw, LIMITS, NAMES)
     except ApiError as caught:
         error = caught
     else:
@@ -303,5 +245,5 @@ def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_error_for_the_caller(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, AGGREGATORS, REGISTRY.names)
+        parse_chat(body, LIMITS, NAMES)
     assert caught.value.row.status == 400

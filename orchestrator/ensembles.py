@@ -1,0 +1,71 @@
+"""Ensembles: several experts under one model name, as coe.yaml declares them. docs/aggregation.md says when to.
+
+`UnknownEnsemble`   a request names an ensemble that does not exist
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aggregators.base import Aggregator
+from experts.registry import did_you_mean
+from routers.policies.budget import NO_BOUND, Budget
+
+PREFIX = "ensemble/"
+
+MAX_QUOTED = 100
+"""Characters of a wrong name that a message repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """Several experts that answer as one model.
+
+    model: what callers write, with the prefix. k: how many answer, fewer where fewer can. aggregator: makes one answer
+    of their drafts. experts: whom the router chooses among; None = all. expert: who judges and writes; None = as the
+    service's aggregation says. budget: the most that a request may cost. description: for people.
+    """
+
+    model: str
+    k: int
+    aggregator: Aggregator
+    experts: tuple[str, ...] | None = None
+    expert: str | None = None
+    budget: Budget = NO_BOUND
+    description: str = ""
+
+    def shown(self, registry: Iterable[str]) -> dict[str, Any]:
+        """What the models endpoint tells of it. registry: all experts."""
+        return {
+            "kind": "ensemble",
+            "experts": list(self.experts if self.experts is not None else registry),
+            "k": self.k,
+            "aggregator": self.aggregator.name,
+            "expert": self.expert,
+            "budget": {"calls": self.budget.calls, "usd": self.budget.usd},
+            "description": self.description,
+        }
+
+
+Ensembles = Mapping[str, Ensemble]
+"""Model name -> ensemble, in the order of the configuration."""
+
+
+def is_ensemble(model: str) -> bool:
+    """Is it the name of an ensemble, whether there is one or not?"""
+    return model.startswith(PREFIX)
+
+
+class UnknownEnsemble(LookupError):
+    """No ensemble has this model name. The message says what may have been meant."""
+
+    def __init__(self, model: str, ensembles: Ensembles) -> None:
+        there_are = f"there {'is' if len(ensembles) == 1 else 'are'} {len(ensembles)}"
+        super().__init__(f"no ensemble is named {model[:MAX_QUOTED]!r} ({there_are}){did_you_mean(model, ensembles)}")
+
+
+def find(model: str, ensembles: Ensembles) -> Ensemble | None:
+    """The ensemble of that model name, None for any other name. Raises UnknownEnsemble."""
+    if is_ensemble(model) and model not in ensembles:
+        raise UnknownEnsemble(model, ensembles)
+    return ensembles.get(model)

@@ -1,0 +1,59 @@
+"""A request's budget: before its calls as fewer experts, and while it runs as calls that are not made any more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from experts.registry import Registry
+from routers.base import Route
+from routers.policies.base import Excluded, Wish
+from routers.policies.budget import answer_tokens, most_usd
+from routers.policies.policy_set import Decision
+
+NO_CALLS_OF_ITS_OWN = frozenset(("single", "vote"))
+"""Aggregators that need no call but the drafts; for any other, one is kept in the budget."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision that the budget allows. note: what had to be given up for it, "" for nothing."""
+
+    decision: Decision
+    note: str = ""
+
+
+def within(wish: Wish, aggregator: str | None, decide: Callable[[Wish], Decision], registry: Registry) -> Plan:
+    """The decision with as many experts as the budget of `wish` allows, at most as many as `decide` would ask.
+
+    aggregator: what makes one answer of several drafts; None = as the route says.
+    Raises Excluded where it allows fewer than must take part, and what `decide` raises.
+    """
+    decision = decide(wish)
+    wanted = len(decision.route.choices)
+    while len(decision.route.choices) > 1 and not _fits(decision.route, aggregator, wish, registry):
+        fewer = len(decision.route.choices) - 1
+        if fewer < len(wish.force):
+            raise Excluded(f"'force' names {len(wish.force)} experts, more than the budget allows: {_told(wish)}")
+        decision = decide(replace(wish, k=fewer))
+    asked = len(decision.route.choices)
+    note = f"{asked} of {wanted} experts answer, for the budget is {_told(wish)}" if asked < wanted else ""
+    return Plan(decision, note)
+
+
+def _fits(route: Route, aggregator: str | None, wish: Wish, registry: Registry) -> bool:
+    own = 0 if (aggregator or route.aggregator) in NO_CALLS_OF_ITS_OWN else 1
+    drafts = len(route.choices)
+    if wish.budget.calls is not None and drafts + own > wish.budget.calls:
+        return False
+    if wish.budget.usd is None:
+        return True
+    specs = [registry.get(expert) for expert in route.experts]
+    usd = sum(most_usd(spec, wish.prompt_tokens, wish.answer) for spec in specs)
+    read = wish.prompt_tokens + sum(answer_tokens(spec, wish.answer) for spec in specs)
+    usd += own * max(most_usd(spec, read, wish.answer) for spec in specs)
+    return usd <= wish.budget.usd * (1 + 1e-9)  # sums of floats
+
+
+def _told(wish: Wish) -> str:
+    calls, usd = wish.budget.calls, wish.budget.usd
+    bounds = [f"{calls} call{'s' if calls != 1 else ''}"] if calls is not None else []
+    return " and ".join([*bounds, f"{usd:g} US dollars"] if usd is not None else bounds)

@@ -1,0 +1,73 @@
+"""How a budget makes fewer experts do."""
+
+from typing import Any
+
+import pytest
+
+from experts.registry import Registry
+from experts.spec import ExpertSpec
+from orchestrator.spending import Plan, within
+from routers.fixed import FixedRouter
+from routers.policies.base import Excluded, Wish
+from routers.policies.budget import Budget
+from routers.policies.policy_set import Decision, PolicySet
+
+PRICES = {"a": 1.0, "b": 1.0, "c": 1.0, "dear": 20.0}  # US dollars per million tokens of an answer
+REGISTRY = Registry(
+    ExpertSpec.model_validate({"name": name, "source": f"./{name}", "price": {"output": price}})
+    for name, price in PRICES.items()
+)
+
+
+def plan(k: int = 3, aggregator: str | None = None, **wish: Any) -> Plan:
+    router = FixedRouter("a")
+
+    def decide(wish: Wish) -> Decision:
+        return PolicySet(k=k).decide(router, "hello", REGISTRY, wish)
+
+    return within(Wish(tokens=110, answer=100, **wish), aggregator, decide, REGISTRY)
+
+
+def experts(plan: Plan) -> tuple[str, ...]:
+    return plan.decision.route.experts
+
+
+def test_without_a_budget_the_decision_is_left_alone() -> None:
+    assert experts(plan()) == ("a", "b", "c")
+    assert plan().note == ""
+
+
+@pytest.mark.parametrize(("calls", "asked"), [(9, 3), (3, 3), (2, 2), (1, 1)])
+def test_a_vote_needs_no_call_but_its_drafts(calls: int, asked: int) -> None:
+    assert len(experts(plan(budget=Budget(calls=calls)))) == asked
+
+
+@pytest.mark.parametrize(("calls", "asked"), [(4, 3), (3, 2), (2, 1), (1, 1)])
+def test_another_aggregator_keeps_a_call_for_itself(calls: int, asked: int) -> None:
+    assert len(experts(plan(aggregator="judge", budget=Budget(calls=calls)))) == asked
+
+
+def test_what_is_given_up_is_told() -> None:
+    assert plan(budget=Budget(calls=2)).note == "2 of 3 experts answer, for the budget is 2 calls"
+    told = plan(budget=Budget(calls=1, usd=5)).note
+    assert told == "1 of 3 experts answer, for the budget is 1 call and 5 US dollars"
+
+
+def test_money_is_counted_over_all_drafts_and_the_call_that_reads_them() -> None:
+    assert experts(plan(budget=Budget(usd=0.0003))) == ("a", "b", "c")  # 100 tokens each at 1 dollar a million
+    assert experts(plan(budget=Budget(usd=0.00029))) == ("a", "b")
+    assert experts(plan(aggregator="judge", budget=Budget(usd=0.0003))) == ("a", "b")
+    assert experts(plan(aggregator="judge", budget=Budget(usd=0.0004))) == ("a", "b", "c")
+
+
+def test_who_is_too_dear_alone_is_not_among_them() -> None:
+    found = plan(k=4, budget=Budget(usd=0.001))
+    assert experts(found) == ("a", "b", "c")
+    assert found.note == ""
+    assert found.decision.removed["dear"].rule == "budget"
+
+
+def test_forced_experts_are_not_given_up() -> None:
+    assert experts(plan(force=("c",), budget=Budget(calls=1))) == ("c",)
+    with pytest.raises(Excluded, match="'force' names 2 experts, more than the budget allows: 1 call"):
+        plan(force=("c", "b"), budget=Budget(calls=1))

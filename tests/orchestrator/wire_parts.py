@@ -1,0 +1,25 @@
+"""Bodies of requests, read as the API reads them."""
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import ApiError
+from orchestrator.wire import ChatRequest, parse_chat
+from orchestrator.wire_coe import Names
+from tests.orchestrator.parts import LIMITS, REGISTRY
+
+USER = {"role": "user", "content": "hello"}
+NAMES = Names(REGISTRY.names, ("joined", "first", "broken"))
+
+
+def parse(**body: Any) -> ChatRequest:
+    body = {"model": "auto", "messages": [USER], **body}
+    return parse_chat(json.dumps(body).encode(), LIMITS, NAMES)
+
+
+def refused(**body: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        parse(**body)
+    return caught.value
