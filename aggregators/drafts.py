@@ -1,22 +1,27 @@
-"""What every aggregator does with drafts: leave them properly, set the failed ones aside."""
+"""What every aggregator does with drafts: wait for them, leave them properly, set the failed ones aside."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from aggregators.base import Draft, NoDraft
+from aggregators.base import Draft, Drafts, NoDraft, Request
 
 
 @asynccontextmanager
-async def leaving(drafts: AsyncIterator[Draft]) -> AsyncGenerator[None, None]:
-    """Closes `drafts` at the end of the block, which cancels the experts that still run.
-
-    Leaving a loop over an async generator does not do that: it would live on until it is collected.
-    """
+async def leaving(drafts: Drafts) -> AsyncGenerator[None, None]:
+    """Closes `drafts` at the end of the block, which cancels the experts that still run."""
     try:
         yield
     finally:
-        if isinstance(drafts, AsyncGenerator):
-            await drafts.aclose()
+        await drafts.aclose()
+
+
+async def all_of(request: Request, drafts: Drafts, until: float) -> list[Draft]:
+    """The drafts of all seats, best rank first; late ones, by `until` (Unix s), as failed."""
+    drafts.until(until)
+    drafts.ask(len(request.seats))
+    async with leaving(drafts):
+        seen = [draft async for draft in drafts if isinstance(draft, Draft)]
+    return sorted(seen, key=lambda draft: draft.rank)
 
 
 def usable(seen: Sequence[Draft]) -> list[Draft]:
@@ -31,3 +36,17 @@ def usable(seen: Sequence[Draft]) -> list[Draft]:
 def failed(seen: Sequence[Draft]) -> dict[str, str]:
     """Expert -> error of the drafts that are missing, best rank first."""
     return {d.expert: d.error for d in sorted(seen, key=lambda draft: draft.rank) if d.error is not None}
+
+
+def missing(errors: Mapping[str, str], took_part: int, asked: int) -> str:
+    """The part of a note that names the failed: "a and b failed; 1 of 3 drafts took part", or nothing."""
+    if not errors:
+        return ""
+    *others, last = errors
+    names = f"{', '.join(others)} and {last}" if others else last
+    return f"{names} failed; {took_part} of {asked} drafts took part"
+
+
+def sentence(*parts: str) -> str:
+    """The parts that say something, as one note."""
+    return "; ".join(filter(None, parts))

@@ -2,11 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from aggregators.answers import extract
-from aggregators.base import Draft, Piece, Verdict
-from aggregators.drafts import failed, leaving, usable
+from aggregators.base import Draft, Drafts, Experts, Part, Piece, Request, Undecided, Verdict
+from aggregators.drafts import failed, leaving, missing, sentence, usable
 
 _SAFE = 1e-6
 """Lead over the remaining weight that ends a vote: far above what adding floats can get wrong."""
@@ -26,16 +26,26 @@ class Vote:
     do, for they tell what came in. The weight that is out is 1 minus what came in, since a route's weights sum to 1.
 
     Verdict: `winner` is the expert whose text it is; `used` are all whose draft came in, with a vote or without.
+
+    or_raise: raises Undecided where there is no vote at all.
     """
 
     name = "vote"
 
-    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncGenerator[Piece | Verdict, None]:
+    def __init__(self, *, or_raise: bool = False) -> None:
+        self._or_raise = or_raise
+
+    async def aggregate(
+        self, request: Request, drafts: Drafts, experts: Experts
+    ) -> AsyncGenerator[Piece | Verdict, None]:
         """See `Aggregator.aggregate`."""
         seen: list[Draft] = []
         ballot: dict[str, list[Draft]] = defaultdict(list)
+        drafts.ask(len(request.seats))
         async with leaving(drafts):
             async for draft in drafts:
+                if isinstance(draft, Part):
+                    continue
                 seen.append(draft)
                 answer = extract(draft.text) if draft.error is None else None
                 if answer is not None:
@@ -44,16 +54,21 @@ class Vote:
                     break
         there = usable(seen)
         totals = _count(ballot)
+        if not totals and self._or_raise:
+            raise Undecided(seen, "no draft has an answer to vote on")
         winners = ballot[next(iter(totals))] if totals else there
         best = min(winners, key=lambda draft: draft.rank)
         if best.text:
             yield Piece(best.text)
+        errors, asked = failed(seen), len(request.seats)
+        how = f"vote decided after {len(seen)} of {asked}" if totals else "no draft has an answer to vote on"
         yield Verdict(
             best.expert,
             best.finish_reason,
             used=tuple(draft.expert for draft in there),
-            failed=failed(seen),
+            failed=errors,
             votes=totals,
+            note=sentence(how, missing(errors, len(there), asked)),
         )
 
 

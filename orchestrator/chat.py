@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from orchestrator.errors import ApiError, from_failure
-from orchestrator.events import Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import Answered, Ask, CallMade, PipelineEvent, Routed
 from workers.base import Delta, Failure, Usage
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -38,6 +38,8 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
         "used": list(answered.used) if answered else [],
         "failed": answered.failed if answered else {},
         "usage_by_expert": {n: usage_field(u) for n, u in answered.usage_by_expert.items()} if answered else {},
+        "calls": [_call_field(call) for call in answered.calls] if answered else [],
+        "note": answered.note if answered else "",
     }
     if explain:
         coe["explain"] = {
@@ -46,8 +48,20 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
             "removed": routed.removed,
             "router_seconds": routed.seconds,
             "votes": answered.votes if answered else {},
+            "scores": answered.scores if answered else {},
         }
     return coe
+
+
+def _call_field(call: CallMade) -> dict[str, Any]:
+    return {
+        "expert": call.expert,
+        "role": call.role,
+        "usage": usage_field(call.usage) if call.usage else None,
+        "seconds": round(call.seconds, 3),
+        "cost": call.cost,
+        "error": call.error,
+    }
 
 
 def usage_field(usage: Usage) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What goes into the pipeline and what comes out of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,25 +61,61 @@ class Routed:
 
 
 @dataclass(frozen=True, slots=True)
+class CallMade:
+    """A call of a request to an expert, and how it ended.
+
+    role: "answer" of the one expert that was asked, "draft" of one of several, or what an aggregator wanted it for:
+    "judge", "writer", "layer 1".
+    seconds: from submission to end. usage: None where none was told, as of a call that failed or was cancelled.
+    stamp: the engine's on the output, equal to `expert` by construction; None without a whole output.
+    cost: US dollars; None without usage, or where the expert's spec has no price.
+    error: None, or what took the output's place: "cancelled" where it was of no more use.
+    """
+
+    expert: str
+    role: str
+    seconds: float
+    usage: Usage | None = None
+    stamp: str | None = None
+    cost: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The end of an answer.
 
+    calls: in the order in which they began.
     winner: the expert whose words the answer is, None where it is nobody's alone.
     used, failed: experts that took part, and expert -> error of those that were asked and did not.
-    stamps: expert -> the engine's stamp on its output, equal by construction. votes: see aggregators.base.Verdict.
+    votes, scores, note: see aggregators.base.Verdict.
     """
 
     finish_reason: FinishReason
-    usage_by_expert: dict[str, Usage]
-    stamps: dict[str, str]
+    calls: tuple[CallMade, ...]
     winner: str | None
     used: tuple[str, ...]
     failed: dict[str, str] = field(default_factory=dict)
     votes: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    @property
+    def usage_by_expert(self) -> dict[str, Usage]:
+        return usage_by_expert(self.calls)
 
     @property
     def usage(self) -> Usage:
         return sum(self.usage_by_expert.values(), Usage())
+
+
+def usage_by_expert(calls: Iterable[CallMade]) -> dict[str, Usage]:
+    """Expert -> the sum over its calls, of those that told their usage."""
+    usage: dict[str, Usage] = {}
+    for call in calls:
+        if call.usage is not None:
+            usage[call.expert] = usage.get(call.expert, Usage()) + call.usage
+    return usage
 
 
 PipelineEvent = Routed | Delta | Answered | Failure

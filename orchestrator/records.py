@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from orchestrator.errors import from_exception
-from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
+from orchestrator.ledger import Ledger
 from orchestrator.metrics import NO_EXPERT, Metrics
 from orchestrator.store import Store, StoreUnavailable
 from workers.base import Delta, Usage
@@ -86,6 +87,7 @@ class Record:
         self.began = time.perf_counter()
         self.routed: Routed | None = None
         self.answered: Answered | None = None
+        self.ledger: Ledger | None = None
         self.first_token: float | None = None
         self.outcome = "client_gone"  # unless an end is seen
 
@@ -109,7 +111,8 @@ class Record:
 
     @property
     def usage_by_expert(self) -> dict[str, Usage]:
-        return self.answered.usage_by_expert if self.answered else {}
+        """Of every call that told its usage, also where no answer came of it."""
+        return usage_by_expert(self.ledger.calls) if self.ledger else {}
 
     def decision(self, seconds: float) -> dict[str, Any]:
         """The decision record, JSON-serialisable. Times in seconds; `at` is the Unix time of the end."""
@@ -128,6 +131,9 @@ class Record:
                 "winner": self.answered.winner,
                 "used": self.answered.used,
                 "failed": self.answered.failed,
-                "usage": {name: asdict(usage) for name, usage in self.usage_by_expert.items()},
+                "note": self.answered.note,
             }
+        if self.ledger:
+            decision["calls"] = [asdict(call) for call in self.ledger.calls]
+            decision["usage"] = {name: asdict(usage) for name, usage in self.usage_by_expert.items()}
         return decision

@@ -27,7 +27,8 @@ from orchestrator.store import Store, StoreUnavailable
 if TYPE_CHECKING:
     import uvicorn
 
-    from orchestrator.pipeline import Pipeline, Workers
+    from orchestrator.calls import Workers
+    from orchestrator.pipeline import Pipeline
     from routers.base import Router
 
 log = structlog.stdlib.get_logger(__name__)

@@ -1,78 +1,34 @@
 """Many drafts, one answer: who wins, when it is known, what happens to the rest."""
 
-import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
+from aggregators.base import Draft, NoDraft, Piece, Verdict
+from aggregators.fake import Scripted
+from aggregators.given import Given
 from aggregators.registry import AGGREGATORS, get
 from aggregators.single import Single
 from aggregators.vote import Vote
+from tests.aggregators.parts import draft, request_for, run, run_now
 
 PATIENT = settings(deadline=None, database=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-
-
-class Arrivals:
-    """Drafts in the order given; knows how many were taken and whether it was closed."""
-
-    def __init__(self, drafts: Sequence[Draft]) -> None:
-        self.taken = 0
-        self.closed = False
-        self.drafts = self._run(drafts)
-
-    async def _run(self, drafts: Sequence[Draft]) -> AsyncGenerator[Draft, None]:
-        try:
-            for draft in drafts:
-                self.taken += 1
-                yield draft
-        finally:
-            self.closed = True
-
-
-def draft(rank: int, weight: float, text: str = "", error: str | None = None) -> Draft:
-    return Draft(f"e{rank}", rank, weight, text, error=error)
-
-
-async def run(aggregator: Aggregator, drafts: Sequence[Draft]) -> tuple[str, Verdict, Arrivals]:
-    """(text, verdict, what was taken of the drafts)."""
-    arrivals = Arrivals(drafts)
-    events = [event async for event in aggregator.aggregate("the question", arrivals.drafts)]
-    *pieces, verdict = events
-    assert isinstance(verdict, Verdict)
-    assert all(isinstance(piece, Piece) for piece in pieces)
-    assert arrivals.closed
-    return "".join(piece.text for piece in pieces if isinstance(piece, Piece)), verdict, arrivals
-
-
-def run_now(aggregator: Aggregator, drafts: Sequence[Draft]) -> tuple[str, Verdict, Arrivals]:
-    """The same without an event loop: nothing in here waits, so one step of the coroutine is all of it."""
-    coroutine = run(aggregator, drafts)
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: tuple[str, Verdict, Arrivals] = done.value
-        return result
-    raise AssertionError("the aggregator waited for something else than its drafts")
 
 
 # Single
 
 
-async def test_single_waits_for_the_best_rank_and_cancels_the_rest() -> None:
+async def test_single_asks_the_next_rank_only_when_the_one_before_has_failed() -> None:
     text, verdict, arrivals = await run(Single(), [draft(1, 0.3, "second"), draft(0, 0.5, "first"), draft(2, 0.2, "x")])
-    assert (text, verdict.winner, verdict.used, verdict.failed) == ("first", "e0", ("e0",), {})
-    assert arrivals.taken == 2
-
-
-async def test_single_takes_the_next_rank_when_better_ones_failed() -> None:
+    assert (text, verdict.winner, verdict.used, verdict.failed, verdict.note) == ("first", "e0", ("e0",), {}, "")
+    assert (arrivals.asked, arrivals.taken) == (1, 1)
     drafts = [draft(2, 0.2, "third"), draft(0, 0.5, error="down"), draft(1, 0.3, error="late"), draft(3, 0.0, "x")]
     text, verdict, arrivals = await run(Single(), drafts)
     assert (text, verdict.winner, verdict.failed) == ("third", "e2", {"e0": "down", "e1": "late"})
-    assert arrivals.taken == 3
+    assert verdict.note == "e0 and e1 failed; 1 of 3 drafts took part"
+    assert (arrivals.asked, arrivals.taken) == (3, 3)
 
 
 async def test_single_tells_that_the_answer_was_cut() -> None:
@@ -218,48 +174,23 @@ def test_single_gives_the_best_draft_there_is_in_any_order(drafts: list[Draft]) 
 
 @pytest.mark.parametrize("name", list(AGGREGATORS))
 async def test_no_draft_at_all_is_an_error_that_names_every_expert(name: str) -> None:
-    arrivals = Arrivals([draft(1, 0.4, error="late"), draft(0, 0.6, error="down")])
+    failures = [draft(1, 0.4, error="late"), draft(0, 0.6, error="down")]
+    arrivals = Given(failures)
     with pytest.raises(NoDraft, match="e0: down; e1: late") as caught:
-        [event async for event in get(name).aggregate("q", arrivals.drafts)]
+        [event async for event in get(name).aggregate(request_for(failures), arrivals, Scripted())]
     assert [d.expert for d in caught.value.drafts] == ["e0", "e1"]
     assert arrivals.closed
-    with pytest.raises(NoDraft, match="no expert was asked"):
-        [event async for event in get(name).aggregate("q", Arrivals([]).drafts)]
 
 
 @pytest.mark.parametrize("name", list(AGGREGATORS))
-async def test_the_rest_is_cancelled_before_the_answer_goes_out(name: str) -> None:
-    arrivals = Arrivals([draft(0, 0.8, "7"), draft(1, 0.2, "8")])
-    answer = get(name).aggregate("q", arrivals.drafts)
+async def test_the_rest_is_cancelled_before_the_answer_ends(name: str) -> None:
+    drafts = [draft(0, 0.8, "7"), draft(1, 0.2, "8")]
+    arrivals = Given(drafts)
+    answer = get(name).aggregate(request_for(drafts), arrivals, Scripted())
     assert await anext(answer) == Piece("7")
+    assert isinstance(await anext(answer), Verdict)
     assert arrivals.closed
     assert arrivals.taken == 1
-    assert isinstance(await anext(answer), Verdict)
-
-
-@pytest.mark.parametrize("name", list(AGGREGATORS))
-async def test_a_caller_that_leaves_cancels_the_drafts(name: str) -> None:
-    """The caller's task is cancelled while the aggregator waits for a draft."""
-    waiting, cancelled = asyncio.Event(), asyncio.Event()
-
-    async def endless() -> AsyncGenerator[Draft, None]:
-        try:
-            waiting.set()
-            await asyncio.Event().wait()
-            yield draft(0, 1.0, "never")
-        finally:
-            cancelled.set()
-
-    async def caller() -> None:
-        async for _ in get(name).aggregate("q", endless()):
-            pass
-
-    task = asyncio.create_task(caller())
-    await waiting.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert cancelled.is_set()
 
 
 def test_the_registry_knows_its_aggregators_by_name() -> None:

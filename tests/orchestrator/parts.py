@@ -1,6 +1,6 @@
 """A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,13 +8,15 @@ import httpx2
 from fastapi import FastAPI
 from openai import AsyncOpenAI
 
-from aggregators.base import Aggregator, Draft, NoDraft, Piece, Verdict
+from aggregators.base import Aggregator, Draft, Drafts, Experts, Piece, Request, Verdict
+from aggregators.drafts import all_of, failed, usable
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.api import create_app
+from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
-from orchestrator.pipeline import LocalWorkers, Pipeline
+from orchestrator.pipeline import Pipeline
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import Turns
@@ -76,15 +78,14 @@ class Joined:
 
     name = "joined"
 
-    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
-        every = sorted([draft async for draft in drafts], key=lambda draft: draft.rank)
-        good = [draft for draft in every if draft.error is None]
-        if not good:
-            raise NoDraft(tuple(every))
+    async def aggregate(
+        self, request: Request, drafts: Drafts, experts: Experts
+    ) -> AsyncGenerator[Piece | Verdict, None]:
+        every = await all_of(request, drafts, request.deadline)
+        good = usable(every)
         for draft in good:
             yield Piece(f"[{draft.text}]")
-        failed = {draft.expert: draft.error for draft in every if draft.error is not None}
-        yield Verdict(None, "stop", tuple(draft.expert for draft in good), failed, {"all": 1.0})
+        yield Verdict(None, "stop", tuple(draft.expert for draft in good), failed(every), {"all": 1.0})
 
 
 class First:
@@ -92,9 +93,12 @@ class First:
 
     name = "first"
 
-    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
+    async def aggregate(
+        self, request: Request, drafts: Drafts, experts: Experts
+    ) -> AsyncGenerator[Piece | Verdict, None]:
+        drafts.ask(len(request.seats))
         async for draft in drafts:
-            if draft.error is None:
+            if isinstance(draft, Draft) and draft.error is None:
                 yield Piece(draft.text)
                 yield Verdict(draft.expert, draft.finish_reason, (draft.expert,))
                 return
@@ -103,7 +107,10 @@ class First:
 class Broken:
     name = "broken"
 
-    async def aggregate(self, prompt: str, drafts: AsyncIterator[Draft]) -> AsyncIterator[Piece | Verdict]:
+    async def aggregate(
+        self, request: Request, drafts: Drafts, experts: Experts
+    ) -> AsyncGenerator[Piece | Verdict, None]:
+        drafts.ask(len(request.seats))
         async for _ in drafts:
             raise ZeroDivisionError("a secret of the inside")
         yield Piece("never")
@@ -189,6 +196,10 @@ class Service:
         )
         self.clients.append(client)
         return client
+
+    def work_with(self, workers: Workers) -> None:
+        """In place of the engines."""
+        self.pipeline._calls.workers = workers
 
     async def stop(self) -> None:
         await self.pipeline.drain()

@@ -62,6 +62,17 @@ async def test_a_routed_answer_says_who_answered_and_why(service: Service) -> No
         "used": [SQL],
         "failed": {},
         "usage_by_expert": {SQL: answer.usage.model_dump(exclude_unset=True)},
+        "calls": [
+            {
+                "expert": SQL,
+                "role": "answer",
+                "usage": answer.usage.model_dump(exclude_unset=True),
+                "seconds": coe["calls"][0]["seconds"],
+                "cost": None,
+                "error": None,
+            }
+        ],
+        "note": "",
     }
     assert {name: value for name, value in raw.headers.items() if name.startswith("x-")} == {
         "x-request-id": request_id,
@@ -132,7 +143,7 @@ async def test_priority_and_caller_reach_the_worker(service: Service) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_several_experts_give_one_answer_that_names_them(service: Service, streamed: bool) -> None:
-    service.pipeline._workers = Unheard(service.engines, REGISTRY)
+    service.work_with(Unheard(service.engines, REGISTRY))
     service.engine.fail_start(GENERALIST, "no weights")
     body = {**CHAT, "coe": {"k": 3, "aggregator": "joined", "explain": True}, "stream": streamed}
     response = await service.http.post("/v1/chat/completions", json=body)

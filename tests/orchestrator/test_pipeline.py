@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from experts.registry import UnknownExpert
+from orchestrator.calls import LocalWorkers
 from orchestrator.errors import Overloaded
-from orchestrator.events import Answered, Ask, PipelineEvent, Routed
-from orchestrator.pipeline import LocalWorkers, not_ready
+from orchestrator.events import Answered, Ask, CallMade, PipelineEvent, Routed
+from orchestrator.pipeline import not_ready
 from orchestrator.store import Store
 from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
 from workers.base import ChatCall, Delta, Event, Failure, FailureCode, Sampling, Usage, WorkerStats
@@ -56,7 +57,10 @@ async def test_route_then_words_then_the_answer(service: Service) -> None:
     assert isinstance(routed, Routed)
     assert (routed.route.experts, routed.request_id, routed.candidates) == ((SQL,), "req-1", REGISTRY.names)
     assert text(made) == "sql heard: some"
-    assert answered == Answered("length", {SQL: Usage(3, 3)}, {SQL: SQL}, winner=SQL, used=(SQL,))
+    assert isinstance(answered, Answered)
+    [call] = answered.calls
+    assert call == CallMade(SQL, "answer", call.seconds, Usage(3, 3), stamp=SQL)
+    assert answered == Answered("length", (call,), winner=SQL, used=(SQL,))
     assert service.engine.calls[-1].sampling == Sampling(max_tokens=3)
 
 
@@ -151,7 +155,7 @@ async def timing_out(call: ChatCall) -> AsyncGenerator[Event, None]:
 async def test_whatever_a_worker_does_a_request_has_an_end(
     service: Service, stream: Callable[[ChatCall], AsyncGenerator[Event, None]]
 ) -> None:
-    service.pipeline._workers = OneWorker(stream)
+    service.work_with(OneWorker(stream))
     failure = (await events(service, ask()))[-1]
     assert isinstance(failure, Failure)
     assert failure.code == "internal"
@@ -204,11 +208,14 @@ async def test_drafts_of_several_experts_become_one_answer(service: Service) -> 
     assert answered.usage_by_expert == {SQL: Usage(1, 3), GENERALIST: Usage(1, 3)}
     assert answered.usage == Usage(2, 6)
     assert (answered.winner, answered.used, answered.failed) == (None, (SQL, GENERALIST), {})
-    assert answered.stamps == {SQL: SQL, GENERALIST: GENERALIST}
+    assert [(call.expert, call.role, call.stamp) for call in answered.calls] == [
+        (SQL, "draft", SQL),
+        (GENERALIST, "draft", GENERALIST),
+    ]
 
 
 async def test_a_missing_draft_is_named_and_does_not_fail_the_request(service: Service) -> None:
-    service.pipeline._workers = Unheard(service.engines, REGISTRY)
+    service.work_with(Unheard(service.engines, REGISTRY))
     service.engine.fail_start(SQL, "no weights")
     answered = (await events(service, ask("sql", k=2)))[-1]
     assert isinstance(answered, Answered)
@@ -287,7 +294,9 @@ async def test_how_a_request_failed_is_recorded(service: Service) -> None:
     await service.pipeline.drain()
     [record] = await service.store.decisions()
     assert record["outcome"] == "engine_died"
-    assert "usage" not in record
+    assert record["usage"] == {}
+    [call] = record["calls"]
+    assert (call["role"], call["error"]) == ("answer", "engine_died: scripted failure")
 
 
 async def test_answers_do_not_need_the_store() -> None:
@@ -323,7 +332,7 @@ def test_why_an_expert_is_not_ready() -> None:
 
 
 async def test_workers_that_cannot_be_asked_are_not_ready(service: Service) -> None:
-    service.pipeline._workers = OneWorker(raising)
+    service.work_with(OneWorker(raising))
     assert await service.pipeline.not_ready() == dict.fromkeys(REGISTRY.names, "no answer: ConnectionError")
 
 

@@ -217,7 +217,7 @@ async def test_a_conversation_may_have_an_id(store: Store) -> None:
 async def test_of_several_experts_the_best_that_took_part_stays(store: Store) -> None:
     turns = RememberedTurns(60)
     service = await Service.start(store, router=scored_router(), policies=PolicySet(k=3, stay=Stay(0.2)), turns=turns)
-    service.pipeline._workers = Unheard(service.engines, REGISTRY)
+    service.work_with(Unheard(service.engines, REGISTRY))
     service.engine.fail_start(SQL, "no weights")
     assert (await chat(service))["used"] == [MATH, GENERALIST]
     [(_, kept)] = turns._turns.values()

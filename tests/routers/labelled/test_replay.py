@@ -1,16 +1,15 @@
 """Replayed votes end as the vote aggregator ends them."""
 
-import asyncio
-from collections.abc import AsyncIterator
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregators.answers import extract
-from aggregators.base import Draft, Verdict
+from aggregators.ballot import Ballot
+from aggregators.base import Draft
 from aggregators.vote import Vote
-from routers.labelled.replay import coded, winners
+from routers.labelled.replay import coded, in_waves, winners
+from tests.aggregators.parts import run_now
 
 
 def test_equal_answers_have_equal_codes() -> None:
@@ -32,13 +31,11 @@ def test_without_a_vote_the_first_choice_wins() -> None:
     assert winners(np.array([[-1, -1, 2]]), np.array([[1, 0]]), np.array([[0.5, 0.5]])).tolist() == [1]
 
 
-async def aggregated(texts: list[str], weights: list[float]) -> str | None:
-    async def drafts() -> AsyncIterator[Draft]:
-        for rank, (text, weight) in enumerate(zip(texts, weights, strict=True)):
-            yield Draft(str(rank), rank, weight, text)
-
-    verdict = [part async for part in Vote().aggregate("", drafts())][-1]
-    assert isinstance(verdict, Verdict)
+def aggregated(texts: list[str], weights: list[float]) -> str | None:
+    drafts = [
+        Draft(str(rank), rank, weight, text) for rank, (text, weight) in enumerate(zip(texts, weights, strict=True))
+    ]
+    _, verdict, _ = run_now(Vote(), drafts)
     return verdict.winner
 
 
@@ -51,4 +48,23 @@ def test_it_is_the_aggregator_s_vote(drafts: list[tuple[str, int]]) -> None:
     codes = coded(np.array([texts], object), extract)
     choices = np.arange(len(drafts))[None]
     [winner] = winners(codes, choices, np.array([weights]))
-    assert asyncio.run(aggregated(texts, weights)) == str(winner)
+    assert aggregated(texts, weights) == str(winner)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.sampled_from(["A", "B", "C", None]), st.integers(0, 4)), min_size=1, max_size=6).filter(
+        lambda drafts: any(weight for _, weight in drafts)
+    ),
+    st.sampled_from([1.0, 0.7, 0.4, 0.0]),
+)
+def test_waves_are_the_aggregator_s(drafts: list[tuple[str | None, int]], patience: float) -> None:
+    total = sum(weight for _, weight in drafts)
+    weights = [weight / total for _, weight in drafts]
+    asked, ballot = 0, Ballot(weights, {})
+    while asked < len(drafts) and not ballot.is_decided(asked, patience):
+        asked = ballot.wanted(asked, patience)
+        ballot = Ballot(weights, {rank: drafts[rank][0] for rank in range(asked)})
+    codes = coded(np.array([[answer for answer, _ in drafts]], object), str.strip)
+    won, calls = in_waves(codes, np.arange(len(drafts))[None], np.array([weights]), patience)
+    assert (int(won[0]), int(calls[0])) == (ballot.winner or 0, asked)

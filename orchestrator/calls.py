@@ -1,0 +1,122 @@
+"""Step 3 of a request: one chat for one expert. Whatever its worker does, the caller sees a well-formed stream."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Protocol
+
+import structlog
+
+from experts.registry import Registry
+from orchestrator.expert_states import ExpertStates
+from orchestrator.routing import until
+from workers.base import ChatCall, Delta, Engine, Event, Failure, Finish, WorkerStats
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Workers(Protocol):
+    """How the service reaches the workers of all families."""
+
+    def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """The events of the expert's worker; closing the generator aborts the request there."""
+        ...
+
+    async def stats(self) -> dict[str, WorkerStats | str]:
+        """Family -> its worker's stats, or why there are none."""
+        ...
+
+
+class LocalWorkers:
+    """Workers in this process: an engine per family, started by whoever made it."""
+
+    def __init__(self, engines: Mapping[str, Engine], registry: Registry) -> None:
+        self._engines, self._registry = engines, registry
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        family = self._registry.get(call.expert).family_name
+        if family not in self._engines:
+            yield Failure("expert_unavailable", f"no worker serves the family {family!r}")
+            return
+        async with aclosing(self._engines[family].generate(call)) as events:
+            async for event in events:
+                yield event
+
+    async def stats(self) -> dict[str, WorkerStats | str]:
+        stats: dict[str, WorkerStats | str] = {}
+        for family, engine in self._engines.items():
+            try:
+                stats[family] = await engine.stats()
+            except Exception as error:
+                log.exception("stats failed", family=family)
+                stats[family] = f"no stats: {type(error).__name__}"
+        return stats
+
+
+class Calls:
+    """Submits calls to workers, and tells `states` how they ended.
+
+    backoff: first and longest wait in seconds before a call goes again to an engine that is starting.
+    """
+
+    def __init__(self, workers: Workers, states: ExpertStates, backoff: tuple[float, float]) -> None:
+        self.workers = workers
+        self._states, self._backoff = states, backoff
+
+    async def submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """Deltas, then one Finish of the right expert or one Failure. Closing it aborts the call in its engine.
+
+        The one retry loop of the path: only an engine that has not started anything is asked again, until the deadline.
+        """
+        wait, longest = self._backoff
+        while True:
+            async with aclosing(self._checked(call)) as events:
+                first = await anext(events)
+                starting = isinstance(first, Failure) and first.code == "engine_starting"
+                if not starting or time.time() + wait >= call.deadline:
+                    yield first
+                    async for event in events:
+                        yield event
+                    return
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, longest)
+
+    async def _checked(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        async with aclosing(self.workers.generate(call)) as events:
+            while True:
+                event = await _next(events, call)
+                if isinstance(event, Finish) and event.expert != call.expert:
+                    # Text of a wrong expert may be out already, but it is never called an answer.
+                    log.error("wrong expert", request_id=call.request_id, routed=call.expert, stamp=event.expert)
+                    event = Failure("internal", f"routed to {call.expert}, computed by {event.expert}")
+                if isinstance(event, Delta):
+                    yield replace(event, text=_unicode(event.text))
+                    continue
+                if isinstance(event, Failure):
+                    self._states.failed(call.expert, event)
+                else:
+                    self._states.answered(call.expert)
+                yield event
+                return
+
+
+async def _next(events: AsyncGenerator[Event, None], call: ChatCall) -> Event:
+    """The worker's next event; its silence, its exception and its untimely end are failures."""
+    limit = until(call.deadline)
+    try:
+        async with limit:
+            return await anext(events)
+    except StopAsyncIteration:
+        return Failure("internal", f"the worker of {call.expert} ended without an end")
+    except Exception as error:
+        if limit.expired():
+            return Failure("deadline", "the answer was not ready within the time limit")
+        log.exception("worker failed", request_id=call.request_id, expert=call.expert)
+        return Failure("internal", f"the worker of {call.expert} raised {type(error).__name__}")
+
+
+def _unicode(text: str) -> str:
+    """Half of a surrogate pair, which a remote model's JSON may hold, has no form in UTF-8: U+FFFD takes its place."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

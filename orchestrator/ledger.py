@@ -1,0 +1,86 @@
+"""The calls that one request makes to experts: each is submitted here, and what became of it is kept."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from aggregators.base import Messages
+from experts.registry import Registry
+from experts.spec import ExpertSpec
+from orchestrator.calls import Calls
+from orchestrator.events import Ask, CallMade
+from workers.base import ChatCall, Event, Failure, Finish, Sampling, Usage
+
+CANCELLED = "cancelled"
+
+
+class Ledger:
+    def __init__(self, ask: Ask, calls: Calls, registry: Registry) -> None:
+        self._ask, self._calls, self._registry = ask, calls, registry
+        self._began = 0
+        self._made: dict[int, CallMade] = {}
+        self._of_expert: dict[str, int] = {}
+
+    @property
+    def calls(self) -> tuple[CallMade, ...]:
+        """Those that have ended, in the order in which they began."""
+        return tuple(self._made[number] for number in sorted(self._made))
+
+    async def call(
+        self,
+        expert: str,
+        role: str,
+        *,
+        messages: Messages | None = None,
+        sampling: Sampling | None = None,
+        deadline: float = float("inf"),
+    ) -> AsyncGenerator[Event, None]:
+        """Deltas, then one Finish or Failure. Closing it aborts the call in its engine.
+
+        messages, sampling: the request's own if not given. deadline: Unix time in seconds; the request's own holds
+        anyway.
+        """
+        number, self._began, began = self._began, self._began + 1, time.perf_counter()
+        call = ChatCall(
+            self._id(expert),
+            expert,
+            self._ask.messages if messages is None else tuple(map(dict, messages)),
+            self._ask.sampling if sampling is None else sampling,
+            min(deadline, self._ask.deadline),
+            self._ask.priority,
+            self._ask.caller,
+        )
+        end: Event | None = None
+        try:
+            async with aclosing(self._calls.submit(call)) as events:
+                async for event in events:
+                    if isinstance(event, Finish | Failure):
+                        end = event
+                        self._made[number] = self._entry(expert, role, began, end)
+                    yield event
+        finally:
+            if end is None:
+                self._made[number] = self._entry(expert, role, began, None)
+
+    def _id(self, expert: str) -> str:
+        """The request's id, of which an engine makes its own with the expert's name: further calls need another."""
+        count = self._of_expert[expert] = self._of_expert.get(expert, 0) + 1
+        return self._ask.request_id if count == 1 else f"{self._ask.request_id}.{count}"
+
+    def _entry(self, expert: str, role: str, began: float, end: Finish | Failure | None) -> CallMade:
+        seconds = time.perf_counter() - began
+        if isinstance(end, Finish):
+            cost = _cost(self._registry.get(expert), end.usage)
+            return CallMade(expert, role, seconds, end.usage, end.expert, cost)
+        return CallMade(expert, role, seconds, error=public(end) if end else CANCELLED)
+
+
+def public(failure: Failure) -> str:
+    """A failure for the caller's eyes; what is behind an internal one is in the log."""
+    return "internal error" if failure.code == "internal" else f"{failure.code}: {failure.message}"
+
+
+def _cost(spec: ExpertSpec, usage: Usage) -> float | None:
+    if "price" not in spec.model_fields_set:
+        return None
+    return (usage.prompt_tokens * spec.price.input + usage.completion_tokens * spec.price.output) / 1e6
