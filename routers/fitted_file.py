@@ -2,8 +2,10 @@
 
 import hashlib
 import io
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -11,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from routers.files import RouterFileError, corrupt, read_bytes, replace_file
+from routers.files import RouterFileError, corrupt, read_bytes
 from routers.folder import HEADER, Header, changed, digest, holds, read_header, write_header
 
 PROMPTS = "prompts.npy"
+_NEW = ".coe-router-new"
+"""Below the folder: where a router is written before its files take their places."""
 
 ModelName = Literal["best_single", "two_level", "skill", "both"]
 MODELS: tuple[ModelName, ...] = ("two_level", "skill")
@@ -26,6 +30,7 @@ class Chosen(BaseModel):
 
     scores: model -> mean score; votes: model -> mean score of the weighted vote of three, where answers are known.
     gains: model -> lower and upper end of the 95 % interval of its lead over the best single expert.
+    patience: of the votes, see `routers.evaluation.patience`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +39,7 @@ class Chosen(BaseModel):
     scores: dict[ModelName, FiniteFloat]
     votes: dict[ModelName, FiniteFloat]
     gains: dict[ModelName, tuple[FiniteFloat, FiniteFloat]]
+    patience: FiniteFloat = Field(1.0, ge=0, le=1)
 
 
 class Facts(Header):
@@ -88,18 +94,50 @@ def is_fitted_router(folder: Path) -> bool:
     return holds(folder, Facts)
 
 
+def check_place(folder: Path) -> None:
+    """Raises RouterFileError if `write` could not put a router there, or something else is there. Changes nothing."""
+    with _workplace(folder):
+        others = any(path.name != _NEW for path in folder.iterdir())
+        if others and not is_fitted_router(folder):
+            raise RouterFileError(f"{folder} holds something that is no fitted router; name a new or an empty folder")
+
+
 def write(folder: Path, facts: Facts, seen: NDArray[np.uint64], models: Mapping[ModelName, Saved]) -> None:
-    """Writes all files, `router.json` last: what is half written is no router."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / HEADER).unlink(missing_ok=True)
-    for name, model in models.items():
-        shutil.rmtree(folder / name, ignore_errors=True)
-        model.save(folder / name)
-    buffer = io.BytesIO()
-    np.save(buffer, np.sort(seen), allow_pickle=False)
-    replace_file(folder / PROMPTS, buffer.getvalue())
-    header = _Header(**facts.model_dump(), files=_files(folder, models))
-    write_header(folder, header)
+    """Writes all files, then puts them into their places: until then a router that is there already stays whole.
+
+    `router.json` takes its place first. It has the digests of all others, so whatever happens there is either no
+    router, or one of which `read` says what is wrong, and that may be replaced. Raises RouterFileError.
+    """
+    with _workplace(folder) as new:
+        for name, model in models.items():
+            model.save(new / name)
+        buffer = io.BytesIO()
+        np.save(buffer, np.sort(seen), allow_pickle=False)
+        (new / PROMPTS).write_bytes(buffer.getvalue())
+        write_header(new, _Header(**facts.model_dump(), files=_files(new, models)))
+        for entry in (HEADER, PROMPTS, *models):
+            if (folder / entry).is_dir():
+                shutil.rmtree(folder / entry)
+            os.replace(new / entry, folder / entry)
+
+
+@contextmanager
+def _workplace(folder: Path) -> Iterator[Path]:
+    """An empty folder inside of `folder`. Both are made, and gone again afterwards if they were and hold nothing."""
+    new = folder / _NEW
+    made: list[Path] = []
+    try:
+        made = [path for path in (folder, *folder.parents) if not path.exists()]
+        shutil.rmtree(new, ignore_errors=True)  # of one that was killed
+        new.mkdir(parents=True)
+        yield new
+    except OSError as error:
+        raise RouterFileError(f"{folder} cannot be written: {error.strerror}; name another folder") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        for path in made:
+            with suppress(OSError):  # it holds the router
+                path.rmdir()
 
 
 def read(folder: Path) -> tuple[Facts, NDArray[np.uint64]]:

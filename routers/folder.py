@@ -89,8 +89,10 @@ def read_header(folder: Path, kind: type[Kind]) -> Kind:
         raw = json.loads(read_bytes(path))
     except ValueError as error:
         raise corrupt(path, str(error)) from error
-    if not isinstance(raw, dict) or raw.get("format") != own:
+    if not isinstance(raw, dict) or not isinstance(found := raw.get("format"), str):
         raise corrupt(path, f"it has no 'format' of {own!r}")
+    if found != own:
+        raise RouterFileError(f"{path} is of format {found!r}, not {own!r}: name a folder of that format")
     if raw.get("version") != version:
         raise RouterFileError(
             f"{path} is of version {raw.get('version')!r}, this release reads version {version}: fit the router again"
