@@ -1,6 +1,7 @@
 """`coe router fit` and `coe router eval`: from a labelled file to a router, and what that router is worth."""
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from experts.registry import did_you_mean
 
 if TYPE_CHECKING:
     from orchestrator.serve import Reporter
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
 
 router_app = typer.Typer(help="Fit a router on labelled prompts, and evaluate it.", no_args_is_help=True)
 
-FileArgument = Annotated[Path, typer.Argument(help="Labelled prompts: csv, jsonl or parquet; see docs/routing.md.")]
+FileArgument = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Labelled prompts: csv, jsonl or parquet; see docs/routing.md.")
+]
 SplitFlag = Annotated[str | None, typer.Option("--split", help="Values of the column split, with commas.")]
 HomeFlag = Annotated[str | None, typer.Option("--home", help="Folder of the static encoder [COE_HOME].")]
-SeedFlag = Annotated[int, typer.Option("--seed", min=0, help="Of folds, models and bootstrap.")]
+SeedFlag = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of folds, models and bootstrap.")]
 
 
 @router_app.command("fit")
@@ -42,8 +47,9 @@ def fit_command(
     with _told(), ConsoleReporter() as reporter:
         from aggregators.answers import extract
         from routers.fitted import fit_labelled
+        from routers.fitted_file import check_place
 
-        _check_out(out)
+        check_place(out)
         data = _read(file, split, reporter, lambda splits: [name for name in splits if name != "test"])
         reporter.say(f"fitting on {len(data):,} prompts with {len(data.experts)} experts")
         router = fit_labelled(
@@ -74,14 +80,20 @@ def eval_command(
     with _told(), ConsoleReporter() as reporter:
         from routers.encoders.minilm import MiniLMEncoder
         from routers.evaluation import report
+        from routers.files import RouterFileError
         from routers.fitted import FittedRouter
         from routers.fitted_file import read
 
         two = _pair(pair)
+        if html is not None:
+            _check_page(html)
+        if folder.is_file():
+            raise RouterFileError(f"{folder} is a file; name the folder that `coe router fit` made")
         facts, _ = read(folder)
         kind: Literal["minilm", "static"] = "minilm" if facts.encoder == MiniLMEncoder.name else "static"
         router = FittedRouter.load(folder, _encoder(kind, home, reporter))
         data = _read(file, split, reporter, lambda splits: [name for name in splits if name == "test"])
+        _check_experts(router.experts, data.experts, two)
         found = _evaluate(router, folder, data, two, seed, reporter)
         if html is not None:
             from routers.evaluation.report_html import page
@@ -107,6 +119,7 @@ def _evaluate(
     from routers.evaluation.evaluate import cross_evaluate, evaluate
 
     if data.splits is None and router.seen(data.prompts).any():
+        _check_enough(data)
         reporter.say("the file has no column split and the router was fitted on it: cross-validation")
         return cross_evaluate(
             data, router.encoder, normalise=extract, seed=seed, pair=pair, on_progress=reporter.progress
@@ -121,6 +134,8 @@ def _encoder(kind: Literal["minilm", "static"], home: str | None, reporter: "Rep
     from routers.encoders.choice import open_encoder
 
     settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
+    if kind == "static":
+        settings.home.mkdir(parents=True, exist_ok=True)  # tells at once where the encoder could not be kept
     return open_encoder(kind, settings.home, threads=os.cpu_count() or 1, on_progress=reporter.progress)
 
 
@@ -147,24 +162,51 @@ def _read(
     return data
 
 
-def _check_out(out: Path) -> None:
-    """Nothing but a router is ever replaced."""
-    from routers.files import RouterFileError
-    from routers.fitted_file import is_fitted_router
+def _check_page(html: Path) -> None:
+    """Before the work, not after it."""
+    if html.is_dir():
+        raise ValueError(f"{html} is a folder; --html must name a file")
+    if not html.parent.is_dir():
+        raise ValueError(f"there is no folder {html.parent} for the report; make it, or name another file by --html")
 
-    if out.exists() and not out.is_dir():
-        raise RouterFileError(f"{out} is a file; --out must name a folder")
-    if out.is_dir() and any(out.iterdir()) and not is_fitted_router(out):
-        raise RouterFileError(f"{out} holds something that is no fitted router; name a new or an empty folder")
+
+def _check_experts(router: Sequence[str], file: Sequence[str], pair: tuple[str, str] | None) -> None:
+    """Raises ValueError if router and file have different experts, or the pair is none of them."""
+    if strange := sorted(set(file) - set(router)):
+        raise ValueError(
+            f"the router does not know {', '.join(strange)}, only {', '.join(router)}: leave out the rows of others, "
+            "or fit a router with them"
+        )
+    if missing := sorted(set(router) - set(file)):
+        raise ValueError(
+            f"the prompts have no score of {', '.join(missing)}, whom the router may choose: measure them too, or fit "
+            "a router without them"
+        )
+    for expert in pair or ():
+        if expert not in file:
+            raise ValueError(f"--pair: no expert {expert!r}{did_you_mean(expert, file)}; there are: {', '.join(file)}")
+
+
+def _check_enough(data: "Labelled") -> None:
+    """Raises ValueError if a router cannot be fitted on all prompts but those of a fold."""
+    from routers.fitted_choice import FOLDS, LEAST_PROMPTS
+
+    different = len(set(data.prompts))
+    if different - math.ceil(different / FOLDS) < LEAST_PROMPTS:
+        least = math.ceil(LEAST_PROMPTS * FOLDS / (FOLDS - 1))
+        raise ValueError(
+            f"the router was fitted on some of these prompts, and {different} different ones are too few for "
+            f"cross-validation: it takes {least}, better hundreds; or evaluate on prompts that are new to the router"
+        )
 
 
 def _pair(pair: str | None) -> tuple[str, str] | None:
     if pair is None:
         return None
-    strong, comma, weak = (part.strip() for part in pair.partition(","))
-    if not comma or not strong or not weak:
+    names = [name.strip() for name in pair.split(",")]
+    if len(set(names)) != 2 or len(names) != 2 or not all(names):
         raise ValueError(f"--pair must be two experts with a comma, the strong one first; got {pair!r}")
-    return strong, weak
+    return names[0], names[1]
 
 
 def _fitted(router: "FittedRouter") -> list[str]:

@@ -164,24 +164,76 @@ def test_what_a_user_can_mend_is_told_in_a_sentence(file: Path, folder: Path, tm
     assert failed("fit", tmp_path / "no.csv", "--out", out) == (
         f"coe: {tmp_path / 'no.csv'} cannot be read: No such file or directory"
     )
-    assert failed("fit", file, "--split", "train", "--out", file) == f"coe: {file} is a file; --out must name a folder"
+    assert failed("fit", file, "--split", "train", "--out", file) == (
+        f"coe: {file} cannot be written: Not a directory; name another folder"
+    )
     assert failed("fit", file, "--split", "train", "--out", tmp_path) == (
         f"coe: {tmp_path} holds something that is no fitted router; name a new or an empty folder"
     )
     assert failed("eval", out, file, "--split", "test") == (
         f"coe: there is no fitted router: {out / 'router.json'} is missing; fit it first"
     )
-    assert failed("eval", folder, file, "--split", "test", "--pair", "cook") == (
-        "coe: --pair must be two experts with a comma, the strong one first; got 'cook'"
+    assert failed("eval", file, file, "--split", "test") == (
+        f"coe: {file} is a file; name the folder that `coe router fit` made"
     )
-    assert failed("eval", folder, file, "--split", "test", "--pair", "cook,bard") == (
-        "coe: no expert 'bard'; there are: cook, idle, poet"
+    for pair in ("cook", "cook,", "cook,cook", "cook,poet,idle"):
+        assert failed("eval", folder, file, "--split", "test", "--pair", pair) == (
+            f"coe: --pair must be two experts with a comma, the strong one first; got {pair!r}"
+        )
+    assert failed("eval", folder, file, "--split", "test", "--pair", "cook,poe") == (
+        "coe: --pair: no expert 'poe'; did you mean 'poet'?; there are: cook, idle, poet"
+    )
+    assert failed("eval", folder, file, "--split", "test", "--html", tmp_path) == (
+        f"coe: {tmp_path} is a folder; --html must name a file"
+    )
+    assert failed("eval", folder, file, "--split", "test", "--html", out / "a.html") == (
+        f"coe: there is no folder {out} for the report; make it, or name another file by --html"
     )
     file.write_text(file.read_text().replace(",1.0,", ",11,", 1))
     assert ", column score: got 11; it must be a number in [0, 1]" in failed(
         "fit", file, "--split", "train,test", "--out", out
     )
     assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_read(file: Path, tmp_path: Path) -> None:
+    for out in (file / "router", tmp_path / ("n" * 300)):
+        told = failed("fit", tmp_path / "no.csv", "--out", out)
+        assert told.startswith(f"coe: {out} cannot be written: ")
+        assert told.endswith("; name another folder")
+
+
+def test_a_seed_that_no_generator_takes_is_refused(file: Path, tmp_path: Path) -> None:
+    assert run("fit", file, "--split", "train", "--out", tmp_path / "router", "--seed", 2**32)[0] == 2
+
+
+@pytest.mark.parametrize("splits", [None, ("train", "test")])
+def test_experts_that_only_one_side_knows_are_told(folder: Path, tmp_path: Path, splits: Sequence[str] | None) -> None:
+    """Prompts that the router was fitted on, which would be cross-validated without it, are no exception."""
+    more = write(tmp_path / "more.csv", splits)
+    words: list[object] = [] if splits is None else ["--split", "test"]
+    more.write_text(more.read_text().replace(",idle,", ",busy,"))
+    assert failed("eval", folder, more, *words) == (
+        "coe: the router does not know busy, only cook, idle, poet: leave out the rows of others, or fit a router with "
+        "them"
+    )
+    more.write_text("".join(line for line in more.read_text().splitlines(True) if ",busy," not in line))
+    assert failed("eval", folder, more, *words) == (
+        "coe: the prompts have no score of idle, whom the router may choose: measure them too, or fit a router without "
+        "them"
+    )
+
+
+def test_too_few_prompts_for_cross_validation_are_told(folder: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "few.csv", None)
+    lines = file.read_text().splitlines(True)
+    file.write_text("".join(lines[: 1 + 24 * len(EXPERTS)]))
+    assert failed("eval", folder, file) == (
+        "coe: the router was fitted on some of these prompts, and 24 different ones are too few for cross-validation: "
+        "it takes 25, better hundreds; or evaluate on prompts that are new to the router"
+    )
+    file.write_text("".join(lines[: 1 + 25 * len(EXPERTS)]))
+    assert json.loads(run("eval", folder, file, "--json")[1])["n"] == 25
 
 
 def test_a_router_may_be_replaced(file: Path, folder: Path) -> None:
