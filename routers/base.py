@@ -23,6 +23,8 @@ class Route:
     margin: probability of the best category minus that of the second, in [0, 1].
     reason: one sentence for people.
     aggregator: how the drafts become one answer; "single" for one choice.
+    patience: in [0, 1], of the votes that are out, the share that the leader must outweigh for a vote in waves to end;
+        1 = all, so that nothing can change the winner. See `aggregators.ballot`.
     """
 
     choices: tuple[Choice, ...]
@@ -32,6 +34,7 @@ class Route:
     probabilities: dict[str, float] = field(default_factory=dict)
     margin: float = 1.0
     aggregator: str = "single"
+    patience: float = 1.0
 
     @property
     def experts(self) -> tuple[str, ...]:

@@ -69,7 +69,11 @@ class FittedRouter:
         """See `Router.route_many`; candidates: None = all experts."""
         allowed = self.experts if candidates is None else candidates
         routes = self._model(k).route_many(prompts, allowed, k)
-        return [replace(route, aggregator=self._aggregator if len(route.choices) > 1 else "single") for route in routes]
+        return [self._to_aggregate(route) for route in routes]
+
+    def _to_aggregate(self, route: Route) -> Route:
+        aggregator = self._aggregator if len(route.choices) > 1 else "single"
+        return replace(route, aggregator=aggregator, patience=self.facts.chosen.patience)
 
     def predict(self, prompts: Sequence[str]) -> Floats:
         """(n, E), what the default model expects each expert to score, in [0, 1]."""

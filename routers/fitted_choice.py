@@ -9,6 +9,7 @@ from routers.both import Both
 from routers.encoders.base import Encoder, Progress
 from routers.evaluation.decisions import Decided, Floats, Indices, Model, Predictor, decide, scored
 from routers.evaluation.measures import intervals
+from routers.evaluation.patience import least_patience
 from routers.fitted_file import MODELS, Chosen, ModelName
 from routers.labelled.data import Labelled
 from routers.labelled.replay import Normalise
@@ -80,7 +81,8 @@ def by_cross_validation(
     best = max(CANDIDATES, key=lambda name: _lead(scores[name], scores[CANDIDATES[0]], CLEARLY_BETTER))
     default: ModelName = best if _lead(scores[best], scores["best_single"], WORTH_TRYING) > 0 else "best_single"
     several = max(votes, key=lambda name: votes[name]) if votes else default
-    chosen = Chosen(folds=len(folds), scores=means, votes=votes, gains=gains)
+    patience = least_patience(data, decided[several], normalise)
+    chosen = Chosen(folds=len(folds), scores=means, votes=votes, gains=gains, patience=patience)
     return chosen, default, several, _fit(data, encoder, seed, step)
 
 

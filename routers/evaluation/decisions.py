@@ -64,13 +64,15 @@ class Decided:
     """What one router decided on n labelled prompts; experts are columns of the labelled data.
 
     chosen: (n,), the first choice. predicted: (n, E). categories: (n,), where the router has some.
-    asked, voted: k -> the k choices (n, k) and the winner (n,) of their weighted vote; empty without answers.
+    asked, weights, voted: k -> the k choices (n, k), their weights (n, k) and the winner (n,) of the vote; empty
+        without answers.
     """
 
     chosen: Indices
     predicted: Floats
     categories: tuple[str | None, ...]
     asked: Mapping[int, Indices]
+    weights: Mapping[int, Floats]
     voted: Mapping[int, Indices]
 
     @classmethod
@@ -84,6 +86,7 @@ class Decided:
             predicted=np.concatenate([part.predicted for part in decided])[order],
             categories=tuple(categories[i] for i in order),
             asked={k: np.concatenate([part.asked[k] for part in decided])[order] for k in decided[0].asked},
+            weights={k: np.concatenate([part.weights[k] for part in decided])[order] for k in decided[0].weights},
             voted={k: np.concatenate([part.voted[k] for part in decided])[order] for k in decided[0].voted},
         )
 
@@ -101,14 +104,15 @@ def decide(router: Predictor, data: Labelled, normalise: Normalise = str.strip) 
     routed = _Routed(router, data)
     first, _, categories = routed.choices(1)
     asked: dict[int, Indices] = {}
+    weights: dict[int, Floats] = {}
     voted: dict[int, Indices] = {}
     if data.answers is not None:
         codes = coded(data.answers, normalise)
         for k in VOTES:
             if k <= len(data.experts):
-                asked[k], weights, _ = routed.choices(k)
-                voted[k] = winners(codes, asked[k], weights)
-    return Decided(first[:, 0], router.predict(data.prompts), categories, asked, voted)
+                asked[k], weights[k], _ = routed.choices(k)
+                voted[k] = winners(codes, asked[k], weights[k])
+    return Decided(first[:, 0], router.predict(data.prompts), categories, asked, weights, voted)
 
 
 class _Routed:

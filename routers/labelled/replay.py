@@ -10,6 +10,8 @@ Normalise = Callable[[str], str | None]
 
 _DECIMALS = 9
 """Weights that differ in the last bits are a tie, as in the aggregator."""
+_SAFE = 1e-6
+"""Lead over what is out that ends a vote, as in the aggregator."""
 
 
 def coded(answers: NDArray[np.object_], normalise: Normalise) -> NDArray[np.intp]:
@@ -39,3 +41,27 @@ def winners(codes: NDArray[np.intp], choices: NDArray[np.intp], weights: NDArray
     best = (heaviest == heaviest.max(axis=1, keepdims=True)).argmax(axis=1)
     chosen: NDArray[np.intp] = np.take_along_axis(choices, best[:, None], axis=1)[:, 0]
     return chosen
+
+
+def in_waves(
+    codes: NDArray[np.intp], choices: NDArray[np.intp], weights: NDArray[np.float64], patience: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The winner of each vote that ends early, a column of `codes`, and how many choices were asked: both (n,).
+
+    codes, choices, weights: as for `winners`. patience: see `routers.base.Route`. The rule is that of
+    `aggregators.ballot`, one choice after the other.
+    """
+    n, k = choices.shape
+    votes = np.take_along_axis(codes, choices, axis=1)
+    same = (votes[:, :, None] == votes[:, None, :]) & (votes[:, None, :] >= 0)
+    won, calls = winners(codes, choices, weights), np.full(n, k)
+    for count in reversed(range(1, k)):  # from the end: the earliest stop stands
+        asked = slice(0, count)
+        total = np.where(votes[:, asked] >= 0, (same[:, asked, asked] * weights[:, None, asked]).sum(axis=2), 0.0)
+        leader = np.take_along_axis(votes, total.argmax(axis=1)[:, None], axis=1)
+        second = np.where(votes[:, asked] == leader, 0.0, total).max(axis=1)
+        out = weights[:, count:].sum(axis=1)
+        stop = total.max(axis=1) - second > (patience if count > 1 else 1.0) * out + _SAFE
+        won[stop] = winners(codes[stop], choices[stop, asked], weights[stop, asked])
+        calls[stop] = count
+    return won, calls
