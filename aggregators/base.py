@@ -30,6 +30,7 @@ class Request:
     seats: best first. One expert may have several.
     candidates: experts that may be asked for calls of the aggregator's own, those of the seats first.
     deadline: Unix time in seconds, may be infinite. seed: what is drawn by lot comes from it.
+    patience: in [0, 1], how certain a vote in waves must be to end; see `aggregators.ballot`.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Request:
     candidates: tuple[str, ...]
     deadline: float = float("inf")
     seed: int = 0
+    patience: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def request_of(ask: Ask, routed: Routed) -> Request:
         candidates=tuple(dict.fromkeys((*route.experts, *routed.candidates))),
         deadline=ask.deadline,
         seed=zlib.crc32(ask.request_id.encode()) if seed is None else seed,
+        patience=route.patience,
     )
 
 
