@@ -191,7 +191,7 @@ class _Api:
         """GET /v1/models/{name}"""
         if name == AUTO:
             return _json(self._auto())
-        ensemble = find(name, self._pipeline.ensembles)
+        ensemble = find(name, self._pipeline.ensembles, self._registry.names)
         return _json(self._ensemble(ensemble) if ensemble else self._expert(self._registry.get(name)))
 
     def _auto(self) -> dict[str, Any]:

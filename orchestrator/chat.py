@@ -39,7 +39,7 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
         "failed": answered.failed if answered else {},
         "usage_by_expert": {n: usage_field(u) for n, u in answered.usage_by_expert.items()} if answered else {},
         "calls": [_call_field(call) for call in answered.calls] if answered else [],
-        "note": answered.note if answered else "",
+        "note": "; ".join(filter(None, (*routed.notes, answered.note if answered else ""))),
     }
     if explain:
         coe["explain"] = {

@@ -3,12 +3,12 @@
 `UnknownEnsemble`   a request names an ensemble that does not exist
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aggregators.base import Aggregator
-from experts.registry import did_you_mean
+from experts.registry import close_matches, one_of
 from routers.policies.budget import NO_BOUND, Budget
 
 PREFIX = "ensemble/"
@@ -61,11 +61,17 @@ class UnknownEnsemble(LookupError):
 
     def __init__(self, model: str, ensembles: Ensembles) -> None:
         there_are = f"there {'is' if len(ensembles) == 1 else 'are'} {len(ensembles)}"
-        super().__init__(f"no ensemble is named {model[:MAX_QUOTED]!r} ({there_are}){did_you_mean(model, ensembles)}")
+        close = close_matches(model.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in ensembles])
+        meant = f"; did you mean {one_of(PREFIX + name for name in close)}?" if close else ""
+        super().__init__(f"no ensemble is named {model[:MAX_QUOTED]!r} ({there_are}){meant}")
 
 
-def find(model: str, ensembles: Ensembles) -> Ensemble | None:
-    """The ensemble of that model name, None for any other name. Raises UnknownEnsemble."""
-    if is_ensemble(model) and model not in ensembles:
+def find(model: str, ensembles: Ensembles, experts: Container[str]) -> Ensemble | None:
+    """The ensemble of that model name; None for a name that is no ensemble's, which may be nobody's.
+
+    Raises UnknownEnsemble, also for an ensemble's name without the prefix that no expert has.
+    """
+    forgotten = PREFIX + model in ensembles and model not in experts
+    if forgotten or (is_ensemble(model) and model not in ensembles):
         raise UnknownEnsemble(model, ensembles)
     return ensembles.get(model)

@@ -9,14 +9,19 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.calls import Calls
 from orchestrator.events import Ask, CallMade
+from orchestrator.spending import Spent
+from routers.policies.budget import NO_BOUND, Budget, most_usd
+from routers.policies.constraints import estimated_tokens
 from workers.base import ChatCall, Event, Failure, Finish, Sampling, Usage
 
 CANCELLED = "cancelled"
 
 
 class Ledger:
-    def __init__(self, ask: Ask, calls: Calls, registry: Registry) -> None:
-        self._ask, self._calls, self._registry = ask, calls, registry
+    """budget: a call that it does not allow is not made and ends as a failure."""
+
+    def __init__(self, ask: Ask, calls: Calls, registry: Registry, budget: Budget = NO_BOUND) -> None:
+        self._ask, self._calls, self._registry, self._spent = ask, calls, registry, Spent(budget)
         self._began = 0
         self._made: dict[int, CallMade] = {}
         self._of_expert: dict[str, int] = {}
@@ -51,28 +56,38 @@ class Ledger:
             self._ask.caller,
         )
         end: Event | None = None
+        refusal = self._spent.begin(number, self._most_usd(call))
         try:
-            async with aclosing(self._calls.submit(call)) as events:
+            async with aclosing(_refused(refusal) if refusal else self._calls.submit(call)) as events:
                 async for event in events:
                     if isinstance(event, Finish | Failure):
                         end = event
-                        self._made[number] = self._entry(expert, role, began, end)
+                        self._made[number] = self._entry(number, expert, role, began, end)
                     yield event
         finally:
             if end is None:
-                self._made[number] = self._entry(expert, role, began, None)
+                self._made[number] = self._entry(number, expert, role, began, None)
 
     def _id(self, expert: str) -> str:
         """The request's id, of which an engine makes its own with the expert's name: further calls need another."""
         count = self._of_expert[expert] = self._of_expert.get(expert, 0) + 1
         return self._ask.request_id if count == 1 else f"{self._ask.request_id}.{count}"
 
-    def _entry(self, expert: str, role: str, began: float, end: Finish | Failure | None) -> CallMade:
+    def _most_usd(self, call: ChatCall) -> float:
+        prompt = estimated_tokens(message["content"] for message in call.messages)
+        return most_usd(self._registry.get(call.expert), prompt, call.sampling.max_tokens)
+
+    def _entry(self, number: int, expert: str, role: str, began: float, end: Finish | Failure | None) -> CallMade:
         seconds = time.perf_counter() - began
         if isinstance(end, Finish):
             cost = _cost(self._registry.get(expert), end.usage)
+            self._spent.end(number, cost or 0.0)
             return CallMade(expert, role, seconds, end.usage, end.expert, cost)
         return CallMade(expert, role, seconds, error=public(end) if end else CANCELLED)
+
+
+async def _refused(why: str) -> AsyncGenerator[Event, None]:
+    yield Failure("invalid_request", why)
 
 
 def public(failure: Failure) -> str:

@@ -30,8 +30,8 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
             "coe_requests",
-            "Requests that were routed, by answering expert, route (auto or named) and outcome (ok, client_gone or "
-            "the cause of the error).",
+            "Requests that were routed, by answering expert, route (auto, ensemble or named) and outcome (ok, "
+            "client_gone or the cause of the error).",
             ("expert", "route", "outcome"),
             registry=registry,
         )

@@ -67,7 +67,7 @@ class Pipeline:
             routed = await self._routing.route(ask)
             record.see(routed)
             yield routed
-            record.ledger = Ledger(ask, self._calls, self._registry)
+            record.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
             async with aclosing(self._answer(ask, routed, record.ledger)) as answer:
                 async for event in answer:
                     record.see(event)

@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from orchestrator.ensembles import is_ensemble
 from orchestrator.errors import from_exception
 from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
 from orchestrator.ledger import Ledger
@@ -45,7 +46,8 @@ class Recorder:
     def _keep(self, record: "Record") -> None:
         """Metrics and log at once; the store without waiting for it."""
         expert, seconds = record.expert, time.perf_counter() - record.began
-        route = "auto" if record.ask.model == AUTO else "named"
+        model = record.ask.model
+        route = "auto" if model == AUTO else "ensemble" if is_ensemble(model) else "named"
         self._metrics.requests.labels(expert, route, record.outcome).inc()
         self._metrics.seconds.labels(expert).observe(seconds)
         if record.first_token is not None:

@@ -52,7 +52,8 @@ class Routing:
     async def route(self, ask: Ask) -> Routed:
         """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
         deadline."""
-        tenant, ensemble, began = self._tenant(ask), find(ask.model, self._ensembles), time.perf_counter()
+        began, tenant = time.perf_counter(), self._tenant(ask)
+        ensemble = find(ask.model, self._ensembles, self._registry.names)
         if ensemble is None and ask.model != AUTO:
             return self._named(ask, tenant, began)
         async with until(ask.deadline):

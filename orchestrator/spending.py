@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from experts.registry import Registry
 from routers.base import Route
 from routers.policies.base import Excluded, Wish
-from routers.policies.budget import answer_tokens, most_usd
+from routers.policies.budget import Budget, answer_tokens, most_usd
 from routers.policies.policy_set import Decision
 
 NO_CALLS_OF_ITS_OWN = frozenset(("single", "vote"))
 """Aggregators that need no call but the drafts; for any other, one is kept in the budget."""
+
+_ROUNDING = 1e-9
+"""Share by which a sum of floats may be over a bound that it equals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,12 @@ def within(wish: Wish, aggregator: str | None, decide: Callable[[Wish], Decision
     while len(decision.route.choices) > 1 and not _fits(decision.route, aggregator, wish, registry):
         fewer = len(decision.route.choices) - 1
         if fewer < len(wish.force):
-            raise Excluded(f"'force' names {len(wish.force)} experts, more than the budget allows: {_told(wish)}")
+            raise Excluded(
+                f"'force' names {len(wish.force)} experts, more than the budget allows: {_told(wish.budget)}"
+            )
         decision = decide(replace(wish, k=fewer))
     asked = len(decision.route.choices)
-    note = f"{asked} of {wanted} experts answer, for the budget is {_told(wish)}" if asked < wanted else ""
+    note = f"{asked} of {wanted} experts answer, for the budget is {_told(wish.budget)}" if asked < wanted else ""
     return Plan(decision, note)
 
 
@@ -50,10 +55,30 @@ def _fits(route: Route, aggregator: str | None, wish: Wish, registry: Registry) 
     usd = sum(most_usd(spec, wish.prompt_tokens, wish.answer) for spec in specs)
     read = wish.prompt_tokens + sum(answer_tokens(spec, wish.answer) for spec in specs)
     usd += own * max(most_usd(spec, read, wish.answer) for spec in specs)
-    return usd <= wish.budget.usd * (1 + 1e-9)  # sums of floats
+    return usd <= wish.budget.usd * (1 + _ROUNDING)
 
 
-def _told(wish: Wish) -> str:
-    calls, usd = wish.budget.calls, wish.budget.usd
-    bounds = [f"{calls} call{'s' if calls != 1 else ''}"] if calls is not None else []
-    return " and ".join([*bounds, f"{usd:g} US dollars"] if usd is not None else bounds)
+class Spent:
+    """What the calls of one request have cost so far."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._usd: dict[int, float] = {}  # call -> its cost, or the most that it may have
+
+    def begin(self, call: int, most_usd: float) -> str | None:
+        """Counts a call that may cost so much; why it must not be made if the budget does not allow it."""
+        budget, usd = self._budget, sum(self._usd.values()) + most_usd
+        calls = budget.calls is not None and len(self._usd) >= budget.calls
+        if calls or (budget.usd is not None and usd > budget.usd * (1 + _ROUNDING)):
+            return f"the budget of {_told(budget)} does not allow another call"
+        self._usd[call] = most_usd
+        return None
+
+    def end(self, call: int, usd: float) -> None:
+        """What it has cost. One that ends without that counts for the most."""
+        self._usd[call] = usd
+
+
+def _told(budget: Budget) -> str:
+    calls = [f"{budget.calls} call{'s' if budget.calls != 1 else ''}"] if budget.calls is not None else []
+    return " and ".join([*calls, f"{budget.usd:g} US dollars"] if budget.usd is not None else calls)

@@ -1,6 +1,6 @@
 """A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.api import create_app
 from orchestrator.calls import LocalWorkers, Workers
+from orchestrator.ensembles import Ensemble
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
@@ -149,6 +150,7 @@ class Service:
         policies: PolicySet = NO_POLICIES,
         turns: Turns | None = None,
         others: Mapping[str, Tenant] | None = None,
+        ensembles: Iterable[Ensemble] = (),
         registry: Registry = REGISTRY,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
@@ -163,6 +165,7 @@ class Service:
         pipeline = Pipeline(
             default=Tenant(router or keywords, policies, turns),
             others=others,
+            ensembles={ensemble.model: ensemble for ensemble in ensembles},
             workers=LocalWorkers(engines, registry),
             registry=registry,
             aggregators=AGGREGATORS,

@@ -6,7 +6,7 @@ import pytest
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator.spending import Plan, within
+from orchestrator.spending import Plan, Spent, within
 from routers.fixed import FixedRouter
 from routers.policies.base import Excluded, Wish
 from routers.policies.budget import Budget
@@ -71,3 +71,20 @@ def test_forced_experts_are_not_given_up() -> None:
     assert experts(plan(force=("c",), budget=Budget(calls=1))) == ("c",)
     with pytest.raises(Excluded, match="'force' names 2 experts, more than the budget allows: 1 call"):
         plan(force=("c", "b"), budget=Budget(calls=1))
+
+
+def test_calls_over_the_budget_are_not_made() -> None:
+    spent = Spent(Budget(calls=2))
+    assert spent.begin(0, 0.0) is spent.begin(1, 0.0) is None
+    spent.end(0, 0.0)
+    assert spent.begin(2, 0.0) == "the budget of 2 calls does not allow another call"
+
+
+def test_a_call_counts_for_the_most_until_its_cost_is_known() -> None:
+    spent = Spent(Budget(usd=0.01))
+    assert spent.begin(0, 0.01) is None
+    assert spent.begin(1, 0.002) is not None
+    spent.end(0, 0.008)
+    assert spent.begin(2, 0.002) is None
+    assert spent.begin(3, 0.0) is None
+    assert spent.begin(4, 0.001) is not None

@@ -1,0 +1,142 @@
+"""Ensembles as callers meet them: model names under which several experts answer."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+import pytest_asyncio
+
+from orchestrator.ensembles import Ensemble
+from orchestrator.routing import Tenant
+from orchestrator.store import Store
+from routers.policies.budget import Budget
+from tests.orchestrator.parts import AGGREGATORS, GENERALIST, MATH, REGISTRY, REMOTE, SQL, KeywordRouter, Service
+
+USER: Any = {"role": "user", "content": "some sql please"}
+TRIO = Ensemble("ensemble/trio", 3, AGGREGATORS["joined"], (SQL, MATH, GENERALIST), description="Three for one.")
+PAIR = Ensemble("ensemble/pair", 2, AGGREGATORS["first"])
+FRUGAL = Ensemble("ensemble/frugal", 4, AGGREGATORS["joined"], budget=Budget(calls=3))
+
+
+@pytest_asyncio.fixture
+async def service(store: Store) -> AsyncIterator[Service]:
+    service = await Service.start(store, ensembles=[TRIO, PAIR, FRUGAL])
+    yield service
+    await service.stop()
+
+
+async def coe(service: Service, model: str, **options: Any) -> dict[str, Any]:
+    answer = await service.openai.chat.completions.create(
+        model=model, messages=[USER], extra_body={"coe": {"explain": True, **options}}
+    )
+    assert answer.model_extra is not None
+    field: dict[str, Any] = answer.model_extra["coe"]
+    return field
+
+
+def asked(service: Service) -> list[str]:
+    return sorted(call.expert for engine in service.engines.values() for call in engine.calls)
+
+
+async def test_its_experts_answer_together(service: Service) -> None:
+    answer = await service.openai.chat.completions.create(model=TRIO.model, messages=[USER])
+    text = "some sql please"
+    assert answer.choices[0].message.content == f"[sql heard: {text}][generalist heard: {text}][math heard: {text}]"
+    assert answer.model == TRIO.model
+    assert answer.usage is not None
+    assert answer.usage.total_tokens == 24
+    assert answer.model_extra is not None
+    told = answer.model_extra["coe"]
+    assert (told["experts"], told["aggregator"]) == ([SQL, GENERALIST, MATH], "joined")
+    assert sum(usage["total_tokens"] for usage in told["usage_by_expert"].values()) == 24
+    assert asked(service) == [GENERALIST, MATH, SQL]
+
+
+async def test_without_experts_the_router_chooses_among_all(service: Service) -> None:
+    told = await coe(service, PAIR.model)
+    assert (told["experts"], told["aggregator"]) == ([SQL, GENERALIST], "first")
+    assert told["explain"]["candidates"] == list(REGISTRY.names)
+
+
+async def test_route_tells_who_would_answer(service: Service) -> None:
+    body = {"model": TRIO.model, "prompt": "some math"}
+    route = (await service.http.post("/v1/route", json=body)).json()
+    assert (route["model"], route["experts"]) == (TRIO.model, [MATH, GENERALIST, SQL])
+    assert asked(service) == []
+
+
+async def test_a_request_may_take_experts_away(service: Service) -> None:
+    told = await coe(service, TRIO.model, deny=[MATH])
+    assert (told["experts"], told["used"]) == ([SQL, GENERALIST], [SQL, GENERALIST])
+    assert "2 experts answer, not 3: no others may or can" in told["note"]
+    alone = await coe(service, TRIO.model, include=[MATH, REMOTE])
+    assert (alone["experts"], alone["aggregator"]) == ([MATH], "single")
+    assert alone["note"] == "one expert answers, so there is nothing for joined to do"
+    with pytest.raises(openai.BadRequestError) as caught:
+        await coe(service, TRIO.model, allow=[REMOTE])
+    assert caught.value.code == "no_expert_allowed"
+
+
+async def test_more_experts_than_there_are_is_told(service: Service) -> None:
+    told = await coe(service, "auto", k=8, aggregator="joined")
+    assert len(told["used"]) == 4
+    assert "4 experts answer, not 8: no others may or can" in told["note"]
+
+
+async def test_the_tighter_budget_of_ensemble_and_request_holds(service: Service) -> None:
+    assert len((await coe(service, FRUGAL.model))["used"]) == 2  # and a call is kept for the aggregator
+    told = await coe(service, FRUGAL.model, budget={"calls": 1})
+    assert len(told["used"]) == 1
+    assert told["note"].startswith("1 of 4 experts answer, for the budget is 1 call")
+    assert len((await coe(service, FRUGAL.model, budget={"calls": 8}))["used"]) == 2
+
+
+async def test_an_unknown_ensemble_is_not_found(service: Service) -> None:
+    for path in (service.openai.chat.completions.create(model="ensemble/tiro", messages=[USER]),
+                 service.openai.models.retrieve("ensemble/tiro")):  # fmt: skip
+        with pytest.raises(openai.NotFoundError) as caught:
+            await path
+        assert caught.value.code == "model_not_found"
+        assert (
+            "no ensemble is named 'ensemble/tiro' (there are 3); did you mean 'ensemble/trio'?" in caught.value.message
+        )
+    with pytest.raises(openai.NotFoundError, match="did you mean 'ensemble/trio'"):
+        await service.openai.chat.completions.create(model="trio", messages=[USER])
+
+
+async def test_the_models_endpoint_tells_what_they_do(service: Service) -> None:
+    models = {model.id: model async for model in service.openai.models.list()}
+    assert list(models) == ["auto", TRIO.model, PAIR.model, FRUGAL.model, *REGISTRY.names]
+    assert models[TRIO.model].model_extra == {
+        "coe": {
+            "kind": "ensemble",
+            "experts": [SQL, MATH, GENERALIST],
+            "k": 3,
+            "aggregator": "joined",
+            "expert": None,
+            "budget": {"calls": None, "usd": None},
+            "description": "Three for one.",
+        }
+    }
+    one = await service.openai.models.retrieve(FRUGAL.model)
+    assert one == models[FRUGAL.model]
+
+
+async def test_a_key_asks_only_experts_that_it_may_use(store: Store) -> None:
+    others = {"school": Tenant(KeywordRouter(), experts=frozenset({MATH, SQL}))}
+    service = await Service.start(store, ensembles=[TRIO], others=others)
+    try:
+        service.key, _ = await service.keys.create("school")
+        assert (await coe(service, TRIO.model))["experts"] == [SQL, MATH]
+    finally:
+        await service.stop()
+
+
+async def test_the_decision_record_and_the_metrics_know_it(service: Service) -> None:
+    told = await coe(service, TRIO.model)
+    await service.pipeline.drain()
+    record = await service.store.decision(told["request_id"])
+    assert record is not None
+    assert (record["model"], record["aggregator"]) == (TRIO.model, "joined")
+    assert b'route="ensemble"' in service.metrics.render({})
