@@ -1,18 +1,21 @@
 """What the benchmarks of routers have in common: labelled sets, encoders, routers."""
 
+import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experts.domains import NAMES, domain, general
 from experts.starter import PROFILE
 from routers.encoders.base import Encoder
 from routers.encoders.choice import open_encoder
+from routers.encoders.embedded import Embedded
 from routers.encoders.minilm import MiniLMEncoder
 from routers.evaluation.decisions import Model
 from routers.labelled.data import Labelled, read
@@ -56,6 +59,30 @@ def cases(data: Path) -> Iterator[Case]:
             everything.rows(np.flatnonzero(splits != held)),
             everything.rows(np.flatnonzero(splits == held)),
         )
+
+
+def embedded(case: Case, encoder: Encoder, keep: Path | None) -> Encoder:
+    """An encoder that knows the prompts of the set, from a file of an earlier run where there is one."""
+    prompts = (*case.train.prompts, *case.test.prompts)
+    if keep is None:
+        return Embedded(encoder, prompts)
+    keep.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256("\0".join((encoder.name, *prompts)).encode()).hexdigest()[:16]
+    file = keep / f"{case.name}-{digest}.npy"
+    if not file.exists():
+        np.save(file, Embedded(encoder, prompts).encode(prompts))
+    return Embedded(_Stored(encoder, prompts, np.load(file)), prompts)
+
+
+class _Stored:
+    """Vectors of an earlier run."""
+
+    def __init__(self, encoder: Encoder, prompts: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        self.name, self.dim = encoder.name, encoder.dim
+        self._known = dict(zip(prompts, vectors, strict=True))
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._known[text] for text in texts])
 
 
 def starter_case(held_out: int = 30) -> Case:

@@ -8,27 +8,24 @@ semantic-router; without it this one is asked, and what is missing is told.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aggregators.answers import extract
 from benchmarks.report import emit, table
-from benchmarks.routed import Case, cases
+from benchmarks.routed import Case, cases, embedded
 from benchmarks.routing_peers import PEERS
 from routers.encoders.base import Encoder
-from routers.encoders.embedded import Embedded
 from routers.encoders.minilm import MiniLMEncoder
 from routers.evaluation.decisions import Floats, Indices, scored
 from routers.evaluation.evaluate import Evaluation, evaluate
@@ -79,7 +76,7 @@ def main() -> None:
     seconds: dict[str, float] = {}
     missing: dict[str, str] = {}
     for case in cases(arguments.data):
-        vectors = _vectors(case, encoder, arguments.vectors)
+        vectors = embedded(case, encoder, arguments.vectors)
         began = time.perf_counter()
         router = fit_labelled(case.train, vectors, seed=SEED, normalise=extract)
         seconds[case.name] = round(time.perf_counter() - began, 1)
@@ -102,30 +99,6 @@ def main() -> None:
         "missing": missing,
     }
     emit({"data": str(arguments.data), "encoder": encoder.name, "seed": SEED}, figures, arguments.json)
-
-
-def _vectors(case: Case, encoder: Encoder, keep: Path | None) -> Encoder:
-    """An encoder that knows the prompts of the set, from a file of an earlier run where there is one."""
-    prompts = (*case.train.prompts, *case.test.prompts)
-    if keep is None:
-        return Embedded(encoder, prompts)
-    keep.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256("\0".join((encoder.name, *prompts)).encode()).hexdigest()[:16]
-    file = keep / f"{case.name}-{digest}.npy"
-    if not file.exists():
-        np.save(file, Embedded(encoder, prompts).encode(prompts))
-    return Embedded(_Stored(encoder, prompts, np.load(file)), prompts)
-
-
-class _Stored:
-    """Vectors of an earlier run."""
-
-    def __init__(self, encoder: Encoder, prompts: Sequence[str], vectors: NDArray[np.float32]) -> None:
-        self.name, self.dim = encoder.name, encoder.dim
-        self._known = dict(zip(prompts, vectors, strict=True))
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return np.stack([self._known[text] for text in texts])
 
 
 def _ours(case: Case, found: Evaluation) -> Iterator[Row]:

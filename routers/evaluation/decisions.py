@@ -91,10 +91,12 @@ class Decided:
         )
 
 
-def decide(router: Predictor, data: Labelled, normalise: Normalise = str.strip) -> Decided:
+def decide(
+    router: Predictor, data: Labelled, normalise: Normalise = str.strip, sizes: Sequence[int] = VOTES
+) -> Decided:
     """What `router` chooses on the prompts of `data`, among the experts that were measured on each.
 
-    normalise: what of an answer is counted in a vote.
+    normalise: what of an answer is counted in a vote. sizes: numbers of experts whose votes are replayed.
     Raises ValueError if the router knows other experts than `data` has.
     """
     if router.experts != data.experts:
@@ -108,7 +110,7 @@ def decide(router: Predictor, data: Labelled, normalise: Normalise = str.strip) 
     voted: dict[int, Indices] = {}
     if data.answers is not None:
         codes = coded(data.answers, normalise)
-        for k in VOTES:
+        for k in sizes:
             if k <= len(data.experts):
                 asked[k], weights[k], _ = routed.choices(k)
                 voted[k] = winners(codes, asked[k], weights[k])

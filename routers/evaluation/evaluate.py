@@ -120,26 +120,31 @@ def _decided(router: FittedRouter, data: Labelled, normalise: Normalise) -> tupl
     """What each model and the default decide, and the category oracle's choices."""
     decided: dict[str, Decided] = {name: decide(model, data, normalise) for name, model in router.models.items()}
     one, several = decided[router.facts.default], decided[router.facts.several]
-    decided["default"] = replace(one, asked=several.asked, voted=several.voted)
+    decided["default"] = replace(one, asked=several.asked, weights=several.weights, voted=several.voted)
     return decided, _category_oracle(router.facts, data)
 
 
 def _category_oracle(facts: Facts, data: Labelled) -> Indices | None:
-    """(n,): the expert that is best in the prompt's true category, on the fitted prompts.
-
-    The means of a category are shrunk to the experts' overall means, which also stand in for an unknown category.
-    """
+    """(n,): the expert that is best in the prompt's true category, on the fitted prompts."""
     if data.categories is None or not facts.quality:
         return None
-    overall = np.array(facts.means)
+    chosen: Indices = np.where(data.measured, category_means(facts, data), -np.inf).argmax(axis=1)
+    return chosen
+
+
+def category_means(facts: Facts, data: Labelled) -> Floats:
+    """(n, E): the experts' mean scores in the prompt's true category, on the fitted prompts.
+
+    They are shrunk to the overall means, which also stand in for an unknown category.
+    """
+    overall, categories = np.array(facts.means), data.categories or ("",) * len(data)
     expected = np.empty(data.scores.shape)
-    for category in set(data.categories):
+    for category in set(categories):
         row = facts.quality.get(category, ((0.0, 0),) * len(facts.experts))
         means, counts = np.array(row).T
-        at = [i for i, own in enumerate(data.categories) if own == category]
+        at = [i for i, own in enumerate(categories) if own == category]
         expected[at] = (counts * means + SHRINKAGE * overall) / (counts + SHRINKAGE)
-    chosen: Indices = np.where(data.measured, expected, -np.inf).argmax(axis=1)
-    return chosen
+    return expected
 
 
 def _evaluation(
