@@ -33,6 +33,18 @@ def usable(seen: Sequence[Draft]) -> list[Draft]:
     return there
 
 
+def best(there: Sequence[Draft]) -> Draft:
+    """The heaviest; of equal ones that with the best rank."""
+    return max(there, key=lambda draft: (draft.weight, -draft.rank))
+
+
+def able(request: Request, seen: Sequence[Draft]) -> list[str]:
+    """The candidates that have not just failed, for calls of an aggregator's own. Not empty while there is a draft."""
+    broken = {draft.expert for draft in seen if draft.error is not None}
+    broken -= {draft.expert for draft in seen if draft.error is None}
+    return [expert for expert in request.candidates if expert not in broken]
+
+
 def failed(seen: Sequence[Draft]) -> dict[str, str]:
     """Expert -> error of the drafts that are missing, best rank first."""
     return {d.expert: d.error for d in sorted(seen, key=lambda draft: draft.rank) if d.error is not None}

@@ -167,7 +167,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     import uvicorn
 
-    from aggregators.registry import AGGREGATORS
+    from aggregators.registry import build
     from orchestrator.api import create_app
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
@@ -189,7 +189,7 @@ async def _gateway(
         others=others,
         workers=workers,
         registry=registry,
-        aggregators=AGGREGATORS,
+        aggregators=build(),
         store=store,
         metrics=metrics,
         concurrent=config.limits.concurrent_requests,
