@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
 from orchestrator import config_checks
+from orchestrator.config_aggregation import AggregationConfig, AggregatorName, EnsembleConfig
 from orchestrator.config_file import Located
 from orchestrator.config_policies import Float, Int, PoliciesConfig
 from orchestrator.settings import Server, check_path
@@ -142,7 +143,7 @@ class RouterConfig(Frozen):
     experts_per_request: Int = Field(
         1, ge=1, le=8, description="Experts that answer a request; with policies.number the most that do."
     )
-    aggregator: Literal["vote"] = Field("vote", description="How several drafts become one answer.")
+    aggregator: AggregatorName = Field("vote", description="How several drafts become one answer.")
 
 
 class TenantConfig(Frozen):
@@ -174,6 +175,10 @@ class Config(Frozen):
     policies: PoliciesConfig = PoliciesConfig()
     tenants: dict[str, TenantConfig] = Field(
         default_factory=dict, description="Name or id of an API key -> what its requests have of their own."
+    )
+    aggregation: AggregationConfig = AggregationConfig()
+    ensembles: dict[str, EnsembleConfig] = Field(
+        default_factory=dict, description="Name -> several experts that answer as the model `ensemble/<name>`."
     )
     families: dict[str, FamilyConfig] = Field(default_factory=dict, description="Family -> how it is served.")
     devices: dict[str, DeviceConfig] = Field(

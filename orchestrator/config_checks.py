@@ -1,19 +1,18 @@
 """Whether the parts of a coe.yaml go together, beyond what a type says: the way to each key that does not, and why."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from experts.registry import RegistryError, did_you_mean, one_of
 from experts.spec import ExpertSpec
-from orchestrator.config_file import Loc
+from orchestrator import config_aggregation_checks
+from orchestrator.config_file import Problems, under
 
 if TYPE_CHECKING:
     from experts.registry import Registry
     from orchestrator.config import Config, DeviceConfig, FamilyConfig, RouterConfig, TenantConfig
     from orchestrator.config_policies import PoliciesConfig
-
-Problems = Iterator[tuple[Loc, str]]
 
 PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
 """How a folder begins; any other source of a local expert is a hub id."""
@@ -64,17 +63,18 @@ def problems(config: "Config") -> Problems:
     except RegistryError as error:
         yield from ((("experts", problem.index, problem.field), problem.message) for problem in error.problems)
         return
-    yield from _under(("router",), _router(config.router, registry))
-    yield from _under(("policies",), _policies(config.policies, config.router))
+    yield from under(("router",), _router(config.router, registry))
+    yield from under(("policies",), _policies(config.policies, config.router))
     for name, tenant in config.tenants.items():
-        yield from _under(("tenants", name), _tenant(tenant, config, registry))
+        yield from under(("tenants", name), _tenant(tenant, config, registry))
+    yield from config_aggregation_checks.problems(config, registry)
     families = registry.families()
     for name, family in config.families.items():
         if name not in families:
             hint = did_you_mean(name, families) or f"; families of these experts: {', '.join(families)}"
             yield ("families", name), f"no expert is of this family{hint}"
         else:
-            yield from _under(("families", name), _family(family, families[name], config.devices))
+            yield from under(("families", name), _family(family, families[name], config.devices))
     used = {family.device for family in config.families.values()}
     for name in config.devices:
         if name not in used:
@@ -119,18 +119,13 @@ def _tenant(tenant: "TenantConfig", config: "Config", registry: "Registry") -> P
         if name not in registry:
             yield ("experts", index), f"got {name!r}, which no expert is named{did_you_mean(name, registry.names)}"
     if tenant.router is not None:
-        yield from _under(("router",), _router(tenant.router, registry))
+        yield from under(("router",), _router(tenant.router, registry))
     router = tenant.router or config.router
     if tenant.policies is not None:
-        yield from _under(("policies",), _policies(tenant.policies, router))
+        yield from under(("policies",), _policies(tenant.policies, router))
     elif tenant.router is not None:
         for key, message in _policies(config.policies, router):
             yield ("router", "experts_per_request"), f"the service's policies.{'.'.join(map(str, key))} {message}"
-
-
-def _under(at: Loc, found: Problems) -> Problems:
-    """Problems of a part, as those of the whole."""
-    return (((*at, *key), message) for key, message in found)
 
 
 def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "dict[str, DeviceConfig]") -> Problems:

@@ -1,7 +1,7 @@
 """A YAML file with the lines of its keys, and pydantic's errors about it in words."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ MAX_LINES = 25
 """Problems that are told at once."""
 
 Loc = tuple[str | int, ...]
+Problems = Iterator[tuple[Loc, str]]
+"""The way to each key that is wrong, and why."""
 
 
 class Located(ValueError):
@@ -28,6 +30,11 @@ class Located(ValueError):
     def __init__(self, problems: Iterable[tuple[Loc, str]]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(f"{dotted(loc)}: {message}" for loc, message in self.problems))
+
+
+def under(at: Loc, found: Problems) -> Problems:
+    """Problems of a part, as those of the whole."""
+    return (((*at, *key), message) for key, message in found)
 
 
 # YAML: the core schema of YAML 1.2 (`no` and `12:30` are text), one document, no duplicate keys, lines remembered

@@ -59,22 +59,25 @@ def reference() -> dict[str, str]:
         settings.append(f"| {' | '.join(row)} |")
     schema = json_schema()
     tables: list[str] = []
-    _table(schema, schema_at(schema, ()), "", tables)
+    _table(schema, schema_at(schema, ()), "", tables, {})
     return {"settings": "\n".join(settings), "keys": "\n\n".join(tables)}
 
 
-def _table(schema: dict[str, Any], part: dict[str, Any], prefix: str, tables: list[str]) -> None:
+def _table(schema: dict[str, Any], part: dict[str, Any], prefix: str, tables: list[str], told: dict[str, str]) -> None:
+    """Adds the table of a section and those of the sections in it. told: title of a section -> the key it is under."""
     lines = ["| key | allowed | default | |", "|---|---|---|---|"]
     inner: list[tuple[str, dict[str, Any]]] = []
     for name in part["properties"]:
         value = schema_at({"$defs": schema["$defs"], **part}, (name,))
         key = prefix + name
         default = "required" if name in part.get("required", ()) else ""
-        for step, suffix in (((), ""), (("*",), ".<name>"), ((0,), "[]")):
+        for step, suffix in (((), ""), (("*",), ".<name>"), ((0,), "[]"), (("*", 0), ".<name>[]")):
             below = schema_at({"$defs": schema["$defs"], **value}, step)
             if "properties" in below:
-                inner.append((key + suffix, below))
-                allowed = f"see `{key + suffix}`"
+                if below["title"] not in told:
+                    told[below["title"]] = key + suffix
+                    inner.append((key + suffix, below))
+                allowed = f"see `{told[below['title']]}`"
                 break
         else:
             allowed = describe(schema, value)
@@ -83,7 +86,7 @@ def _table(schema: dict[str, Any], part: dict[str, Any], prefix: str, tables: li
         lines.append(f"| `{key}` | {allowed} | {default} | {value.get('description', '')} |")
     tables.append((f"### `{prefix.removesuffix('.')}`\n\n" if prefix else "") + "\n".join(lines))
     for key, below in inner:
-        _table(schema, below, key + ".", tables)
+        _table(schema, below, key + ".", tables, told)
 
 
 def written(docs: Path) -> dict[Path, str]:

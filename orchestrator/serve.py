@@ -167,7 +167,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     import uvicorn
 
-    from aggregators.registry import build
+    from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.api import create_app
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
@@ -189,7 +189,8 @@ async def _gateway(
         others=others,
         workers=workers,
         registry=registry,
-        aggregators=build(),
+        aggregators=aggregators(config),
+        ensembles=ensembles(config),
         store=store,
         metrics=metrics,
         concurrent=config.limits.concurrent_requests,
@@ -243,7 +244,7 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
         from routers.fixed import FixedRouter
 
         assert config.fallback is not None
-        return FixedRouter(config.fallback)
+        return FixedRouter(config.fallback, aggregator=config.aggregator)
     from routers import starter as starter_router
     from routers.encoders.base import EncoderUnavailable
     from routers.encoders.choice import open_encoder

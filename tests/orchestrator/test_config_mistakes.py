@@ -16,7 +16,7 @@ from tests.orchestrator.config_parts import read, told
         ("expertz: []", "1: unknown key 'expertz'; did you mean 'experts'?"),
         (
             "a: 1",
-            "1: unknown key 'a'; allowed: experts, router, policies, tenants, families, devices, limits, server, log_level",
+            "1: unknown key 'a'; allowed: experts, router, policies, tenants, aggregation, ensembles, families, devices, limits, server, log_level",
         ),
         ("\nport: 1", "2: unknown key 'port'; it belongs under 'server'"),
         ("limits: {host: x}", "1: limits: unknown key 'host'; it belongs under 'server'"),
@@ -112,7 +112,10 @@ from tests.orchestrator.config_parts import read, told
             "router: {experts_per_request: 0}",
             "1: router.experts_per_request: got 0; allowed: a whole number at least 1 and at most 8",
         ),
-        ("router: {aggregator: judge}", "1: router.aggregator: got 'judge'; allowed: 'vote'"),
+        (
+            "router: {aggregator: juge}",
+            "1: router.aggregator: got 'juge'; allowed: 'single', 'vote', 'judge', 'synthesize', 'refine' or 'cascade'; did you mean 'judge'?",
+        ),
         # policies and tenants
         (
             "policies: {number: {top_p: 0.9}}",

@@ -1,0 +1,63 @@
+"""From the configuration to aggregators: those of the service, and each ensemble with its own."""
+
+from collections.abc import Mapping
+
+from aggregators.base import Aggregator
+from aggregators.registry import build, make
+from aggregators.rubric import Dimension, Rubric
+from aggregators.settings import Choose, Settings, best_seat
+from orchestrator.config import Config
+from orchestrator.config_aggregation import AggregationConfig, Dimensions, EnsembleConfig
+from orchestrator.ensembles import PREFIX, Ensemble, Ensembles
+from routers.policies.budget import Budget
+
+
+def aggregators(config: Config, choose: Choose = best_seat) -> Mapping[str, Aggregator]:
+    """Those of the service, by name. choose: who judges and writes where the configuration names nobody."""
+    return build(settings(config.aggregation), choose)
+
+
+def ensembles(config: Config, choose: Choose = best_seat) -> Ensembles:
+    """Those of the service, by model name, each with an aggregator of its own settings over the service's."""
+    return {
+        PREFIX + name: _ensemble(PREFIX + name, ensemble, ensemble.aggregation.over(config.aggregation), choose)
+        for name, ensemble in config.ensembles.items()
+    }
+
+
+def _ensemble(model: str, ensemble: EnsembleConfig, aggregation: AggregationConfig, choose: Choose) -> Ensemble:
+    return Ensemble(
+        model=model,
+        k=ensemble.seats,
+        aggregator=make(ensemble.aggregator, settings(aggregation), choose),
+        experts=ensemble.experts,
+        expert=aggregation.expert,
+        budget=Budget(ensemble.budget.calls, ensemble.budget.usd),
+        description=ensemble.description,
+    )
+
+
+def settings(aggregation: AggregationConfig) -> Settings:
+    """The same as aggregators take it."""
+    return Settings(
+        expert=aggregation.expert,
+        prompts=aggregation.prompts.given(),
+        rubrics={category: _rubric(dimensions) for category, dimensions in aggregation.rubrics.items()},
+        reserve_s=aggregation.reserve_s,
+        draft_characters=aggregation.draft_characters,
+        stream_first=aggregation.stream_first,
+        waves=aggregation.waves,
+        is_pairwise=aggregation.pairwise,
+        layers=aggregation.layers,
+        end=aggregation.end,
+        first=aggregation.first,
+        otherwise=aggregation.otherwise,
+        **({} if aggregation.rubric is None else {"rubric": _rubric(aggregation.rubric)}),
+    )
+
+
+def _rubric(dimensions: Dimensions) -> Rubric:
+    return Rubric(
+        tuple(Dimension(dimension.name, dimension.question) for dimension in dimensions),
+        tuple(dimension.weight for dimension in dimensions),
+    )

@@ -1,0 +1,230 @@
+# ruff: noqa: E501 (messages are compared whole)
+"""`aggregation` and `ensembles` of a coe.yaml: what they mean, and what each mistake is answered with."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from aggregators.registry import NAMES
+from aggregators.rubric import DEFAULT, Dimension, Rubric
+from aggregators.settings import MAX_LAYERS, Settings
+from orchestrator.aggregation import aggregators, ensembles, settings
+from orchestrator.config import Config
+from orchestrator.config_aggregation import AggregationConfig, AggregatorName, DimensionConfig
+from orchestrator.config_aggregation_checks import _USED_BY
+from routers.policies.budget import NO_BOUND, Budget
+from tests.orchestrator.config_parts import read, told
+
+EXPERTS = "experts: [{name: a, source: ./a}, {name: b, source: ./b}, {name: c, source: ./c}]\nrouter: {kind: fixed, fallback: a}\n"
+
+
+def config(file: Path, text: str) -> Config:
+    return read(file, EXPERTS + text)
+
+
+def test_nothing_said_is_the_aggregators_own_settings() -> None:
+    assert settings(AggregationConfig()) == Settings()
+
+
+def test_the_names_are_those_of_the_registry() -> None:
+    assert get_args(AggregatorName) == NAMES
+
+
+def test_every_key_says_who_looks_at_it() -> None:
+    assert set(_USED_BY) == set(AggregationConfig.model_fields)
+    assert AggregationConfig.model_json_schema()["properties"]["layers"]["maximum"] == MAX_LAYERS
+
+
+def test_every_key_reaches_the_aggregators(file: Path) -> None:
+    text = """
+aggregation:
+  expert: b
+  reserve_s: 5
+  draft_characters: 900
+  stream_first: false
+  waves: true
+  pairwise: true
+  layers: 2
+  end: vote
+  first: judge
+  otherwise: refine
+  rubric: [{name: truth, question: "Is it true?", weight: 2}, {name: tone, question: "Is it kind?"}]
+  rubrics: {math: [{name: proof, question: "Does it follow?"}]}
+  prompts: {refine: "{question} {drafts}"}
+"""
+    made = config(file, text)
+    assert settings(made.aggregation) == Settings(
+        expert="b",
+        prompts={"refine": "{question} {drafts}"},
+        rubric=Rubric((Dimension("truth", "Is it true?"), Dimension("tone", "Is it kind?")), (2.0, 1.0)),
+        rubrics={"math": Rubric((Dimension("proof", "Does it follow?"),), (1.0,))},
+        reserve_s=5,
+        draft_characters=900,
+        stream_first=False,
+        waves=True,
+        is_pairwise=True,
+        layers=2,
+        end="vote",
+        first="judge",
+        otherwise="refine",
+    )
+    assert tuple(aggregators(made)) == NAMES
+
+
+def test_an_ensemble_has_its_own_over_the_service_s(file: Path) -> None:
+    text = """
+aggregation:
+  expert: a
+  reserve_s: 5
+  rubrics: {math: [{name: proof, question: "Does it follow?"}]}
+  prompts: {judge: "{question} {drafts} {form}"}
+ensembles:
+  careful:
+    description: Slow and sure.
+    experts: [a, b, c]
+    aggregator: judge
+    aggregation:
+      expert: c
+      rubrics: {law: [{name: source, question: "Does it name its source?"}]}
+      prompts: {compare: "{question} {drafts}"}
+    budget: {calls: 5}
+  pair: {k: 2, aggregator: synthesize}
+"""
+    made = config(file, text)
+    merged = made.ensembles["careful"].aggregation.over(made.aggregation)
+    assert (merged.expert, merged.reserve_s) == ("c", 5)
+    assert set(merged.rubrics) == {"math", "law"}
+    assert set(merged.prompts.given()) == {"judge", "compare"}
+    careful, pair = ensembles(made).values()
+    assert (careful.model, careful.k, careful.experts, careful.expert) == ("ensemble/careful", 3, ("a", "b", "c"), "c")
+    assert (careful.aggregator.name, careful.budget, careful.description) == (
+        "judge",
+        Budget(calls=5),
+        "Slow and sure.",
+    )
+    assert (pair.k, pair.experts, pair.expert, pair.budget) == (2, None, "a", NO_BOUND)
+
+
+def test_the_router_takes_any_aggregator(file: Path) -> None:
+    for name in NAMES:
+        text = f"experts: [{{name: a, source: ./a}}]\nrouter: {{kind: fixed, fallback: a, aggregator: {name}}}"
+        assert read(file, text).router.aggregator == name
+
+
+def ensemble(**keys: Any) -> str:
+    return "ensembles: " + json.dumps({"e": {"aggregator": "judge", "k": 2, **keys}})
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("aggregation: {exprt: a}", "aggregation: unknown key 'exprt'; did you mean 'expert'?"),
+        ("aggregation: {expert: d}", "aggregation.expert: got 'd', which no expert is named"),
+        ("aggregation: {layers: 4}", "aggregation.layers: got 4; allowed: a whole number at least 1 and at most 3"),
+        ("aggregation: {reserve_s: 0}", "aggregation.reserve_s: got 0; allowed: a number above 0"),
+        (
+            "aggregation: {prompts: {jugde: x}}",
+            "aggregation.prompts: unknown key 'jugde'; did you mean 'judge'?",
+        ),
+        (
+            "aggregation: {prompts: {synthesize: '{question}'}}",
+            "aggregation.prompts.synthesize: prompt 'synthesize' lacks {drafts}; it needs question, drafts",
+        ),
+        (
+            "aggregation: {rubric: []}",
+            "aggregation.rubric: got a list; allowed: a list (items: a mapping with at least the keys 'name' and 'question')",
+        ),
+        (
+            "aggregation: {rubrics: {math: []}}",
+            "aggregation.rubrics.math: has no dimensions; name at least one thing to judge",
+        ),
+        (
+            "aggregation: {rubric: [{name: a, question: b}, {name: A, question: c}]}",
+            "aggregation.rubric[1].name: got 'A' a second time; names must differ, also in lower case",
+        ),
+        (
+            "aggregation: {rubric: [{name: a, question: b, weight: 0}]}",
+            "aggregation.rubric[0].weight: all weights are 0; allowed: at least one above 0",
+        ),
+        (
+            ensemble(aggregator="juge"),
+            "ensembles.e.aggregator: got 'juge'; allowed: 'single', 'vote', 'judge', 'synthesize', 'refine' or 'cascade'; did you mean 'judge'?",
+        ),
+        (
+            "ensembles: {e: {k: 2}}",
+            "ensembles.e.aggregator: missing; allowed: 'single', 'vote', 'judge', 'synthesize', 'refine' or 'cascade'",
+        ),
+        (
+            "ensembles: {A b: {k: 2, aggregator: judge}}",
+            "ensembles['A b']: names have 1 to 63 characters of a-z, 0-9, '.', '_' and '-', the first a letter or digit",
+        ),
+        (ensemble(experts=["a", "d"]), "ensembles.e.experts[1]: got 'd', which no expert is named"),
+        (ensemble(experts=["a", "b", "a"]), "ensembles.e.experts[2]: got 'a' a second time; each expert has one draft"),
+        (ensemble(k=None), "ensembles.e.k: missing; without 'experts' it says how many answer"),
+        (ensemble(k=4), "ensembles.e.k: got 4; allowed: up to 3, the number of the service's experts"),
+        (ensemble(k=3, experts=["a", "b"]), "ensembles.e.k: got 3; allowed: up to 2, the number of its experts"),
+        (
+            ensemble(aggregator="vote"),
+            "ensembles.e.k: got 2; 'vote' needs at least 3: of two votes the heavier one always wins",
+        ),
+        (
+            ensemble(aggregator="vote", k=None, experts=["a", "b"]),
+            "ensembles.e.experts: got 2; 'vote' needs at least 3: of two votes the heavier one always wins",
+        ),
+        (
+            ensemble(budget={"calls": 2}),
+            "ensembles.e.budget.calls: got 2; allowed: at least 3, 2 drafts and one for 'judge'",
+        ),
+        (
+            ensemble(aggregator="vote", k=3, budget={"calls": 2}),
+            "ensembles.e.budget.calls: got 2; allowed: at least 3, 3 drafts",
+        ),
+        (ensemble(budget={"usd": 1}), "ensembles.e.budget.usd: has no use: no expert has a price"),
+        (ensemble(aggregation={"expert": "d"}), "ensembles.e.aggregation.expert: got 'd', which no expert is named"),
+        (
+            ensemble(aggregation={"layers": 2}),
+            "ensembles.e.aggregation.layers: has no use for the aggregator 'judge'; leave it out",
+        ),
+        (
+            ensemble(aggregator="cascade", aggregation={"layers": 2}),
+            "ensembles.e.aggregation.layers: has no use for the aggregator 'cascade'; leave it out",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_where_what_and_what_else(file: Path, text: str, line: str) -> None:
+    [found] = told(file, EXPERTS + text)
+    assert found.partition(" ")[2] == line
+    assert found.startswith("coe.yaml:3: ")
+
+
+def test_a_mistake_in_a_long_file_is_told_by_its_line(file: Path) -> None:
+    text = """
+ensembles:
+  trio:
+    experts:
+      - a
+      - b
+      - bb
+    aggregator: vote
+"""
+    assert told(file, EXPERTS + text) == [
+        "coe.yaml:9: ensembles.trio.experts[2]: got 'bb', which no expert is named; did you mean 'b'?"
+    ]
+
+
+def test_keys_of_what_has_a_part_are_of_use(file: Path) -> None:
+    for keys in (
+        {
+            "aggregator": "cascade",
+            "aggregation": {"otherwise": "refine", "layers": 2, "end": "judge", "pairwise": True},
+        },
+        {"aggregator": "refine", "aggregation": {"end": "judge", "rubric": [{"name": "x", "question": "y"}]}},
+    ):
+        assert "e" in config(file, ensemble(**keys)).ensembles
+
+
+def test_the_default_rubric_can_be_written_out() -> None:
+    dimensions = tuple(DimensionConfig(name=d.name, question=d.question) for d in DEFAULT.dimensions)
+    assert settings(AggregationConfig(rubric=dimensions)).rubric.dimensions == DEFAULT.dimensions
