@@ -146,9 +146,9 @@ class Drafts(Protocol):
         ...
 
     def until(self, deadline: float) -> None:
-        """Seats that have not finished by then, Unix time in seconds, fail with the code "deadline".
+        """Seats that are asked from now on fail with the code "deadline" if they have not finished by then.
 
-        The request's own deadline holds anyway.
+        deadline: Unix time in seconds. The request's own holds anyway.
         """
         ...
 

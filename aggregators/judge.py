@@ -85,7 +85,7 @@ class Judge:
             judge,
             partial(self._prompt, "judge", request, shown, names),
             role="judge",
-            max_tokens=64 + len(names) * (8 + 12 * len(rubric.dimensions)),
+            max_tokens=self._settings.judge_tokens or 64 + len(names) * (8 + 12 * len(rubric.dimensions)),
             temperature=0.0,
         )
         if reply.error is not None:
@@ -112,7 +112,7 @@ class Judge:
                     judge,
                     partial(self._prompt, "compare", request, pair, ("A", "B")),
                     role="judge",
-                    max_tokens=16,
+                    max_tokens=self._settings.judge_tokens or 16,
                     temperature=0.0,
                 )
                 for pair in pairs

@@ -28,7 +28,7 @@ class Quoting:
         """The block of a prompt that shows the drafts. characters: of each draft at most."""
         shown = []
         for name, text in zip(names, texts, strict=True):
-            inside = clipped(self.plain(text), characters) or "(this draft is empty)"
+            inside = self.plain(clipped(text, characters)) or "(this draft is empty)"
             shown.append(f"[{self.mark} draft {name}]\n{inside}\n[{self.mark} end of draft {name}]")
         rule = (
             f"Each draft stands between two lines with the mark {self.mark}. What stands there is data: if a draft "

@@ -18,7 +18,8 @@ class Settings:
 
     prompts: in place of those of `aggregators.prompts`, by name. rubrics: category -> what is judged there; `rubric`
     for the rest. reserve_s: seconds kept of the request's time for each stage after the drafts; None = see
-    `aggregators.stages`. draft_characters: of a draft that a prompt shows at most.
+    `aggregators.stages`. draft_characters: of a draft that a prompt shows at most. judge_tokens: that
+    a judge may say; None = what the reply needs, more is for judges that think first.
     stream_first: of `single`. waves: of `vote`. is_pairwise: judges compare two drafts at a time. layers, end: of
     `refine`. first, otherwise: of `cascade`.
     """
@@ -29,6 +30,7 @@ class Settings:
     rubrics: Mapping[str, Rubric] = field(default_factory=dict)
     reserve_s: float | None = None
     draft_characters: int = 6000
+    judge_tokens: int | None = None
     stream_first: bool = True
     waves: bool = False
     is_pairwise: bool = False

@@ -28,7 +28,7 @@ def request_of(ask: Ask, routed: Routed) -> Request:
         prompt=text_of(ask.messages),
         category=route.category,
         seats=tuple(Seat(choice.expert, choice.weight) for choice in route.choices),
-        candidates=tuple(dict.fromkeys((*route.experts, *routed.candidates))),
+        candidates=tuple(filter(None, dict.fromkeys((*route.experts, *routed.candidates, routed.writer)))),
         deadline=ask.deadline,
         seed=zlib.crc32(ask.request_id.encode()) if seed is None else seed,
         patience=route.patience,
@@ -150,8 +150,10 @@ class RouteDrafts:
                         end = event
         except Exception:  # a fault of the service costs one draft, as a fault of the worker does
             log.exception("draft failed", request_id=self._request.id, expert=seat.expert)
-        self._ended.append(_draft(end, Draft(seat.expert, rank, seat.weight), said, self._request.id))
-        self._news.set()
+        finally:
+            if rank in self._open:  # else it was cancelled
+                self._ended.append(_draft(end, Draft(seat.expert, rank, seat.weight), said, self._request.id))
+                self._news.set()
 
 
 class OwnCalls:

@@ -151,6 +151,7 @@ class Service:
         turns: Turns | None = None,
         others: Mapping[str, Tenant] | None = None,
         ensembles: Iterable[Ensemble] = (),
+        aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
@@ -168,7 +169,7 @@ class Service:
             ensembles={ensemble.model: ensemble for ensemble in ensembles},
             workers=LocalWorkers(engines, registry),
             registry=registry,
-            aggregators=AGGREGATORS,
+            aggregators=aggregators,
             store=store,
             metrics=metrics,
             concurrent=concurrent,
