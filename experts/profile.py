@@ -109,7 +109,8 @@ class Golden(Frozen):
 class Profile(Frozen):
     """All experts of a run. labels: "gold", or "consensus" where the experts' agreement stands for the right answers.
 
-    concurrent: questions that were asked at a time, which latency depends on.
+    concurrent: questions that were asked at a time, which latency depends on. aggregation: category -> expert -> how
+    often it found the right one of three drafts; empty where that was not measured, see `experts.profile_aggregation`.
     """
 
     format: Literal[1] = 1
@@ -118,6 +119,7 @@ class Profile(Frozen):
     concurrent: int
     experts: dict[str, ExpertProfile]
     golden: Golden | None = None
+    aggregation: dict[str, dict[str, Share]] = Field(default_factory=dict)
 
     def quality(self, feedback: bool = True) -> dict[str, dict[str, tuple[float, int]]]:
         """Category -> expert -> (mean score, questions), as `TwoLevelRouter.fit` takes it; with feedback or not."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from experts.profile import Profile
+    from experts.profile_aggregation import Scores
     from experts.profile_feedback import Update
     from orchestrator.config import Config
     from orchestrator.profile import Outcome
+    from orchestrator.profile_aggregators import Outcome as AggregatorsOutcome
     from orchestrator.profile_ask import Asker
     from orchestrator.serve import Reporter
     from orchestrator.settings import Settings
@@ -31,10 +33,18 @@ def profile_command(
     add: Annotated[
         str | None, typer.Option("--add", help="A new expert, which is asked only --shots questions.")
     ] = None,
-    shots: Annotated[int, typer.Option("--shots", min=1, help="Questions for the expert of --add.")] = 40,
+    shots: Annotated[
+        int, typer.Option("--shots", min=1, help="Questions for the expert of --add, or tasks of --aggregators.")
+    ] = 40,
     score: Annotated[
         str, typer.Option("--score", help="exact, choice, number, contains, regex, json or domain:NAME.")
     ] = "exact",
+    aggregators: Annotated[
+        bool,
+        typer.Option(
+            "--aggregators", help="Measure who finds the right one of three drafts in --shots tasks, for the profile."
+        ),
+    ] = False,
     label_free: Annotated[
         bool, typer.Option("--label-free", help="Judge by the experts' agreement, without gold answers.")
     ] = False,
@@ -47,7 +57,7 @@ def profile_command(
         int | None, typer.Option("--max-tokens", min=1, help="Limit of an answer; default: the expert's own.")
     ] = None,
     concurrent: Annotated[int, typer.Option("--concurrent", min=1, help="Questions at a time.")] = 32,
-    seed: Annotated[int, typer.Option("--seed", help="Of the choice of questions for --add.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the choice of questions and drafts.")] = 0,
     config: Annotated[str | None, typer.Option("--config", help="coe.yaml; default: the one in this folder.")] = None,
     home: Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")] = None,
 ) -> None:
@@ -67,33 +77,40 @@ def profile_command(
             return
         if data is None:
             raise ProfileError("--data is missing: name a file of questions, see docs/profiles.md")
+        if aggregators and label_free:
+            raise ProfileError("--aggregators takes gold answers: leave --label-free out")
         questions = read(data, default=method(score).name, label_free=label_free, max_tokens=max_tokens)
         if questions.repeated:
             typer.echo(f"{questions.repeated} lines of {data} repeat others; each question is asked once", err=True)
+        names = [add] if add else experts.split(",")
+        service = _Service(url, key) if url else None
         with ConsoleReporter() as reporter:
 
-            async def measure() -> "Outcome":
-                from orchestrator.profile import run
-
-                names = [add] if add else experts.split(",")
-                asker, chosen = await _asker(names, configured, settings, _Service(url, key) if url else None, reporter)
+            async def measure() -> Callable[[], None]:
+                asker, chosen = await _asker(names, configured, settings, service, reporter)
+                what = (asker, chosen, questions.items, out, reporter.progress)
                 try:
-                    return await run(
-                        asker,
-                        chosen,
-                        questions.items,
-                        out,
-                        reporter.progress,
-                        label_free=label_free,
-                        shots=shots if add else None,
-                        seed=seed,
-                        concurrent=concurrent,
+                    if aggregators:
+                        from orchestrator import profile_aggregators
+                        from orchestrator.aggregation import settings as aggregation
+
+                        prompts = aggregation(configured.aggregation)
+                        found = await profile_aggregators.run(
+                            *what, shots=shots, settings=prompts, seed=seed, concurrent=concurrent
+                        )
+                        return lambda: _tell_aggregators(found, out)
+                    from orchestrator import profile
+
+                    few = shots if add else None
+                    outcome = await profile.run(
+                        *what, label_free=label_free, shots=few, seed=seed, concurrent=concurrent
                     )
+                    return lambda: _tell(outcome, out)
                 finally:
                     await asker.close()
 
-            outcome = asyncio.run(measure())
-        _tell(outcome, out)
+            tell = asyncio.run(measure())
+        tell()
 
 
 class _Service:
@@ -172,9 +189,21 @@ def _tell(outcome: "Outcome", folder: Path) -> None:
     if outcome.strangers:
         typer.echo(f"{outcome.strangers} answers in {folder} are to questions that are not in the file", err=True)
     typer.echo(f"{outcome.asked} answers are new; wrote {folder}/profile.json and {folder}/labelled.jsonl", err=True)
-    for name, why in outcome.missing.items():
+    _tell_missing(outcome.missing)
+
+
+def _tell_aggregators(outcome: "AggregatorsOutcome", folder: Path) -> None:
+    for line in aggregators_table(outcome.profile.aggregation):
+        typer.echo(line)
+    told = f"{outcome.tasks} tasks for each expert, {outcome.asked} answers are new; wrote {folder}/profile.json"
+    typer.echo(told, err=True)
+    _tell_missing(outcome.missing)
+
+
+def _tell_missing(missing: Mapping[str, str]) -> None:
+    for name, why in missing.items():
         typer.secho(f"coe: {name} has not answered everything: {why}; the same command asks again", fg="red", err=True)
-    if outcome.missing:
+    if missing:
         raise typer.Exit(1)
 
 
@@ -195,6 +224,20 @@ def table(profile: "Profile") -> list[str]:
                 "-" if expert.load is None else f"{expert.load:.2f} s",
             )
         )
+    return _aligned(rows)
+
+
+def aggregators_table(scores: "Scores") -> list[str]:
+    """A line for each category and expert: how often the right draft was found, the best of a category first."""
+    rows: list[tuple[str, ...]] = [("category", "expert", "found", "95 % interval", "tasks")]
+    for category, row in scores.items():
+        for name, found in sorted(row.items(), key=lambda item: (-item[1].mean, item[0])):
+            interval = f"{found.low:.1%} to {found.high:.1%}"
+            rows.append((category, name, f"{found.mean:.1%}", interval, f"{found.n}"))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
         "  ".join(

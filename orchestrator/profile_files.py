@@ -115,7 +115,7 @@ def profile_of(
     concurrent: int,
 ) -> Profile:
     """The profile of all experts that have answered anything outside the golden set; from `former`, the one in the
-    folder, what users said."""
+    folder, what users said and who aggregates well."""
     rows: dict[str, list[Answer]] = {}
     for answer in answers:
         rows.setdefault(answer.given.expert, []).append(answer)
@@ -132,6 +132,7 @@ def profile_of(
         questions=len({answer.question.prompt_id for answer in answers}),
         concurrent=concurrent,
         experts=experts,
+        aggregation=former.aggregation if former else {},
     )
     return made.model_copy(update={"golden": freeze(made.quality(feedback=False), golden_of(answers))})
 

@@ -57,6 +57,17 @@ def test_a_profile_is_a_table_and_two_files(folder: Path) -> None:
     assert coe(*MEASURE)[2].endswith("0 answers are new; wrote out/profile.json and out/labelled.jsonl\n")
 
 
+def test_who_finds_the_right_draft_is_another_table(folder: Path) -> None:
+    assert coe(*MEASURE)[0] == 0
+    code, out, err = coe(*MEASURE, "--aggregators", "--shots", "2")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[0][:3] == ["category", "expert", "found"]
+    assert sorted((row[0], row[1], row[-1]) for row in rows[1:]) == [("all", "ada", "2"), ("all", "bob", "2")]
+    assert err.endswith("2 tasks for each expert, 4 answers are new; wrote out/profile.json\n")
+    assert set(json.loads((folder / "out" / PROFILE).read_text())["aggregation"]["all"]) == {"ada", "bob"}
+
+
 def test_a_new_expert_is_added(folder: Path) -> None:
     assert coe(*MEASURE, "--experts", "ada")[0] == 0
     code, out, err = coe(*MEASURE, "--add", "bob", "--shots", "2")
@@ -72,6 +83,8 @@ def test_a_new_expert_is_added(folder: Path) -> None:
         ((*MEASURE, "--experts", "adda"), "no expert is named 'adda' (2 are there); did you mean 'ada'?"),
         ((*MEASURE, "--score", "exakt"), "no scoring method 'exakt'; did you mean 'exact'"),
         (("--data", "none.jsonl", "--out", "out"), "none.jsonl cannot be read: No such file or directory"),
+        ((*MEASURE, "--aggregators"), "there is no profile in out, and so no drafts; make one: coe profile"),
+        ((*MEASURE, "--aggregators", "--label-free"), "--aggregators takes gold answers: leave --label-free out"),
         ((*MEASURE, "--label-free"), "label-free: a consensus takes at least 3 experts; got 2"),
         ((*MEASURE, "--url", "http://127.0.0.1:1"), "the environment variable COE_API_KEY is not set"),
         ((*MEASURE, "--url", "http://127.0.0.1:1", "--key", "MY_KEY"), "the environment variable MY_KEY is not set"),
