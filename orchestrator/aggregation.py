@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aggregators.base import Aggregator
 from aggregators.registry import build, make
-from aggregators.rubric import Dimension, Rubric
+from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import Choose, Settings, best_seat
 from orchestrator.config import Config
 from orchestrator.config_aggregation import AggregationConfig, Dimensions, EnsembleConfig
@@ -41,6 +41,7 @@ def settings(aggregation: AggregationConfig) -> Settings:
     """The same as aggregators take it."""
     return Settings(
         expert=aggregation.expert,
+        rubric=DEFAULT if aggregation.rubric is None else _rubric(aggregation.rubric),
         prompts=aggregation.prompts.given(),
         rubrics={category: _rubric(dimensions) for category, dimensions in aggregation.rubrics.items()},
         reserve_s=aggregation.reserve_s,
@@ -52,7 +53,6 @@ def settings(aggregation: AggregationConfig) -> Settings:
         end=aggregation.end,
         first=aggregation.first,
         otherwise=aggregation.otherwise,
-        **({} if aggregation.rubric is None else {"rubric": _rubric(aggregation.rubric)}),
     )
 
 

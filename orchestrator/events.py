@@ -49,6 +49,7 @@ class Routed:
 
     seconds: what it took. candidates: the experts it chose from. removed: expert -> why it is no candidate.
     notes: what the caller did not get as asked for, for people. budget: the most that the request may cost.
+    writer: an expert that is no candidate and may judge and write, None for nobody.
     """
 
     request_id: str
@@ -58,6 +59,7 @@ class Routed:
     removed: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     budget: Budget = NO_BOUND
+    writer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from routers.policies.constraints import estimated_tokens
 from workers.base import ChatCall, Event, Failure, Finish, Sampling, Usage
 
 CANCELLED = "cancelled"
+NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
+"""Failures of calls that an engine did not begin, which count for nothing."""
 
 
 class Ledger:
@@ -83,6 +85,8 @@ class Ledger:
             cost = _cost(self._registry.get(expert), end.usage)
             self._spent.end(number, cost or 0.0)
             return CallMade(expert, role, seconds, end.usage, end.expert, cost)
+        if isinstance(end, Failure) and end.code in NOT_BEGUN:
+            self._spent.undo(number)
         return CallMade(expert, role, seconds, error=public(end) if end else CANCELLED)
 
 

@@ -14,9 +14,9 @@ from orchestrator.spending import within
 from orchestrator.turns import Turns, conversation_of
 from routers.ask import ask as text_of
 from routers.base import Choice, Route, Router
-from routers.policies.base import Excluded, Wish
+from routers.policies import constraints
+from routers.policies.base import Excluded, State, Wish
 from routers.policies.budget import NO_BOUND
-from routers.policies.constraints import estimated_tokens
 from routers.policies.policy_set import Decision, PolicySet
 
 
@@ -73,7 +73,8 @@ class Routing:
             route = replace(route, aggregator=aggregator)
         removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
         notes = tuple(filter(None, (plan.note, _few(route, wish, aggregator))))
-        return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget)
+        writer = self._writer(ensemble, ask.wish.allow, wish, state)
+        return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget, writer)
 
     def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
         """The expert of this turn, of several the best that took part, may stay for the next one."""
@@ -102,6 +103,14 @@ class Routing:
         route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
         return Routed(ask.request_id, route, time.perf_counter() - began, self._registry.names)
 
+    def _writer(self, ensemble: Ensemble | None, allow: frozenset[str] | None, wish: Wish, state: State) -> str | None:
+        """Who judges and writes for an ensemble without a seat in it, if the request's own constraints allow it and it
+        can answer."""
+        if ensemble is None or ensemble.expert is None or ensemble.expert in {**state.failed, **state.doubtful}:
+            return None
+        allowed, _ = constraints.keep([self._registry.get(ensemble.expert)], replace(wish, allow=allow))
+        return next(iter(allowed), None)
+
     async def _last(self, ask: Ask, tenant: Tenant) -> str | None:
         if tenant.turns is None:
             return None
@@ -112,10 +121,15 @@ class Routing:
 def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
     """What the request asks for in so many words, and what it, its ensemble and its key imply."""
     said = [message["content"] for message in ask.messages if message["role"] == "user"]
-    tokens = estimated_tokens(message["content"] for message in ask.messages) + (ask.sampling.max_tokens or 1)
+    tokens = constraints.estimated_tokens(message["content"] for message in ask.messages)
     earlier = "\n".join(reversed(said[:-1]))
     wish = replace(
-        ask.wish, k=ask.k, earlier=earlier, tokens=tokens, answer=ask.sampling.max_tokens, tenant=tenant.experts
+        ask.wish,
+        k=ask.k,
+        earlier=earlier,
+        tokens=tokens + (ask.sampling.max_tokens or 1),
+        answer=ask.sampling.max_tokens,
+        tenant=tenant.experts,
     )
     if ensemble is None:
         return wish

@@ -78,6 +78,10 @@ class Spent:
         """What it has cost. One that ends without that counts for the most."""
         self._usd[call] = usd
 
+    def undo(self, call: int) -> None:
+        """It was not begun after all."""
+        self._usd.pop(call, None)
+
 
 def _told(budget: Budget) -> str:
     calls = [f"{budget.calls} call{'s' if budget.calls != 1 else ''}"] if budget.calls is not None else []

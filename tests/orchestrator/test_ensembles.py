@@ -7,6 +7,8 @@ import openai
 import pytest
 import pytest_asyncio
 
+from aggregators.registry import make
+from aggregators.settings import Settings
 from orchestrator.ensembles import Ensemble
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
@@ -82,6 +84,39 @@ async def test_more_experts_than_there_are_is_told(service: Service) -> None:
     told = await coe(service, "auto", k=8, aggregator="joined")
     assert len(told["used"]) == 4
     assert "4 experts answer, not 8: no others may or can" in told["note"]
+
+
+async def test_an_expert_without_a_seat_may_write(store: Store) -> None:
+    aggregator = make("synthesize", Settings(expert=GENERALIST))
+    pair = Ensemble("ensemble/pair", 2, aggregator, (MATH, REMOTE), GENERALIST)
+    service = await Service.start(store, ensembles=[pair])
+    try:
+        told = await coe(service, pair.model)
+        assert (told["experts"], told["expert"]) == ([MATH, REMOTE], None)
+        roles = {(call["expert"], call["role"]) for call in told["calls"]}
+        assert roles == {(MATH, "draft"), (REMOTE, "draft"), (GENERALIST, "writer")}
+        assert set(told["usage_by_expert"]) == {MATH, REMOTE, GENERALIST}
+        denied = await coe(service, pair.model, deny=[GENERALIST])
+        assert [call["expert"] for call in denied["calls"] if call["role"] == "writer"] == [MATH]
+    finally:
+        await service.stop()
+
+
+async def test_a_writer_over_the_budget_is_not_asked(store: Store) -> None:
+    pair = Ensemble("ensemble/pair", 2, make("refine", Settings(layers=1, end="synthesize")), (GENERALIST, REMOTE))
+    service = await Service.start(store, ensembles=[pair])
+    try:
+        answer = await service.openai.chat.completions.create(
+            model=pair.model, messages=[USER], extra_body={"coe": {"budget": {"calls": 4}}}
+        )
+        assert answer.model_extra is not None
+        told = answer.model_extra["coe"]
+        made = [call for call in told["calls"] if call["error"] is None]
+        assert [call["role"] for call in made] == ["draft", "draft", "layer 1", "layer 1"]
+        assert "the budget of 4 calls does not allow another call" in told["note"]
+        assert len(asked(service)) == 4
+    finally:
+        await service.stop()
 
 
 async def test_the_tighter_budget_of_ensemble_and_request_holds(service: Service) -> None:

@@ -78,6 +78,8 @@ def test_calls_over_the_budget_are_not_made() -> None:
     assert spent.begin(0, 0.0) is spent.begin(1, 0.0) is None
     spent.end(0, 0.0)
     assert spent.begin(2, 0.0) == "the budget of 2 calls does not allow another call"
+    spent.undo(1)
+    assert spent.begin(3, 0.0) is None
 
 
 def test_a_call_counts_for_the_most_until_its_cost_is_known() -> None:
