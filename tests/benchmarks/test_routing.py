@@ -42,8 +42,8 @@ def test_one_table_has_every_set_and_method(
         figures = json.loads(output.splitlines()[-1])["figures"]
         methods = {row["method"]: row for row in figures["rows"]}
         assert list(methods) == [
-            "random", "best single", "two-level", "skill", "both together", "default", "category oracle", "prompt oracle",
-            "MiniLM kNN(60)", "TF-IDF kNN(60)",
+            "random", "best single", "two-level", "skill", "both together", "default", "category oracle",
+            "prompt oracle", "MiniLM kNN(60)", "TF-IDF kNN(60)",
         ]  # fmt: skip
         assert methods["two-level"]["low"] > 0
         assert methods["default"]["score"] == methods["two-level"]["score"]
