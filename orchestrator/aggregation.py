@@ -1,6 +1,10 @@
-"""From the configuration to aggregators: those of the service, and each ensemble with its own."""
+"""From the configuration to aggregators: those of the service, and each ensemble with its own.
+
+`NoProfile`   the profile that the configuration names cannot be used
+"""
 
 from collections.abc import Mapping
+from functools import partial
 
 from aggregators.base import Aggregator
 from aggregators.registry import build, make
@@ -10,6 +14,28 @@ from orchestrator.config import Config
 from orchestrator.config_aggregation import AggregationConfig, Dimensions, EnsembleConfig
 from orchestrator.ensembles import PREFIX, Ensemble, Ensembles
 from routers.policies.budget import Budget
+
+
+class NoProfile(RuntimeError):
+    """The profile that the configuration names does not say who judges and writes. The message says what to do."""
+
+
+def chooser(config: Config) -> Choose:
+    """Who judges and writes where the configuration names nobody. Raises NoProfile."""
+    folder = config.aggregation.profile
+    if folder is None:
+        return best_seat
+    from experts.profile_aggregation import best_aggregator
+    from orchestrator.profile_files import ProfileError, read_profile
+
+    try:
+        profile = read_profile(folder)
+    except (ProfileError, OSError) as error:
+        raise NoProfile(f"aggregation.profile: {error}") from error
+    if profile is None or not profile.aggregation:
+        lacks = "there is no profile in" if profile is None else "who judges best was not measured for the profile in"
+        raise NoProfile(f"aggregation.profile: {lacks} {folder}; run: coe profile --aggregators --out {folder}")
+    return partial(best_aggregator, profile.aggregation)
 
 
 def aggregators(config: Config, choose: Choose = best_seat) -> Mapping[str, Aggregator]:
@@ -46,6 +72,7 @@ def settings(aggregation: AggregationConfig) -> Settings:
         rubrics={category: _rubric(dimensions) for category, dimensions in aggregation.rubrics.items()},
         reserve_s=aggregation.reserve_s,
         draft_characters=aggregation.draft_characters,
+        judge_tokens=aggregation.judge_tokens,
         stream_first=aggregation.stream_first,
         waves=aggregation.waves,
         is_pairwise=aggregation.pairwise,

@@ -1,13 +1,15 @@
 """How several drafts become one answer, as coe.yaml says it. docs/aggregation.md tells how to use it."""
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from experts.spec import Frozen
 from orchestrator import config_aggregation_checks
 from orchestrator.config_file import Located
 from orchestrator.config_policies import Float, Int
+from orchestrator.settings import check_path
 
 AggregatorName = Literal["single", "vote", "judge", "synthesize", "refine", "cascade"]
 
@@ -51,8 +53,11 @@ class AggregationConfig(Frozen):
 
     expert: str | None = Field(
         None,
-        description="Expert that judges and writes. Default: the best at it by profile for the category, else the "
-        "route's best.",
+        description="Expert that judges and writes. Default: the best at it by `profile`, else the route's best.",
+    )
+    profile: Annotated[Path, AfterValidator(lambda path: check_path(str(path)))] | None = Field(
+        None,
+        description="Folder of `coe profile --aggregators`: who is best at it in each category. Of the service alone.",
     )
     reserve_s: Float | None = Field(
         None,
@@ -61,6 +66,11 @@ class AggregationConfig(Frozen):
         "out. Default: a quarter of what is left for one stage, two fifths for two.",
     )
     draft_characters: Int = Field(6000, ge=500, description="Characters of a draft that a prompt shows at most.")
+    judge_tokens: Int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that a judge may say. Default: what its reply needs; more is for judges that think first.",
+    )
     stream_first: bool = Field(
         True,
         description="single: the best expert's words are sent as they come, and the next takes over only before them.",

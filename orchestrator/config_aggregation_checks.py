@@ -20,7 +20,9 @@ _WRITERS = frozenset(("judge", "synthesize", "refine"))
 _USED_BY: Mapping[str, frozenset[str]] = {
     "expert": _WRITERS,
     "reserve_s": _WRITERS | {"cascade"},
+    "profile": _WRITERS,
     "draft_characters": _WRITERS,
+    "judge_tokens": frozenset(("judge",)),
     "prompts": _WRITERS,
     "stream_first": frozenset(("single",)),
     "waves": frozenset(("vote",)),
@@ -37,6 +39,8 @@ _USED_BY: Mapping[str, frozenset[str]] = {
 
 def section(aggregation: "AggregationConfig") -> Problems:
     """Of the section by itself."""
+    if aggregation.expert is not None and aggregation.profile is not None:
+        yield ("profile",), "has no use beside 'expert', who judges and writes always; leave one of them out"
     if texts := aggregation.prompts.given():
         from aggregators.prompts import PromptError, check  # langchain-core, which takes its time
 
@@ -91,7 +95,9 @@ def _ensemble(name: str, ensemble: "EnsembleConfig", service: "AggregationConfig
     yield from under(("aggregation",), _expert(ensemble.aggregation, registry))
     at_work = _at_work(ensemble.aggregator, ensemble.aggregation.over(service))
     for key in sorted(ensemble.aggregation.model_fields_set):
-        if not _USED_BY[key] & at_work:
+        if key == "profile":
+            yield ("aggregation", key), "is for the service as a whole; write it under 'aggregation' there"
+        elif not _USED_BY[key] & at_work:
             yield ("aggregation", key), f"has no use for the aggregator {ensemble.aggregator!r}; leave it out"
 
 

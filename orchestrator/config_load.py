@@ -117,7 +117,11 @@ def _with_absolute_paths(config: Config, folder: Path, env: Mapping[str, str]) -
         name: router if router.path is None else router.model_copy(update={"path": full(router.path)})
         for name, router in config.routers().items()
     }
-    server = config.server
+    aggregation, server = config.aggregation, config.server
+    if aggregation.profile is not None:
+        aggregation = aggregation.model_copy(update={"profile": full(aggregation.profile)})
     if server.home is not None:
         server = server.model_copy(update={"home": full(server.home)})
-    return config.with_routers(routers).model_copy(update={"experts": tuple(experts), "server": server})
+    return config.with_routers(routers).model_copy(
+        update={"experts": tuple(experts), "aggregation": aggregation, "server": server}
+    )

@@ -27,6 +27,7 @@ from orchestrator.store import Store, StoreUnavailable
 if TYPE_CHECKING:
     import uvicorn
 
+    from aggregators.settings import Choose
     from orchestrator.calls import Workers
     from orchestrator.pipeline import Pipeline
     from routers.base import Router
@@ -122,6 +123,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
 
         reporter.say("loading the router")
         routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
+        choose = _chooser(config)
         try:
             workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
         except ConnectionError as error:
@@ -139,7 +141,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
                 )
             )
 
-        gateway = _gateway(config, registry, routers, workers, redis_url, listener, reporter, started)
+        gateway = _gateway(config, registry, routers, choose, workers, redis_url, listener, reporter, started)
         asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 
@@ -158,6 +160,7 @@ async def _gateway(
     config: Config,
     registry: Registry,
     routers: "Mapping[str | None, Router]",
+    choose: "Choose",
     workers: "Workers",
     redis_url: str,
     listener: socket.socket,
@@ -189,8 +192,8 @@ async def _gateway(
         others=others,
         workers=workers,
         registry=registry,
-        aggregators=aggregators(config),
-        ensembles=ensembles(config),
+        aggregators=aggregators(config, choose),
+        ensembles=ensembles(config, choose),
         store=store,
         metrics=metrics,
         concurrent=config.limits.concurrent_requests,
@@ -255,6 +258,15 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
     try:
         return open_router(where, open_encoder(config.encoder, home), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
+        raise CannotStart(str(error)) from error
+
+
+def _chooser(config: Config) -> "Choose":
+    from orchestrator.aggregation import NoProfile, chooser
+
+    try:
+        return chooser(config)
+    except NoProfile as error:
         raise CannotStart(str(error)) from error
 
 

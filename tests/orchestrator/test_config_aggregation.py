@@ -10,7 +10,7 @@ import pytest
 from aggregators.registry import NAMES
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import MAX_LAYERS, Settings
-from orchestrator.aggregation import aggregators, ensembles, settings
+from orchestrator.aggregation import NoProfile, aggregators, chooser, ensembles, settings
 from orchestrator.config import Config
 from orchestrator.config_aggregation import AggregationConfig, AggregatorName, DimensionConfig
 from orchestrator.config_aggregation_checks import _USED_BY
@@ -43,6 +43,7 @@ aggregation:
   expert: b
   reserve_s: 5
   draft_characters: 900
+  judge_tokens: 200
   stream_first: false
   waves: true
   pairwise: true
@@ -62,6 +63,7 @@ aggregation:
         rubrics={"math": Rubric((Dimension("proof", "Does it follow?"),), (1.0,))},
         reserve_s=5,
         draft_characters=900,
+        judge_tokens=200,
         stream_first=False,
         waves=True,
         is_pairwise=True,
@@ -71,6 +73,9 @@ aggregation:
         otherwise="refine",
     )
     assert tuple(aggregators(made)) == NAMES
+    assert {name for name in AggregationConfig.model_fields if name not in made.aggregation.model_fields_set} == {
+        "profile"
+    }
 
 
 def test_an_ensemble_has_its_own_over_the_service_s(file: Path) -> None:
@@ -107,6 +112,27 @@ ensembles:
     assert (pair.k, pair.experts, pair.expert, pair.budget) == (2, None, "a", NO_BOUND)
 
 
+def test_who_judges_best_comes_from_a_profile(file: Path) -> None:
+    made = config(file, "aggregation: {profile: mine}")
+    folder = file.parent / "mine"
+    assert made.aggregation.profile == folder
+    with pytest.raises(NoProfile, match="there is no profile in"):
+        chooser(made)
+    folder.mkdir()
+    share = {"n": 100, "low": 0, "high": 1}
+    scores = {"math": {"a": {"mean": 0.2, **share}, "b": {"mean": 0.9, **share}}}
+    profile: dict[str, Any] = {"labels": "gold", "questions": 1, "concurrent": 1, "experts": {}}
+    (folder / "profile.json").write_text(json.dumps(profile))
+    with pytest.raises(NoProfile, match="was not measured"):
+        chooser(made)
+    (folder / "profile.json").write_text("{")
+    with pytest.raises(NoProfile, match="is no profile"):
+        chooser(made)
+    (folder / "profile.json").write_text(json.dumps({**profile, "aggregation": scores}))
+    assert chooser(made)("math", ("a", "b")) == "b"
+    assert chooser(config(file, "log_level: info"))("math", ("a", "b")) == "a"
+
+
 def test_the_router_takes_any_aggregator(file: Path) -> None:
     for name in NAMES:
         text = f"experts: [{{name: a, source: ./a}}]\nrouter: {{kind: fixed, fallback: a, aggregator: {name}}}"
@@ -131,6 +157,14 @@ def ensemble(**keys: Any) -> str:
         (
             "aggregation: {prompts: {synthesize: '{question}'}}",
             "aggregation.prompts.synthesize: prompt 'synthesize' lacks {drafts}; it needs question, drafts",
+        ),
+        (
+            "aggregation: {expert: a, profile: p}",
+            "aggregation.profile: has no use beside 'expert', who judges and writes always; leave one of them out",
+        ),
+        (
+            ensemble(aggregation={"profile": "p"}),
+            "ensembles.e.aggregation.profile: is for the service as a whole; write it under 'aggregation' there",
         ),
         (
             "aggregation: {rubric: []}",
