@@ -189,6 +189,10 @@ class Aggregator(Protocol):
 
     name: str
 
+    def calls(self, drafts: int) -> int:
+        """The most calls of its own that it makes for so many drafts; those that go again with less text apart."""
+        ...
+
     def aggregate(self, request: Request, drafts: Drafts, experts: Experts) -> AsyncGenerator[Piece | Verdict, None]:
         """Pieces, then one Verdict. It asks for the drafts that it wants, and closes `drafts` when it needs no more.
 

@@ -22,6 +22,10 @@ class Cascade:
     def __init__(self, first: Aggregator, otherwise: Aggregator, reserve_s: float | None) -> None:
         self._first, self._otherwise, self._reserve_s = first, otherwise, reserve_s
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return self._first.calls(drafts) + self._otherwise.calls(drafts)
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

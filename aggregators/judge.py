@@ -44,6 +44,10 @@ class Judge:
     def __init__(self, settings: Settings, choose: Choose, *, or_raise: bool = False) -> None:
         self._settings, self._choose, self._or_raise = settings, choose, or_raise
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return 2 * (drafts - 1) if self._settings.is_pairwise else 1
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

@@ -27,6 +27,10 @@ class Refine:
             raise ValueError(f"layers must be 1 to {MAX_LAYERS}, got {settings.layers}")
         self._settings, self._end = settings, end
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return drafts * self._settings.layers + self._end.calls(drafts)
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

@@ -21,6 +21,10 @@ class Single:
     def __init__(self, *, stream_first: bool = True) -> None:
         self._stream_first = stream_first
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return 0
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

@@ -25,6 +25,10 @@ class Synthesize:
     def __init__(self, settings: Settings, choose: Choose) -> None:
         self._settings, self._choose = settings, choose
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return 1
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

@@ -30,6 +30,10 @@ class Vote:
     def __init__(self, *, waves: bool = False, or_raise: bool = False) -> None:
         self._waves, self._or_raise = waves, or_raise
 
+    def calls(self, drafts: int) -> int:
+        """See `Aggregator.calls`."""
+        return 0
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:

@@ -63,6 +63,11 @@ def _ensemble(model: str, ensemble: EnsembleConfig, aggregation: AggregationConf
     )
 
 
+def own_calls(aggregator: str, aggregation: AggregationConfig, drafts: int) -> int:
+    """The most calls that it makes itself for so many drafts."""
+    return make(aggregator, settings(aggregation)).calls(drafts)
+
+
 def settings(aggregation: AggregationConfig) -> Settings:
     """The same as aggregators take it."""
     return Settings(

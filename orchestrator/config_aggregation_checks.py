@@ -92,6 +92,7 @@ def _ensemble(name: str, ensemble: "EnsembleConfig", service: "AggregationConfig
         elif expert in experts[:index]:
             yield ("experts", index), f"got {expert!r} a second time; each expert has one draft"
     yield from _number(ensemble, registry)
+    yield from under(("budget",), _budget(ensemble, service, registry))
     yield from under(("aggregation",), _expert(ensemble.aggregation, registry))
     at_work = _at_work(ensemble.aggregator, ensemble.aggregation.over(service))
     for key in sorted(ensemble.aggregation.model_fields_set):
@@ -102,7 +103,7 @@ def _ensemble(name: str, ensemble: "EnsembleConfig", service: "AggregationConfig
 
 
 def _number(ensemble: "EnsembleConfig", registry: "Registry") -> Problems:
-    """Of seats and budget."""
+    """Of seats."""
     seats, aggregator = ensemble.seats, ensemble.aggregator
     among = len(ensemble.experts or registry.names)
     if not seats:
@@ -115,13 +116,19 @@ def _number(ensemble: "EnsembleConfig", registry: "Registry") -> Problems:
     if seats < least:
         key = "k" if ensemble.k else "experts"
         yield (key,), f"got {seats}; {aggregator!r} needs at least {least}: of two votes the heavier one always wins"
-    needed = seats if aggregator in ("single", "vote") else seats + 1
+
+
+def _budget(ensemble: "EnsembleConfig", service: "AggregationConfig", registry: "Registry") -> Problems:
     calls, usd = ensemble.budget.calls, ensemble.budget.usd
-    if calls is not None and calls < needed:
-        own = "" if needed == seats else f" and one for {aggregator!r}"
-        yield ("budget", "calls"), f"got {calls}; allowed: at least {needed}, {seats} drafts{own}"
+    if calls is not None:
+        from orchestrator.aggregation import own_calls  # aggregators have prompts, see `section`
+
+        own = own_calls(ensemble.aggregator, ensemble.aggregation.over(service), ensemble.seats)
+        if calls < ensemble.seats + own:
+            needs = f"{ensemble.seats} drafts" + (f" and {own} for {ensemble.aggregator!r}" if own else "")
+            yield ("calls",), f"got {calls}; allowed: at least {ensemble.seats + own}, {needs}"
     if usd is not None and not any(spec.price.input or spec.price.output for spec in registry):
-        yield ("budget", "usd"), "has no use: no expert has a price"
+        yield ("usd",), "has no use: no expert has a price"
 
 
 def _at_work(aggregator: str, aggregation: "AggregationConfig") -> frozenset[str]:

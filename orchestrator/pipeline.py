@@ -52,7 +52,7 @@ class Pipeline:
         self.ensembles: Ensembles = ensembles or {}
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
         states = ExpertStates(registry, self.stats)
-        self._routing = Routing(default, others or {}, registry, states, metrics, self.ensembles)
+        self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
         self._calls = Calls(workers, states, backoff)
         self._concurrent = concurrent
         self._running = 0

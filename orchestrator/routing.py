@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from aggregators.base import Aggregator
 from experts.registry import Registry
 from orchestrator.ensembles import Ensemble, Ensembles, find
 from orchestrator.events import AUTO, Answered, Ask, Routed
@@ -43,10 +44,11 @@ class Routing:
         registry: Registry,
         states: ExpertStates,
         metrics: Metrics,
-        ensembles: Ensembles | None = None,
+        aggregators: Mapping[str, Aggregator],
+        ensembles: Ensembles,
     ) -> None:
         self.states = states
-        self._ensembles: Ensembles = ensembles or {}
+        self._aggregators, self._ensembles = aggregators, ensembles
         self._default, self._others, self._registry, self._metrics = default, others, registry, metrics
 
     async def route(self, ask: Ask) -> Routed:
@@ -65,7 +67,11 @@ class Routing:
             def decide(wish: Wish) -> Decision:
                 return tenant.policies.decide(tenant.router, prompt, specs, wish, state)
 
-            plan = await asyncio.to_thread(lambda: within(wish, aggregator, decide, self._registry))
+            def own_calls(route: Route) -> int:
+                maker = ensemble.aggregator if ensemble else self._aggregators[aggregator or route.aggregator]
+                return maker.calls(len(route.choices))
+
+            plan = await asyncio.to_thread(lambda: within(wish, own_calls, decide, self._registry))
         seconds = time.perf_counter() - began
         self._metrics.router.observe(seconds)
         decision, route = plan.decision, plan.decision.route

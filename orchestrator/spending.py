@@ -9,8 +9,6 @@ from routers.policies.base import Excluded, Wish
 from routers.policies.budget import Budget, answer_tokens, most_usd
 from routers.policies.policy_set import Decision
 
-NO_CALLS_OF_ITS_OWN = frozenset(("single", "vote"))
-"""Aggregators that need no call but the drafts; for any other, one is kept in the budget."""
 
 _ROUNDING = 1e-9
 """Share by which a sum of floats may be over a bound that it equals."""
@@ -24,15 +22,17 @@ class Plan:
     note: str = ""
 
 
-def within(wish: Wish, aggregator: str | None, decide: Callable[[Wish], Decision], registry: Registry) -> Plan:
+def within(
+    wish: Wish, own_calls: Callable[[Route], int], decide: Callable[[Wish], Decision], registry: Registry
+) -> Plan:
     """The decision with as many experts as the budget of `wish` allows, at most as many as `decide` would ask.
 
-    aggregator: what makes one answer of several drafts; None = as the route says.
+    own_calls: how many, beside the drafts, it takes to make one answer of a route of several.
     Raises Excluded where it allows fewer than must take part, and what `decide` raises.
     """
     decision = decide(wish)
     wanted = len(decision.route.choices)
-    while len(decision.route.choices) > 1 and not _fits(decision.route, aggregator, wish, registry):
+    while len(decision.route.choices) > 1 and not _fits(decision.route, own_calls(decision.route), wish, registry):
         fewer = len(decision.route.choices) - 1
         if fewer < len(wish.force):
             raise Excluded(
@@ -44,8 +44,7 @@ def within(wish: Wish, aggregator: str | None, decide: Callable[[Wish], Decision
     return Plan(decision, note)
 
 
-def _fits(route: Route, aggregator: str | None, wish: Wish, registry: Registry) -> bool:
-    own = 0 if (aggregator or route.aggregator) in NO_CALLS_OF_ITS_OWN else 1
+def _fits(route: Route, own: int, wish: Wish, registry: Registry) -> bool:
     drafts = len(route.choices)
     if wish.budget.calls is not None and drafts + own > wish.budget.calls:
         return False

@@ -79,6 +79,9 @@ class Joined:
 
     name = "joined"
 
+    def calls(self, drafts: int) -> int:
+        return 0
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:
@@ -94,6 +97,9 @@ class First:
 
     name = "first"
 
+    def calls(self, drafts: int) -> int:
+        return 0
+
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts
     ) -> AsyncGenerator[Piece | Verdict, None]:
@@ -107,6 +113,9 @@ class First:
 
 class Broken:
     name = "broken"
+
+    def calls(self, drafts: int) -> int:
+        return 0
 
     async def aggregate(
         self, request: Request, drafts: Drafts, experts: Experts

@@ -209,11 +209,15 @@ def ensemble(**keys: Any) -> str:
         ),
         (
             ensemble(budget={"calls": 2}),
-            "ensembles.e.budget.calls: got 2; allowed: at least 3, 2 drafts and one for 'judge'",
+            "ensembles.e.budget.calls: got 2; allowed: at least 3, 2 drafts and 1 for 'judge'",
         ),
         (
             ensemble(aggregator="vote", k=3, budget={"calls": 2}),
             "ensembles.e.budget.calls: got 2; allowed: at least 3, 3 drafts",
+        ),
+        (
+            ensemble(aggregator="refine", k=3, aggregation={"layers": 2}, budget={"calls": 9}),
+            "ensembles.e.budget.calls: got 9; allowed: at least 10, 3 drafts and 7 for 'refine'",
         ),
         (ensemble(budget={"usd": 1}), "ensembles.e.budget.usd: has no use: no expert has a price"),
         (ensemble(aggregation={"expert": "d"}), "ensembles.e.aggregation.expert: got 'd', which no expert is named"),

@@ -8,7 +8,8 @@ import pytest
 import pytest_asyncio
 
 from aggregators.registry import make
-from aggregators.settings import Settings
+from aggregators.settings import Settings, best_seat
+from aggregators.synthesize import Synthesize
 from orchestrator.ensembles import Ensemble
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
@@ -102,29 +103,35 @@ async def test_an_expert_without_a_seat_may_write(store: Store) -> None:
         await service.stop()
 
 
-async def test_a_writer_over_the_budget_is_not_asked(store: Store) -> None:
-    pair = Ensemble("ensemble/pair", 2, make("refine", Settings(layers=1, end="synthesize")), (GENERALIST, REMOTE))
+class Greedy(Synthesize):
+    """Says that it makes no calls of its own."""
+
+    def calls(self, drafts: int) -> int:
+        return 0
+
+
+async def test_a_call_over_the_budget_is_not_made(store: Store) -> None:
+    pair = Ensemble("ensemble/pair", 2, Greedy(Settings(), best_seat), (GENERALIST, REMOTE), budget=Budget(calls=2))
     service = await Service.start(store, ensembles=[pair])
     try:
-        answer = await service.openai.chat.completions.create(
-            model=pair.model, messages=[USER], extra_body={"coe": {"budget": {"calls": 4}}}
-        )
-        assert answer.model_extra is not None
-        told = answer.model_extra["coe"]
-        made = [call for call in told["calls"] if call["error"] is None]
-        assert [call["role"] for call in made] == ["draft", "draft", "layer 1", "layer 1"]
-        assert "the budget of 4 calls does not allow another call" in told["note"]
-        assert len(asked(service)) == 4
+        told = await coe(service, pair.model)
+        assert [(call["role"], call["error"] is None) for call in told["calls"]] == [
+            ("draft", True),
+            ("draft", True),
+            ("writer", False),
+        ]
+        assert "the budget of 2 calls does not allow another call" in told["note"]
+        assert asked(service) == [GENERALIST, REMOTE]
     finally:
         await service.stop()
 
 
 async def test_the_tighter_budget_of_ensemble_and_request_holds(service: Service) -> None:
-    assert len((await coe(service, FRUGAL.model))["used"]) == 2  # and a call is kept for the aggregator
+    assert len((await coe(service, FRUGAL.model))["used"]) == 3
     told = await coe(service, FRUGAL.model, budget={"calls": 1})
     assert len(told["used"]) == 1
     assert told["note"].startswith("1 of 4 experts answer, for the budget is 1 call")
-    assert len((await coe(service, FRUGAL.model, budget={"calls": 8}))["used"]) == 2
+    assert len((await coe(service, FRUGAL.model, budget={"calls": 8}))["used"]) == 3
 
 
 async def test_an_unknown_ensemble_is_not_found(service: Service) -> None:

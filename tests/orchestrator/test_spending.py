@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from aggregators.registry import make
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.spending import Plan, Spent, within
@@ -19,13 +20,14 @@ REGISTRY = Registry(
 )
 
 
-def plan(k: int = 3, aggregator: str | None = None, **wish: Any) -> Plan:
+def plan(k: int = 3, aggregator: str = "vote", **wish: Any) -> Plan:
     router = FixedRouter("a")
 
     def decide(wish: Wish) -> Decision:
         return PolicySet(k=k).decide(router, "hello", REGISTRY, wish)
 
-    return within(Wish(tokens=110, answer=100, **wish), aggregator, decide, REGISTRY)
+    maker = make(aggregator)
+    return within(Wish(tokens=110, answer=100, **wish), lambda route: maker.calls(len(route.choices)), decide, REGISTRY)
 
 
 def experts(plan: Plan) -> tuple[str, ...]:
@@ -43,8 +45,13 @@ def test_a_vote_needs_no_call_but_its_drafts(calls: int, asked: int) -> None:
 
 
 @pytest.mark.parametrize(("calls", "asked"), [(4, 3), (3, 2), (2, 1), (1, 1)])
-def test_another_aggregator_keeps_a_call_for_itself(calls: int, asked: int) -> None:
+def test_a_judge_keeps_a_call_for_itself(calls: int, asked: int) -> None:
     assert len(experts(plan(aggregator="judge", budget=Budget(calls=calls)))) == asked
+
+
+@pytest.mark.parametrize(("calls", "asked"), [(7, 3), (6, 2), (5, 2), (4, 1)])
+def test_layers_keep_a_call_for_each_draft_and_one_for_the_end(calls: int, asked: int) -> None:
+    assert len(experts(plan(aggregator="refine", budget=Budget(calls=calls)))) == asked
 
 
 def test_what_is_given_up_is_told() -> None:
