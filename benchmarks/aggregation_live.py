@@ -12,7 +12,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def ways(client: openai.AsyncOpenAI) -> dict[str, Way]:
     }
 
 
-async def ask(ways: dict[str, Way], name: str, question: Question) -> Asked:
+async def ask(ways: Mapping[str, Way], name: str, question: Question) -> Asked:
     """One way after the other, so that none waits for another."""
     answers = {}
     for way, answer in ways.items():
