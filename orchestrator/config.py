@@ -127,10 +127,12 @@ class RouterConfig(Frozen):
     """Who answers a request for the model `auto`."""
 
     kind: Literal["two-level", "fixed"] = Field(
-        "two-level", description="two-level: by the prompt's category; fixed: always the fallback."
+        "two-level", description="two-level: by a fitted router, see path; fixed: always the fallback."
     )
     path: Annotated[Path, AfterValidator(lambda path: check_path(str(path)))] | None = Field(
-        None, description="two-level: folder of a fitted router. Default: the starter pool's, under the home folder."
+        None,
+        description="two-level: folder that `coe router fit` made, or of a two-level router alone (docs/routing.md). "
+        "Default: the starter pool's, under the home folder.",
     )
     encoder: Literal["minilm", "static"] = Field(
         "minilm",

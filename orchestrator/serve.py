@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -124,6 +124,9 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         reporter.say("loading the router")
         routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
         choose = _chooser(config)
+        for name, router in config.routers().items():
+            if told := strangers(router, routers[name], registry.names):
+                reporter.say(f"tenant {name}: {told}" if name else told)
         try:
             workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
         except ConnectionError as error:
@@ -259,6 +262,26 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
         return open_router(where, open_encoder(config.encoder, home), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
+
+
+def strangers(config: RouterConfig, router: "Router", experts: Sequence[str]) -> str | None:
+    """What is to be told of a fitted router and a service whose experts are not the same; None = nothing.
+
+    Raises CannotStart if a router that the configuration names knows none of them.
+    """
+    known: Sequence[str] = getattr(router, "experts", ())
+    if config.kind == "fixed" or not known:
+        return None
+    missing = [name for name in known if name not in experts]
+    new = [name for name in experts if name not in known]
+    if config.path is not None and len(missing) == len(known):
+        raise CannotStart(
+            f"the router in {config.path} knows {', '.join(known)}, and the service has {', '.join(experts)}: give the "
+            "experts the names of the labelled file, or fit a router on these"
+        )
+    told = [f"was not fitted on {', '.join(new)}: asked after all others"] if new else []
+    told += [f"knows {', '.join(missing)}, of which there is no expert here"] if missing else []
+    return f"the router {', and '.join(told)}" if told else None
 
 
 def _chooser(config: Config) -> "Choose":

@@ -16,7 +16,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         raise RouterFileError(f"there is no fitted router: {path} is missing; fit it first") from None
     except OSError as error:
-        raise RouterFileError(f"{path} cannot be read: {error.strerror}") from error
+        raise RouterFileError(f"{path} cannot be read: {error.strerror}; name the folder of a fitted router") from error
 
 
 def corrupt(path: Path, why: str) -> RouterFileError:

@@ -92,7 +92,9 @@ def read_header(folder: Path, kind: type[Kind]) -> Kind:
     if not isinstance(raw, dict) or not isinstance(found := raw.get("format"), str):
         raise corrupt(path, f"it has no 'format' of {own!r}")
     if found != own:
-        raise RouterFileError(f"{path} is of format {found!r}, not {own!r}: name a folder of that format")
+        raise RouterFileError(
+            f"{path} is of format {found!r}, not {own!r}: name the folder that `coe router fit` made, not one inside it"
+        )
     if raw.get("version") != version:
         raise RouterFileError(
             f"{path} is of version {raw.get('version')!r}, this release reads version {version}: fit the router again"
@@ -114,7 +116,7 @@ def same_encoder(folder: Path, header: Header, encoder: Encoder | None) -> Encod
         got = "none is given" if encoder is None else f"{encoder.name!r} ({encoder.dim}) is in use"
         raise RouterFileError(
             f"the router in {folder} was fitted with encoder {header.encoder!r} ({header.dim} dimensions), but {got}: "
-            "use the same encoder or fit the router again"
+            "use the same encoder (router.encoder in coe.yaml) or fit the router again"
         )
     return encoder
 

@@ -128,7 +128,8 @@ def test_a_header_that_is_none_is_told(folder: Path) -> None:
     for change, told in (
         ({"version": 9}, "router.json is of version 9, this release reads version 1: fit the router again"),
         ({"format": 1}, "router.json is corrupt (it has no 'format' of 'coe-fitted-router'): fit the router again"),
-        ({"format": "x"}, "router.json is of format 'x', not 'coe-fitted-router': name a folder of that format"),
+        ({"format": "x"}, "router.json is of format 'x', not 'coe-fitted-router': name the folder that `coe router "
+         "fit` made, not one inside it"),
         ({"means": [0.5]}, "router.json is corrupt (a row has not one entry for each of the 3 experts): "
          "fit the router again"),
         ({"seed": "x"}, "router.json is corrupt (seed: Input should be a valid integer, unable to parse string as an "
