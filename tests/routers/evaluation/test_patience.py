@@ -1,10 +1,18 @@
 """The patience of votes: as little as costs nothing on held-out prompts."""
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from routers.encoders.hashed import HashEncoder
 from routers.evaluation.decisions import Decided
 from routers.evaluation.patience import LEAST_PROMPTS, PATIENCES, least_patience
+from routers.fitted import FittedRouter, fit_labelled
 from routers.labelled.data import Labelled
+from tests.routers.fitted_parts import labelled, quick_models
+
+__all__ = ["quick_models"]
 
 WEIGHTS = np.array([0.25, 0.25, 0.2, 0.2, 0.1])
 
@@ -41,3 +49,15 @@ def test_a_few_prompts_prove_nothing() -> None:
     rows = ["AABCD", "AAABB", "BBACD"]
     data, decided = world(rows, (LEAST_PROMPTS - 1) // len(rows))
     assert least_patience(data, decided) == 1.0
+
+
+@pytest.mark.usefixtures("quick_models")
+def test_a_fitted_router_s_routes_have_it_here_and_from_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("routers.fitted_choice.least_patience", lambda data, decided, normalise: 0.65)
+    router = fit_labelled(labelled(), HashEncoder())
+    assert router.route("boil tea", k=3).patience == 0.65
+    router.save(tmp_path / "router")
+    again = FittedRouter.load(tmp_path / "router", HashEncoder())
+    assert again.route("boil tea", k=3).patience == 0.65
