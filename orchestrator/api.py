@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from experts.registry import Registry
+from experts.registry import Registry, UnknownExpert
 from experts.spec import ExpertSpec
 from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.ensembles import Ensemble, find
@@ -182,29 +182,40 @@ class _Api:
             headers=route_headers(ask.request_id, routed),
         )
 
-    async def models(self) -> Response:
-        """GET /v1/models"""
-        ensembles = map(self._ensemble, self._pipeline.ensembles.values())
-        return _json({"object": "list", "data": [self._auto(), *ensembles, *map(self._expert, self._registry)]})
+    async def models(self, request: Request) -> Response:
+        """GET /v1/models: those that the key may use"""
+        allowed = self._allowed(request)
+        ensembles = [self._ensemble(ensemble, allowed) for ensemble in self._pipeline.ensembles.values()]
+        experts = [self._expert(self._registry.get(name)) for name in allowed]
+        return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts]})
 
-    async def model(self, name: str) -> Response:
+    async def model(self, request: Request, name: str) -> Response:
         """GET /v1/models/{name}"""
+        allowed = self._allowed(request)
         if name == AUTO:
-            return _json(self._auto())
-        ensemble = find(name, self._pipeline.ensembles, self._registry.names)
-        return _json(self._ensemble(ensemble) if ensemble else self._expert(self._registry.get(name)))
+            return _json(self._auto(allowed))
+        if ensemble := find(name, self._pipeline.ensembles, allowed):
+            return _json(self._ensemble(ensemble, allowed))
+        if name not in allowed:
+            raise UnknownExpert(name, allowed)
+        return _json(self._expert(self._registry.get(name)))
 
-    def _auto(self) -> dict[str, Any]:
+    def _allowed(self, request: Request) -> tuple[str, ...]:
+        """The experts that the request's key may use."""
+        caller: KeyInfo = request.state.caller
+        return self._pipeline.experts(caller.id, caller.name)
+
+    def _auto(self, allowed: Sequence[str]) -> dict[str, Any]:
         coe = {
             "kind": "router",
-            "experts": list(self._registry.names),
+            "experts": list(allowed),
             "aggregators": list(self._pipeline.aggregators),
             "description": "The router chooses the expert.",
         }
         return self._model(AUTO, coe)
 
-    def _ensemble(self, ensemble: Ensemble) -> dict[str, Any]:
-        return self._model(ensemble.model, ensemble.shown(self._registry.names))
+    def _ensemble(self, ensemble: Ensemble, allowed: Sequence[str]) -> dict[str, Any]:
+        return self._model(ensemble.model, ensemble.shown(allowed))
 
     def _expert(self, spec: ExpertSpec) -> dict[str, Any]:
         # Neither source nor options: they may hold paths and addresses.

@@ -3,7 +3,7 @@
 `UnknownEnsemble`   a request names an ensemble that does not exist
 """
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,11 @@ class Ensemble:
     budget: Budget = NO_BOUND
     description: str = ""
 
-    def shown(self, registry: Iterable[str]) -> dict[str, Any]:
-        """What the models endpoint tells of it. registry: all experts."""
+    def shown(self, allowed: Sequence[str]) -> dict[str, Any]:
+        """What the models endpoint tells of it. allowed: all experts that the caller may use."""
         return {
             "kind": "ensemble",
-            "experts": list(self.experts if self.experts is not None else registry),
+            "experts": [name for name in self.experts or allowed if name in allowed],
             "k": self.k,
             "aggregator": self.aggregator.name,
             "expert": self.expert,

@@ -80,6 +80,10 @@ class Pipeline:
         with self._admitted():
             return await self._routing.route(ask)
 
+    def experts(self, caller: str, caller_name: str) -> tuple[str, ...]:
+        """Names of the experts that the API key of this id and name may use."""
+        return self._routing.experts(caller, caller_name)
+
     async def stats(self) -> dict[str, WorkerStats | str]:
         """Family -> its worker's stats, or why there are none; never raises, never takes long."""
         try:

@@ -96,8 +96,16 @@ class Routing:
             if tenant.turns is not None:
                 await tenant.turns.drain()
 
+    def experts(self, caller: str, caller_name: str) -> tuple[str, ...]:
+        """Names of the experts that this API key may use, in the registry's order."""
+        own = self._of_key(caller, caller_name).experts
+        return tuple(name for name in self._registry.names if own is None or name in own)
+
     def _tenant(self, ask: Ask) -> Tenant:
-        return self._others.get(ask.caller) or self._others.get(ask.caller_name) or self._default
+        return self._of_key(ask.caller, ask.caller_name)
+
+    def _of_key(self, caller: str, caller_name: str) -> Tenant:
+        return self._others.get(caller) or self._others.get(caller_name) or self._default
 
     def _named(self, ask: Ask, tenant: Tenant, began: float) -> Routed:
         """The caller has decided; only its key may stand against it."""

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from experts.registry import Registry
+from orchestrator.ensembles import Ensemble
 from orchestrator.events import Answered, Ask, Routed
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
@@ -18,7 +19,7 @@ from routers.policies.conversation import Stay
 from routers.policies.load_price import LoadPrice
 from routers.policies.number import TopP
 from routers.policies.policy_set import PolicySet
-from tests.orchestrator.parts import GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
+from tests.orchestrator.parts import AGGREGATORS, GENERALIST, MATH, REGISTRY, REMOTE, SQL, Service, Unheard
 from tests.routers.policies.parts import Scored
 from workers.base import WorkerStats
 
@@ -277,6 +278,29 @@ async def test_a_key_uses_the_experts_that_it_may_use_and_no_other(store: Store)
         assert (response.status_code, error["code"]) == (400, "no_expert_allowed")
         assert "API key" in error["message"]
     assert len(service.engine.calls) == calls
+    await service.stop()
+
+
+async def test_a_key_is_shown_the_experts_that_it_may_use_and_no_other(store: Store) -> None:
+    tenant = Tenant(scored_router(), experts=frozenset({MATH, GENERALIST}))
+    pair = Ensemble("ensemble/pair", 2, AGGREGATORS["first"], (SQL, MATH))
+    whole = Ensemble("ensemble/all", 2, AGGREGATORS["first"])
+    service = await Service.start(store, router=scored_router(), others=others(school=tenant), ensembles=[pair, whole])
+
+    async def shown() -> dict[str, list[str]]:
+        models = (await service.http.get("/v1/models")).json()["data"]
+        assert [(await service.http.get(f"/v1/models/{model['id']}")).json() for model in models] == models
+        return {model["id"]: model["coe"].get("experts") for model in models}
+
+    names = list(REGISTRY.names)
+    told = {"auto": names, pair.model: [SQL, MATH], whole.model: names}
+    assert await shown() == told | dict.fromkeys(names)
+    await as_tenant(service, "school")
+    own = [name for name in names if name in (MATH, GENERALIST)]
+    assert await shown() == {"auto": own, pair.model: [MATH], whole.model: own} | dict.fromkeys(own)
+    hidden = await service.http.get(f"/v1/models/{SQL}")
+    assert (hidden.status_code, hidden.json()["error"]["code"]) == (404, "model_not_found")
+    assert "there are 2" in hidden.json()["error"]["message"]
     await service.stop()
 
 
