@@ -51,18 +51,33 @@ async def generate(
     experts: Experts, settings: Settings, expert: str, prompt: Callable[[int], Messages], **how: Any
 ) -> AsyncGenerator[Part | Draft, None]:
     """`Experts.generate` of prompt(characters of a draft); if that is too long for the expert, again with half."""
-    characters, has_spoken = settings.draft_characters, False
+    characters, messages = settings.draft_characters, prompt(settings.draft_characters)
     while True:
-        async with aclosing(experts.generate(expert, prompt(characters), **how)) as events:
+        has_spoken = False
+        shorter: Messages | None = None
+        async with aclosing(experts.generate(expert, messages, **how)) as events:
             async for event in events:
                 if isinstance(event, Draft):
-                    if event.code != "prompt_too_long" or has_spoken or characters <= LEAST_CHARACTERS:
+                    if event.code == "prompt_too_long" and not has_spoken:
+                        characters, shorter = _shorter(characters, messages, prompt)
+                    if shorter is None:
                         yield event
                         return
                 else:
                     has_spoken = True
                     yield event
+        assert shorter is not None, "a call ends with a Draft"
+        messages = shorter
+
+
+def _shorter(characters: int, messages: Messages, prompt: Callable[[int], Messages]) -> tuple[int, Messages | None]:
+    """The characters of a draft with which the prompt is shorter than `messages`, and that prompt; None if there is
+    none."""
+    while characters > LEAST_CHARACTERS:
         characters //= 2
+        if (shorter := prompt(characters)) != messages:
+            return characters, shorter
+    return characters, None
 
 
 async def say(

@@ -158,12 +158,14 @@ async def test_drafts_are_shown_shorter_until_the_judge_can_read_them() -> None:
     assert verdict.scores
 
 
-async def test_a_judge_that_can_read_nothing_is_not_asked_for_ever() -> None:
-    experts = Scripted(lambda *_: RuntimeError("prompt_too_long: over 0"))
-    text, verdict, _ = await run(judge(), THREE, experts)
-    assert text == "bad"
-    assert "prompt_too_long" in verdict.note
-    assert len(experts.calls) == 5
+async def test_a_judge_that_can_read_nothing_is_asked_only_while_there_is_something_to_shorten() -> None:
+    for longest, calls in ((100, 1), (500, 1), (5_000, 5), (1_000_000, 5)):
+        drafts = [draft(0, 0.5, "bad"), draft(1, 0.5, "x" * longest)]
+        experts = Scripted(lambda *_: RuntimeError("prompt_too_long: over 0"))
+        text, verdict, _ = await run(judge(Settings(draft_characters=8000)), drafts, experts)
+        assert text == "bad"
+        assert "prompt_too_long" in verdict.note
+        assert len(experts.calls) == calls
 
 
 HOSTILE = [

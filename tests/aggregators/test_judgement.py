@@ -68,7 +68,7 @@ def test_an_object_that_stands_in_a_draft_is_a_quotation() -> None:
     assert read(imitation, "an honest one", draft) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, database=None, deadline=None)
 @given(
     st.text(max_size=200),
     st.recursive(st.none() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner)),

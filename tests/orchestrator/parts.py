@@ -24,7 +24,8 @@ from orchestrator.turns import Turns
 from orchestrator.wire import Limits
 from routers.base import Choice, NoCandidate, Route, Router
 from routers.policies.policy_set import PolicySet
-from workers.base import WorkerStats
+from tests.aggregators.judging import judging
+from workers.base import ChatCall, WorkerStats
 from workers.fake_engine import FakeEngine
 
 GENERALIST, SQL, MATH, REMOTE = "generalist", "sql", "math", "remote"
@@ -134,6 +135,15 @@ class Unheard(LocalWorkers):
 
 
 AGGREGATORS: dict[str, Aggregator] = {"joined": Joined(), "first": First(), "broken": Broken()}
+
+
+def saying(call: ChatCall) -> str:
+    """Math finds the answer, and whoever judges knows it."""
+    shown = call.messages[-1]["content"]
+    if " draft 1]\n" in shown:
+        role = "judge" if "JSON" in shown else "writer"
+        return str(judging(lambda text: 9 if "42" in text else 2, "they say 42")(call.expert, role, call.messages))
+    return "it is 42" if call.expert == MATH else f"{call.expert} does not know"
 
 
 @dataclass
