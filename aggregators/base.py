@@ -25,7 +25,7 @@ class Seat:
 class Request:
     """What is to be answered, and by whom.
 
-    messages: as the caller sent them. prompt: what is asked in them, the text that was routed on.
+    messages: as the caller sent them. prompt: what the drafts answer, the last message of the user.
     category: of the route, None where the router has none.
     seats: best first. One expert may have several.
     candidates: experts that may be asked for calls of the aggregator's own, those of the seats first.

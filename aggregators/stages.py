@@ -34,16 +34,10 @@ def asking(request: Request, text: str) -> list[dict[str, Any]]:
     return [*before, {"role": "user", "content": text}]
 
 
-def question(request: Request) -> str:
-    """What the drafts answer, word by word: the last message of the user."""
-    by_user = [message["content"] for message in request.messages if message["role"] == "user"]
-    return str(by_user[-1]) if by_user else request.prompt
-
-
 def conversation(request: Request) -> str:
     """For a judge, who is outside the conversation: the question, and what was said before it."""
     if len(request.messages) <= 1:
-        return question(request)
+        return request.prompt
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)
 
 

@@ -9,7 +9,7 @@ from aggregators.drafts import able, all_of, best, failed, missing, sentence, us
 from aggregators.prompts import PROMPTS, render
 from aggregators.quoting import Quoting
 from aggregators.settings import Choose, Settings
-from aggregators.stages import asking, by, generate, question
+from aggregators.stages import asking, by, generate
 
 
 class Synthesize:
@@ -71,7 +71,7 @@ def written_from(name: str, settings: Settings, request: Request, there: Sequenc
     numbers = [str(number) for number in range(1, len(there) + 1)]
     text = render(
         settings.prompts.get(name, PROMPTS[name].text),
-        question=quoting.plain(question(request)),
+        question=quoting.plain(request.prompt),
         drafts=quoting.drafts([draft.text for draft in there], numbers, characters),
     )
     return asking(request, text)

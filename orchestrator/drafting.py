@@ -13,7 +13,6 @@ import structlog
 from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Part, Piece, Request, Seat, Verdict
 from orchestrator.events import Answered, Ask, Routed
 from orchestrator.ledger import Ledger, public
-from routers.ask import ask as text_of
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
 
 log = structlog.stdlib.get_logger(__name__)
@@ -25,7 +24,7 @@ def request_of(ask: Ask, routed: Routed) -> Request:
     return Request(
         id=ask.request_id,
         messages=ask.messages,
-        prompt=text_of(ask.messages),
+        prompt=ask.prompt,
         category=route.category,
         seats=tuple(Seat(choice.expert, choice.weight) for choice in route.choices),
         candidates=tuple(filter(None, dict.fromkeys((*route.experts, *routed.candidates, routed.writer)))),

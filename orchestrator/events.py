@@ -19,7 +19,7 @@ READY_TIERS = ("device", "host", "disk", "remote")
 class Ask:
     """A request as the pipeline takes it.
 
-    model: "auto", an expert, or an ensemble. prompt: what the drafts answer, for aggregators; the router reads what
+    model: "auto", an expert, or an ensemble. prompt: what is to be answered, for aggregators; the router reads what
     `routers.ask` finds in the messages. deadline: Unix time in seconds. k: how many experts answer; None = what the
     policies say. priority: lower goes first. caller, caller_name: id and name of the key it came with; experts' queues
     are shared fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it

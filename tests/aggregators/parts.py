@@ -18,11 +18,11 @@ def request_for(drafts: Sequence[Draft], **fields: Any) -> Request:
     seats = tuple(Seat(draft.expert, draft.weight) for draft in ranked)
     given: dict[str, Any] = {
         "messages": ({"role": "user", "content": "the question"},),
-        "prompt": "the question",
         "category": None,
         "candidates": tuple(seat.expert for seat in seats),
         **fields,
     }
+    given["prompt"] = given["messages"][-1]["content"]
     return Request("req-1", seats=seats, **given)
 
 
