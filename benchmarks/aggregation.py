@@ -19,6 +19,7 @@ from benchmarks.aggregation_replay import SEATS, Replay, replay
 from benchmarks.report import emit, table
 from benchmarks.routed import SEED, cases, embedded
 from routers.encoders.minilm import MiniLMEncoder
+from routers.evaluation.decisions import Floats
 from routers.evaluation.plots import Series, plot
 from routers.fitted import fit_labelled
 
@@ -72,7 +73,7 @@ def main() -> None:
 def figures(found: Replay) -> dict[str, Any]:
     """Scores in per cent; gains and intervals in points, over the best single expert by the fitted prompts."""
     single, five = found.methods["best_single"].scores, found.methods[f"vote_{SEATS}"].scores
-    dynamic = found.methods["dynamic"]
+    dynamic, router = found.methods["dynamic"], found.methods["router_top_1"].scores
     scores = {key: percent(method.scores.mean()) for key, method in found.methods.items()}
     leads = {key: found.lead(key, single) for key in found.methods if key != "best_single"}
     return {
@@ -91,6 +92,9 @@ def figures(found: Replay) -> dict[str, Any]:
         "over_hindsight": {
             key: [round(end, 2) for end in found.lead(key, found.hindsight)] for key in ("vote_3", "vote_5", "dynamic")
         },
+        "over_router": {
+            key: [round(end, 2) for end in found.lead(key, router)] for key in ("vote_3", "vote_5", "dynamic")
+        },
         "dynamic_over_vote_5": [round(end, 2) for end in found.lead("dynamic", five)],
         "self_consistency": None,
         "curves": {
@@ -108,16 +112,22 @@ def told(found: Replay) -> str:
         compared = ("", "") if key == "best_single" else (f"{gain:+.2f}", f"{low:+.2f} to {high:+.2f}")
         waves = f"{method.waves.mean():.2f}"
         rows.append((method.name, percent(method.scores.mean()), f"{method.calls.mean():.2f}", waves, *compared))
-    late = {key: _with_interval(found.lead(key, found.hindsight)) for key in ("vote_3", "vote_5", "dynamic")}
+    others = {
+        f"best single expert in hindsight, {percent(found.hindsight.mean()):.1f} %": found.hindsight,
+        "router's first choice": found.methods["router_top_1"].scores,
+    }
     return "\n".join(
         [
             table(HEADER, rows),
+            *(f"over the {name}: {_leads(found, scores)}" for name, scores in others.items()),
             f"dynamic against the vote of {SEATS}: {_with_interval(found.lead('dynamic', five))}",
-            f"best single expert in hindsight, {percent(found.hindsight.mean()):.1f} %: "
-            + ", ".join(f"{key} {lead}" for key, lead in late.items()),
             "self-consistency at equal calls: not known, for one answer of each expert is stored",
         ]
     )
+
+
+def _leads(found: Replay, over: Floats) -> str:
+    return ", ".join(f"{key} {_with_interval(found.lead(key, over))}" for key in ("vote_3", "vote_5", "dynamic"))
 
 
 def _with_interval(lead: tuple[float, float, float]) -> str:

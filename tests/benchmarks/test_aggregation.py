@@ -53,6 +53,9 @@ def test_figures_table_and_picture(run: Path, capsys: pytest.CaptureFixture[str]
     assert figures["calls"]["best_single"] == 1 < figures["dynamic_mean_calls"] <= figures["calls"]["certain"] < 5
     assert figures["intervals"]["vote_5"][0] > 0
     assert figures["gains"]["vote_5"] == pytest.approx(figures["vote_5"] - figures["best_single"], abs=0.011)
+    assert figures["over_router"]["vote_5"][0] == pytest.approx(
+        figures["vote_5"] - figures["scores"]["router_top_1"], abs=0.011
+    )
     assert figures["self_consistency"] is None
     assert set(figures["curves"]) == {"3", "5", "6"}
     assert "vote of the router's 5" in output
