@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
@@ -15,15 +15,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from experts.registry import Registry, UnknownExpert
-from experts.spec import ExpertSpec
+from experts.registry import Registry
 from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
-from orchestrator.ensembles import Ensemble, find
 from orchestrator.errors import ApiError, from_exception, from_failure
-from orchestrator.events import AUTO, READY_TIERS, Answered, Ask, PipelineEvent, Routed
+from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.feedback import Feedback
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
+from orchestrator.models import Models
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import StoreUnavailable
 from orchestrator.streams import ClientGone, EventStream, Feed, until_gone
@@ -47,15 +46,15 @@ def create_app(
 ) -> FastAPI:
     """The ASGI application. ready: by default what the workers say of their experts."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
-    feedback = Feedback(keys.store, limits.body_bytes)
+    feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry)
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
     v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)
     v1.add_api_route("/route", api.route, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.put, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.list, methods=["GET"], response_model=None)
-    v1.add_api_route("/models", api.models, methods=["GET"], response_model=None)
-    v1.add_api_route("/models/{name:path}", api.model, methods=["GET"], response_model=None)
+    v1.add_api_route("/models", models.list, methods=["GET"], response_model=None)
+    v1.add_api_route("/models/{name:path}", models.one, methods=["GET"], response_model=None)
     v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)
     v1.add_api_route("/swaps", api.swaps, methods=["GET"], response_model=None)
     app.include_router(v1)
@@ -75,7 +74,6 @@ class _Api:
         self._pipeline, self._registry, self._keys = pipeline, registry, keys
         self._limits, self._metrics, self._ready = limits, metrics, ready
         self._names = Names(registry.names, pipeline.aggregators)
-        self._started = int(time.time())
 
     async def caller(self, request: Request) -> KeyInfo:
         """The key of the request. Raises what errors.py maps to 401 and 503."""
@@ -169,7 +167,7 @@ class _Api:
             user=body.user,
         )
 
-    # Route, models, experts
+    # Route, experts
 
     async def route(self, request: Request) -> Response:
         """POST /v1/route"""
@@ -181,50 +179,6 @@ class _Api:
             {"object": "route", "model": ask.model, **coe_field(routed, explain=True)},
             headers=route_headers(ask.request_id, routed),
         )
-
-    async def models(self, request: Request) -> Response:
-        """GET /v1/models: those that the key may use"""
-        allowed = self._allowed(request)
-        ensembles = [self._ensemble(ensemble, allowed) for ensemble in self._pipeline.ensembles.values()]
-        experts = [self._expert(self._registry.get(name)) for name in allowed]
-        return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts]})
-
-    async def model(self, request: Request, name: str) -> Response:
-        """GET /v1/models/{name}"""
-        allowed = self._allowed(request)
-        if name == AUTO:
-            return _json(self._auto(allowed))
-        if ensemble := find(name, self._pipeline.ensembles, allowed):
-            return _json(self._ensemble(ensemble, allowed))
-        if name not in allowed:
-            raise UnknownExpert(name, allowed)
-        return _json(self._expert(self._registry.get(name)))
-
-    def _allowed(self, request: Request) -> tuple[str, ...]:
-        """The experts that the request's key may use."""
-        caller: KeyInfo = request.state.caller
-        return self._pipeline.experts(caller.id, caller.name)
-
-    def _auto(self, allowed: Sequence[str]) -> dict[str, Any]:
-        coe = {
-            "kind": "router",
-            "experts": list(allowed),
-            "aggregators": list(self._pipeline.aggregators),
-            "description": "The router chooses the expert.",
-        }
-        return self._model(AUTO, coe)
-
-    def _ensemble(self, ensemble: Ensemble, allowed: Sequence[str]) -> dict[str, Any]:
-        return self._model(ensemble.model, ensemble.shown(allowed))
-
-    def _expert(self, spec: ExpertSpec) -> dict[str, Any]:
-        # Neither source nor options: they may hold paths and addresses.
-        shown = {"kind", "parameters", "context_length", "languages", "modalities", "tools", "price", "tags"}
-        coe = {"family": spec.family_name, "description": spec.description, **spec.model_dump(include=shown)}
-        return self._model(spec.name, coe)
-
-    def _model(self, name: str, coe: Mapping[str, Any]) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._started, "owned_by": "coe", "coe": coe}
 
     async def experts(self) -> Response:
         """GET /v1/experts"""

@@ -41,7 +41,7 @@ class Ensemble:
             "experts": [name for name in self.experts or allowed if name in allowed],
             "k": self.k,
             "aggregator": self.aggregator.name,
-            "expert": self.expert,
+            "expert": self.expert if self.expert in allowed else None,
             "budget": {"calls": self.budget.calls, "usd": self.budget.usd},
             "description": self.description,
         }

@@ -9,7 +9,6 @@ from routers.policies.base import Excluded, Wish
 from routers.policies.budget import Budget, answer_tokens, most_usd
 from routers.policies.policy_set import Decision
 
-
 _ROUNDING = 1e-9
 """Share by which a sum of floats may be over a bound that it equals."""
 

@@ -167,10 +167,18 @@ async def test_the_models_endpoint_tells_what_they_do(service: Service) -> None:
 
 async def test_a_key_asks_only_experts_that_it_may_use(store: Store) -> None:
     others = {"school": Tenant(KeywordRouter(), experts=frozenset({MATH, SQL}))}
-    service = await Service.start(store, ensembles=[TRIO], others=others)
+    stranger = Ensemble("ensemble/stranger", 2, AGGREGATORS["joined"], (GENERALIST, REMOTE))
+    service = await Service.start(store, ensembles=[TRIO, stranger], others=others)
     try:
         service.key, _ = await service.keys.create("school")
         assert (await coe(service, TRIO.model))["experts"] == [SQL, MATH]
+        models = {model.id: model async for model in service.openai.models.list()}
+        assert list(models) == ["auto", TRIO.model, SQL, MATH]
+        assert (models[TRIO.model].model_extra or {})["coe"]["experts"] == [SQL, MATH]
+        with pytest.raises(openai.BadRequestError, match="tenant: not for this API key"):
+            await coe(service, stranger.model)
+        with pytest.raises(openai.NotFoundError, match="no ensemble is named 'ensemble/stranger'"):
+            await service.openai.models.retrieve(stranger.model)
     finally:
         await service.stop()
 

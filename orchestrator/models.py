@@ -1,0 +1,75 @@
+"""GET /v1/models: what callers may write as `model`, each with what it does in the field `coe`."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from experts.registry import Registry, UnknownExpert
+from experts.spec import ExpertSpec
+from orchestrator.ensembles import Ensembles, find
+from orchestrator.events import AUTO
+from orchestrator.pipeline import Pipeline
+
+
+class Models:
+    """The methods of the paths. A key is shown the experts that it may use, and the ensembles that have one of them."""
+
+    def __init__(self, pipeline: Pipeline, registry: Registry) -> None:
+        self._pipeline, self._registry = pipeline, registry
+        self._started = int(time.time())
+
+    async def list(self, request: Request) -> Response:
+        """GET /v1/models"""
+        allowed = self._allowed(request)
+        ensembles = [self._model(name, one.shown(allowed)) for name, one in self._ensembles(allowed).items()]
+        experts = [self._expert(self._registry.get(name)) for name in allowed]
+        return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts]})
+
+    async def one(self, request: Request, name: str) -> Response:
+        """GET /v1/models/{name}. Raises UnknownExpert, UnknownEnsemble."""
+        allowed = self._allowed(request)
+        if name == AUTO:
+            return _json(self._auto(allowed))
+        if ensemble := find(name, self._ensembles(allowed), allowed):
+            return _json(self._model(name, ensemble.shown(allowed)))
+        if name not in allowed:
+            raise UnknownExpert(name, allowed)
+        return _json(self._expert(self._registry.get(name)))
+
+    def _allowed(self, request: Request) -> tuple[str, ...]:
+        """The experts that the request's key may use."""
+        caller = request.state.caller
+        return self._pipeline.experts(caller.id, caller.name)
+
+    def _ensembles(self, allowed: Sequence[str]) -> Ensembles:
+        return {
+            name: ensemble
+            for name, ensemble in self._pipeline.ensembles.items()
+            if ensemble.experts is None or not set(ensemble.experts).isdisjoint(allowed)
+        }
+
+    def _auto(self, allowed: Sequence[str]) -> dict[str, Any]:
+        coe = {
+            "kind": "router",
+            "experts": [*allowed],
+            "aggregators": [*self._pipeline.aggregators],
+            "description": "The router chooses the expert.",
+        }
+        return self._model(AUTO, coe)
+
+    def _expert(self, spec: ExpertSpec) -> dict[str, Any]:
+        # Neither source nor options: they may hold paths and addresses.
+        shown = {"kind", "parameters", "context_length", "languages", "modalities", "tools", "price", "tags"}
+        coe = {"family": spec.family_name, "description": spec.description, **spec.model_dump(include=shown)}
+        return self._model(spec.name, coe)
+
+    def _model(self, name: str, coe: Mapping[str, Any]) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self._started, "owned_by": "coe", "coe": coe}
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
