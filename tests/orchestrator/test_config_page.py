@@ -43,6 +43,16 @@ def test_the_example_for_gpus_is_read() -> None:
     assert config.family("llama-3-8b").num_gpus == 1
 
 
+def test_the_example_of_ensembles_is_read() -> None:
+    config = load_config(ROOT / "examples/ensembles.yaml", env=ENV)
+    assert config.registry().names == default_config(Path("/home/ada/.coe")).registry().names
+    assert {name: ensemble.seats for name, ensemble in config.ensembles.items()} == {
+        "vote": 3,
+        "careful": 3,
+        "commands": 3,
+    }
+
+
 def test_page_and_schema_are_current() -> None:
     for path, content in written(ROOT / "docs").items():
         assert path.read_text(encoding="utf-8") == content, (
@@ -70,7 +80,7 @@ def test_the_schema_takes_what_the_loader_takes() -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    for name in ("coe.yaml", "gpu.yaml"):
+    for name in ("coe.yaml", "gpu.yaml", "ensembles.yaml"):
         validator.validate(yaml.safe_load((ROOT / "examples" / name).read_text(encoding="utf-8")))
     assert schema == json.loads((ROOT / "docs/coe.schema.json").read_text(encoding="utf-8"))
 
