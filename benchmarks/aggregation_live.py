@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ from benchmarks.routed import SEED
 from benchmarks.starter import held_out
 from experts.domains import NAMES, domain
 from experts.domains.base import Question
-from experts.starter import PROFILE
+from experts.starter import GENERALIST, PROFILE, specialist
 from routers.evaluation.measures import intervals
 
 K = 3
@@ -41,12 +43,14 @@ HEADER = ("way", "right %", "calls", "tokens", "s p50", "s p95", "lead", "95 % i
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One way's answer to a question. tokens: of all its calls, prompts included. error: why there is none."""
+    """One way's answer to a question. tokens: of all its calls, prompts included. note: how the service says that it
+    came about. error: why there is none."""
 
     right: bool
     calls: int
     tokens: int
     seconds: float
+    note: str = ""
     error: str | None = None
 
 
@@ -58,8 +62,18 @@ class Asked:
     answers: dict[str, Answer]
 
 
-Way = Callable[[str, Question], Awaitable[tuple[str, int, int]]]
-"""(domain, question) -> the text, calls, tokens. Raises openai.APIError."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a way said, and at which price; note: see `Answer`."""
+
+    text: str
+    calls: int
+    tokens: int
+    note: str = ""
+
+
+Way = Callable[[str, Question], Awaitable[Said]]
+"""(domain, question) -> what is said. Raises openai.APIError."""
 
 
 def ways(client: openai.AsyncOpenAI) -> dict[str, Way]:
@@ -67,24 +81,24 @@ def ways(client: openai.AsyncOpenAI) -> dict[str, Way]:
     profile = json.loads(PROFILE.read_text())
     best = {name: max(row, key=lambda expert: row[expert][0]) for name, row in profile.items()}
 
-    async def said(model: str, name: str, question: Question, **options: Any) -> tuple[str, int, int]:
+    async def said(model: str, name: str, question: Question, **options: Any) -> Said:
         answer = await client.chat.completions.create(
             model=model,
             messages=[{"role": "user", "content": question.prompt}],
             max_tokens=domain(name).max_tokens,
             **{"temperature": 0, **options},
         )
-        calls = (answer.model_extra or {})["coe"]["calls"]
+        coe = (answer.model_extra or {})["coe"]
         tokens = answer.usage.total_tokens if answer.usage else 0
-        return answer.choices[0].message.content or "", len(calls), tokens
+        return Said(answer.choices[0].message.content or "", len(coe["calls"]), tokens, coe["note"])
 
-    async def consistency(name: str, question: Question) -> tuple[str, int, int]:
+    async def consistency(name: str, question: Question) -> Said:
         samples = await asyncio.gather(
             *(said(best[name], name, question, temperature=TEMPERATURE, seed=seed) for seed in range(K))
         )
-        texts, calls, tokens = zip(*samples, strict=True)
-        found = Ballot([1 / K] * K, {rank: extract(text) for rank, text in enumerate(texts)})
-        return texts[found.winner or 0], sum(calls), sum(tokens)
+        found = Ballot([1 / K] * K, {rank: extract(sample.text) for rank, sample in enumerate(samples)})
+        text = samples[found.winner or 0].text
+        return Said(text, sum(sample.calls for sample in samples), sum(sample.tokens for sample in samples))
 
     def together(aggregator: str) -> Way:
         options = {"coe": {"k": K, "aggregator": aggregator}}
@@ -104,13 +118,20 @@ async def ask(ways: Mapping[str, Way], name: str, question: Question) -> Asked:
     for way, answer in ways.items():
         began = time.perf_counter()
         try:
-            text, calls, tokens = await answer(name, question)
+            said = await answer(name, question)
         except openai.APIError as error:
-            answers[way] = Answer(False, 0, 0, time.perf_counter() - began, error.message)
+            answers[way] = Answer(False, 0, 0, time.perf_counter() - began, error=error.message)
         else:
-            right = domain(name).score(question, text)
-            answers[way] = Answer(right, calls, tokens, time.perf_counter() - began)
+            seconds, right = time.perf_counter() - began, domain(name).score(question, said.text)
+            answers[way] = Answer(right, said.calls, said.tokens, seconds, _nameless(said.note))
     return Asked(name, answers)
+
+
+def _nameless(note: str) -> str:
+    """So that notes which tell the same of other experts are counted together."""
+    for expert in (GENERALIST, *map(specialist, NAMES)):
+        note = note.replace(expert, "X")
+    return re.sub(r": [\d.]+ of 10", "", note)
 
 
 async def measure(url: str, key: str, questions: int, minutes: float, at_a_time: int) -> list[Asked]:
@@ -150,6 +171,7 @@ def figures(found: Sequence[Asked]) -> dict[str, Any]:
             "seconds_p95": round(float(p95), 2),
             "lead": round(float(leads[:, column].mean()), 1),
             "interval": [round(float(end), 1) for end in ends[column]],
+            "notes": dict(Counter(answer.note for answer in answers if answer.note).most_common()),
             "errors": sorted({answer.error for answer in answers if answer.error}),
             "by_domain": {
                 name: percent([right[row, column] for row, asked in enumerate(found) if asked.domain == name])
@@ -170,8 +192,11 @@ def told(made: dict[str, Any]) -> str:
         rows.append((way, own["right"], f"{own['calls']:.2f}", f"{own['tokens']:.0f}", *seconds, *compared))
     domains = list(made["ways"][SINGLE]["by_domain"])
     inside = [(way, *(own["by_domain"][name] for name in domains)) for way, own in made["ways"].items()]
+    notes = [f"{way}: {n} times {note}" for way, own in made["ways"].items() for note, n in own["notes"].items()]
     errors = [f"{way}: {error}" for way, own in made["ways"].items() for error in own["errors"]]
-    return "\n\n".join([table(HEADER, rows), table(("right answers in %", *domains), inside), *errors])
+    return "\n\n".join(
+        [table(HEADER, rows), table(("right answers in %", *domains), inside), "\n".join(notes), *errors]
+    )
 
 
 def percent(values: Any) -> float:
