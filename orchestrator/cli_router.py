@@ -51,6 +51,7 @@ def fit_command(
 
         check_place(out)
         data = _read(file, split, reporter, lambda splits: [name for name in splits if name != "test"])
+        _check_measured(data, seed)
         reporter.say(f"fitting on {len(data):,} prompts with {len(data.experts)} experts")
         router = fit_labelled(
             data, _encoder(encoder, home, reporter), seed=seed, normalise=extract, on_progress=reporter.progress
@@ -135,7 +136,10 @@ def _encoder(kind: Literal["minilm", "static"], home: str | None, reporter: "Rep
 
     settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
     if kind == "static":
-        settings.home.mkdir(parents=True, exist_ok=True)  # tells at once where the encoder could not be kept
+        try:  # tells at once that the encoder could not be kept there
+            settings.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"{settings.home} cannot be made: {error.strerror}; name another --home") from error
     return open_encoder(kind, settings.home, threads=os.cpu_count() or 1, on_progress=reporter.progress)
 
 
@@ -185,6 +189,21 @@ def _check_experts(router: Sequence[str], file: Sequence[str], pair: tuple[str, 
     for expert in pair or ():
         if expert not in file:
             raise ValueError(f"--pair: no expert {expert!r}{did_you_mean(expert, file)}; there are: {', '.join(file)}")
+
+
+def _check_measured(data: "Labelled", seed: int) -> None:
+    """Raises ValueError if nothing is known of an expert where a part of the prompts is kept apart."""
+    from routers.fitted_choice import FOLDS, LEAST_PROMPTS
+
+    if len(set(data.prompts)) < LEAST_PROMPTS:
+        return  # which the fit tells
+    folds = data.folds(FOLDS, seed)
+    for expert, measured in zip(data.experts, data.measured.T, strict=True):
+        if not all(measured[train].any() for train, _ in folds):
+            raise ValueError(
+                f"{expert} has a score on {measured.sum()} of {len(data)} prompts, too few for cross-validation: "
+                f"measure it on {LEAST_PROMPTS} at least, or leave its rows out"
+            )
 
 
 def _check_enough(data: "Labelled") -> None:

@@ -17,6 +17,8 @@ from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
 __all__ = ["quick_models"]
 
+ENCODER = cli_router._encoder
+
 
 @pytest.fixture(autouse=True)
 def quick(quick_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +203,22 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_read(file: P
         told = failed("fit", tmp_path / "no.csv", "--out", out)
         assert told.startswith(f"coe: {out} cannot be written: ")
         assert told.endswith("; name another folder")
+
+
+def test_a_home_that_cannot_be_made_is_told(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_router, "_encoder", ENCODER)
+    words = ("--split", "train", "--out", tmp_path / "router", "--encoder", "static", "--home", file / "home")
+    assert failed("fit", file, *words) == (f"coe: {file / 'home'} cannot be made: Not a directory; name another --home")
+
+
+def test_an_expert_that_was_hardly_measured_is_told(tmp_path: Path) -> None:
+    file = write(tmp_path / "labels.csv", None)
+    lines = file.read_text().splitlines(True)
+    file.write_text("".join(line for line in lines if ",idle," not in line or line.startswith("p7,")))
+    assert failed("fit", file, "--out", tmp_path / "router") == (
+        "coe: idle has a score on 1 of 240 prompts, too few for cross-validation: measure it on 20 at least, or leave "
+        "its rows out"
+    )
 
 
 def test_a_seed_that_no_generator_takes_is_refused(file: Path, tmp_path: Path) -> None:
