@@ -176,6 +176,16 @@ async def test_a_late_draft_is_set_aside_in_time_for_the_aggregator(service: Ser
     assert service.engines[REMOTE].aborted == 1
 
 
+async def test_a_cascade_keeps_time_for_its_judge(service: Service) -> None:
+    service.engines[REMOTE].token_delay = 60
+    essay = " and so on" * 20
+    service.engine.answer = lambda call: saying(call) + essay if call.messages[-1]["content"] == "sql" else saying(call)
+    text, end = await answered(service, ask("cascade", k=4, timeout=1.0))
+    assert (text, end.winner) == (f"it is 42{essay}", MATH)
+    assert (end.calls[-1].role, end.calls[-1].error) == ("judge", None)
+    assert list(end.failed) == [REMOTE]
+
+
 async def test_a_vote_counts_what_is_there_at_the_deadline(service: Service) -> None:
     service.engines[REMOTE].token_delay = 60
     service.engine.answer = lambda call: {SQL: "7", GENERALIST: "8", MATH: "8.0"}[call.expert]
