@@ -14,7 +14,8 @@ from routers.encoders import distil
 from routers.encoders.base import Progress
 from routers.encoders.choice import Kind, open_encoder
 from routers.two_level import fit as two_level_fit
-from routers.two_level.fit import Doubt
+from routers.two_level import level1_fit
+from routers.two_level.level1_fit import Doubt
 from routers.two_level.router import TwoLevelRouter
 
 GENERAL = "general"
@@ -83,6 +84,6 @@ def _made_from(encoder: Kind) -> str:
     if encoder == "static":
         digest.update(distil.NAME.encode())
     modules = sorted(Path(domains.__file__).parent.glob("*.py"))
-    for file in (PROFILE, *modules, Path(two_level_fit.__file__)):
+    for file in (PROFILE, *modules, Path(two_level_fit.__file__), Path(level1_fit.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,23 +1,29 @@
 """A category that comes later: the router learns it without forgetting or fitting again what it knows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from routers.encoders.base import Vectors
-from routers.two_level.fit import LEAST_PROMPTS, REGULARISATION
-from routers.two_level.model import Fitted, Floats, Level1, Level2
+from routers.encoders.style import styles
+from routers.two_level.level1 import Floats, Level1
+from routers.two_level.level1_fit import LEAST_PROMPTS, REGULARISATION
+from routers.two_level.model import Fitted, Level2
 
 
-def with_category(fitted: Fitted, name: str, x: Vectors, scores: Floats, shrinkage: float) -> Fitted:
+def with_category(
+    fitted: Fitted, name: str, prompts: Sequence[str], x: Vectors, scores: Floats, shrinkage: float
+) -> Fitted:
     """`fitted` with one more category.
 
-    x: (m, dim), unit vectors of its prompts, at least 10. scores: (m, E), nan = not measured.
+    prompts: (m,), at least 10. x: (m, dim), their unit vectors. scores: (m, E), nan = not measured.
     shrinkage: in items, see `fit_level2`.
 
     Level 1 gets one more logit, fitted to tell the new prompts from the references with all other logits as they are:
-    the odds between any two older categories stay what they were, and so do both thresholds. Level 2 gets one more
-    row. The second stage and the committees are not asked about prompts of the new category, which they never saw.
+    the odds between any two older categories stay what they were, and so do both limits. It gets one more centre that
+    prompts may lie around. Level 2 gets one more row. The second stage and the committees are not asked about prompts
+    of the new category, which they never saw.
     Raises ValueError.
     """
     if name in fitted.rows:
@@ -28,18 +34,20 @@ def with_category(fitted: Fitted, name: str, x: Vectors, scores: Floats, shrinka
         raise ValueError(f"scores must be {(len(x), len(fitted.experts))}, prompts x experts; got {scores.shape}")
     if ((scores < 0) | (scores > 1)).any() or np.isnan(scores).all():
         raise ValueError("scores must be in [0, 1], nan where an expert was not measured, and not all of them nan")
-    old, place = fitted.level2, len(fitted.categories)
+    level1, old, place = fitted.level1, fitted.level2, len(fitted.categories)
+    typical = level1.distance.typical
     share = len(x) / (len(fitted.level1.references) + len(x))
     level2 = Level2(
         quality=np.insert(old.quality, place, _row(fitted, scores, shrinkage), axis=0),
         prior=np.insert(old.prior * (1 - share), place, share),
         first=np.insert(old.first, place, -1),
         mixture=old.mixture,
+        hedged=old.hedged,
     )
     return replace(
         fitted,
         categories=(*fitted.categories, name),
-        level1=_with_logit(fitted.level1, x),
+        level1=replace(_with_logit(level1, x), density=level1.density.with_centre(x, styles(prompts), typical)),
         level2=level2,
         second=None if fitted.second is None else fitted.second.with_strangers(len(x)),
         committees=None if fitted.committees is None else fitted.committees.with_row(place),

@@ -4,11 +4,24 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, FiniteFloat
+from pydantic import Field
 
 from routers.encoders.base import Encoder
-from routers.folder import Array, Header, archived, checked, digest, opened, read_header, same_encoder, write_router
-from routers.two_level.model import Fitted, Level1, Level2
+from routers.encoders.style import STYLE
+from routers.folder import (
+    Array,
+    Arrays,
+    Header,
+    archived,
+    checked,
+    digest,
+    opened,
+    read_header,
+    same_encoder,
+    write_router,
+)
+from routers.two_level.level1 import Density, Level1, Limit
+from routers.two_level.model import Fitted, Level2
 from routers.two_level.parts import (
     Stage,
     committee_arrays,
@@ -21,15 +34,15 @@ from routers.two_level.parts import (
 
 class _Header(Header):
     format: Literal["coe-two-level-router"] = "coe-two-level-router"
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     categories: tuple[str, ...] = Field(min_length=1)
     general: str
     experts: tuple[str, ...] = Field(min_length=1)
     fallback: str | None
-    neighbours: int = Field(gt=0)
-    entropy_threshold: FiniteFloat
-    distance_threshold: FiniteFloat
+    entropy: Limit
+    distance: Limit
     mixture: bool
+    hedged: bool
     second: tuple[Stage, ...] | None
     committees: tuple[Annotated[int, Field(ge=2)], ...] | None
     figures: dict[str, float]
@@ -43,6 +56,7 @@ def write(fitted: Fitted, folder: Path) -> None:
         "coef": level1.coef,
         "intercept": level1.intercept,
         "references": level1.references,
+        **{name: getattr(level1.density, name) for name in Density.__slots__},
         "quality": level2.quality,
         "prior": level2.prior,
         "first": level2.first,
@@ -59,10 +73,10 @@ def write(fitted: Fitted, folder: Path) -> None:
         general=fitted.general,
         experts=fitted.experts,
         fallback=fitted.fallback,
-        neighbours=level1.neighbours,
-        entropy_threshold=level1.entropy_threshold,
-        distance_threshold=level1.distance_threshold,
+        entropy=level1.entropy,
+        distance=level1.distance,
         mixture=level2.mixture,
+        hedged=level2.hedged,
         second=None if fitted.second is None else stages(fitted.second),
         committees=None if fitted.committees is None else tuple(fitted.committees.sizes),
         figures=level1.figures,
@@ -80,6 +94,7 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
         coef = checked(arrays["coef"], "f", (len(header.categories), header.dim))
         intercept = checked(arrays["intercept"], "f", (len(header.categories),))
         references = checked(arrays["references"], "f", (None, header.dim))
+        density = _density(arrays, header.dim)
         quality = checked(arrays["quality"], "f", (rows, columns))
         prior = checked(arrays["prior"], "f", (rows,))
         first = checked(arrays["first"], "i", (rows,)).astype(np.intp)
@@ -100,12 +115,19 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             coef=coef.astype(np.float32),
             intercept=intercept.astype(np.float32),
             references=references.astype(np.float32),
-            neighbours=header.neighbours,
-            entropy_threshold=header.entropy_threshold,
-            distance_threshold=header.distance_threshold,
+            density=density,
+            entropy=header.entropy,
+            distance=header.distance,
             figures=header.figures,
         ),
-        level2=Level2(quality.astype(np.float64), prior.astype(np.float64), first, header.mixture),
+        level2=Level2(quality.astype(np.float64), prior.astype(np.float64), first, header.mixture, header.hedged),
         second=second,
         committees=committees,
     )
+
+
+def _density(arrays: Arrays, dim: int) -> Density:
+    size = dim + STYLE
+    shapes = {"style_mean": (STYLE,), "style_scale": (STYLE,), "whiten": (size, size), "centres": (None, size)}
+    found = {name: checked(arrays[name], "f", shape).astype(np.float32) for name, shape in shapes.items()}
+    return Density(**found, reach=checked(arrays["reach"], "f", (len(found["centres"]),)).astype(np.float32))

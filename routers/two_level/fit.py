@@ -8,54 +8,20 @@ import numpy as np
 
 from routers.blas import blas_threads
 from routers.encoders.base import Encoder, Vectors
-from routers.two_level.model import Fitted, Floats, Indices, Level1, Level2, Mask, distance, entropy, softmax
+from routers.encoders.style import styles
+from routers.two_level.level1 import Floats, Indices
+from routers.two_level.level1_fit import LEAST_PROMPTS, MAX_REFERENCES, Doubt, fit_level1, neighbourhoods, references
+from routers.two_level.model import Fitted, Level2
 from routers.two_level.planner import Limit, plan
 
 Quality = Mapping[str, Mapping[str, tuple[float, int]]]
 """category -> expert -> (mean score in [0, 1], number of items that it is the mean of)."""
 
-Folds = Sequence[tuple[Indices, Indices]]
-"""(train, test) of each fold; every prompt is in one test part."""
-
-FOLDS = 5
 SHRINKAGE = 20.0
 """Items that the overall mean of an expert is worth beside its mean in a category."""
 
-NEIGHBOURHOODS = 20
-LEAST_PROMPTS = 2 * FOLDS
-"""Training prompts that a category needs, so that no fold takes all of them."""
-
-REGULARISATION = 10.0
-"""C of the logistic regression. Embeddings have length 1, so it must be weak for confident logits; the temperature
-undoes what is too much of it."""
-
-MAX_REFERENCES = 8192
-"""Training prompts that distances are measured to; 12 MB with 384 dimensions, about a millisecond a prompt."""
-
-BINS = 15
-_MARGIN = 1e-6
 _JUST = 1e-9
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """When a prompt goes to the general category.
-
-    neighbours: K, number of training prompts that the distance is the mean over.
-    false_fallback: share of held-out prompts that the two thresholds together may send there.
-    Raises ValueError.
-    """
-
-    neighbours: int = 5
-    false_fallback: float = 0.05
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.false_fallback <= 0.5 or self.neighbours < 1:
-            raise ValueError(
-                "false_fallback must be in [0, 0.5] and neighbours at least 1; "
-                f"got {self.false_fallback} and {self.neighbours}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +81,7 @@ def fit(
         rng = np.random.default_rng(seed)
         kept = references(y, MAX_REFERENCES, rng)
         folds = neighbourhoods(x, y, seed, rng)
-        level1, _ = fit_level1(x, y, counted if counted.any() else ~counted, kept, folds, doubt)
+        level1, _ = fit_level1(x, styles(prompts), y, counted if counted.any() else ~counted, kept, folds, doubt)
     return Fitted(
         encoder=encoder.name,
         categories=names,
@@ -123,7 +89,7 @@ def fit(
         experts=experts,
         fallback=fallback,
         level1=level1,
-        level2=Level2(table, shares, first, mixture=False),
+        level2=Level2(table, shares, first, mixture=False, hedged=False),
     )
 
 
@@ -135,120 +101,6 @@ def embed(prompts: Sequence[str], encoder: Encoder, on_progress: Callable[[int, 
         if on_progress is not None:
             on_progress(min(start + _BATCH, len(prompts)), len(prompts))
     return np.concatenate(parts)
-
-
-def fit_level1(x: Vectors, y: Indices, counted: Mask, kept: Mask, folds: Folds, doubt: Doubt) -> tuple[Level1, Floats]:
-    """Classifier, temperature and thresholds; and the probabilities (n, C) of held-out prompts.
-
-    x: (n, dim), unit vectors. y: (n,), category indices in 0..C-1, -1 for prompts that have none.
-    counted: (n,), the prompts whose fall back to the generalist would be false, i.e. those of a specialist's category.
-    kept: (n,), the prompts that distances are measured to.
-    folds: what is held out together. Training prompts are often made from templates; held out one by one, each would
-        have a twin in training, the thresholds would come out far too tight, and every prompt in a stranger's words
-        would look far (with MiniLM and templated domains: 17 % false fallbacks instead of 5). See `neighbourhoods`.
-
-    Both thresholds are the quantile 1 - false_fallback / 2 of the counted held-out prompts, so that together they send
-    at most `false_fallback` of those to the generalist. The temperature is that of the least log-loss (Guo et al.,
-    arXiv 1706.04599). The classifier that stays is fitted on all prompts.
-    """
-    categories, known = int(y.max()) + 1, y >= 0
-    logits, far = np.zeros((len(y), categories)), np.zeros(len(y))
-    for train, test in folds:
-        labelled = train[known[train]]
-        coef, intercept = _classifier(x[labelled], y[labelled], categories)
-        logits[test] = x[test] @ coef.T + intercept
-        far[test] = distance(x[test] @ x[train[kept[train]]].T, doubt.neighbours)
-
-    temperature = _temperature(logits[known], y[known])
-    p = softmax(logits / temperature)
-    unsure = entropy(p)
-    quantile = 1 - doubt.false_fallback / 2
-    # "higher" takes a value that occurs, so that no more than the allowed share lies above it. The last bits of a
-    # distance depend on the batch: without the margin a prompt could fall back for being its own neighbour.
-    entropy_threshold = float(np.quantile(unsure[counted], quantile, method="higher")) + _MARGIN
-    distance_threshold = float(np.quantile(far[counted], quantile, method="higher")) + _MARGIN
-    fallback = (unsure > entropy_threshold) | (far > distance_threshold)
-    coef, intercept = _classifier(x[known], y[known], categories)
-    level1 = Level1(
-        coef=(coef / temperature).astype(np.float32),
-        intercept=(intercept / temperature).astype(np.float32),
-        references=x[kept],
-        neighbours=doubt.neighbours,
-        entropy_threshold=entropy_threshold,
-        distance_threshold=distance_threshold,
-        figures={
-            "prompts": len(y),
-            "held_out_accuracy": float((p[known].argmax(axis=1) == y[known]).mean()),
-            "held_out_log_loss": _log_loss(p[known], y[known]),
-            "held_out_calibration_error": calibration_error(p[known], y[known]),
-            "held_out_false_fallback": float(fallback[counted].mean()),
-            "temperature": temperature,
-        },
-    )
-    return level1, p
-
-
-def references(y: Indices, limit: int, rng: np.random.Generator) -> Mask:
-    """Which prompts (n,) are kept to measure distances to: all, or as many of each category where they are too many."""
-    kept = np.ones(len(y), np.bool_)
-    if len(y) > limit:
-        names = np.unique(y)
-        share = max(1, limit // len(names))
-        for category in names:
-            kept[rng.permutation(np.flatnonzero(y == category))[share:]] = False
-    return kept
-
-
-def neighbourhoods(x: Vectors, y: Indices, seed: int, rng: np.random.Generator) -> Folds:
-    """Five folds that hold out whole neighbourhoods: prompts of one k-means cluster of a category stay together."""
-    from sklearn.cluster import KMeans
-
-    folds = np.zeros(len(y), np.intp)
-    for category in range(int(y.max()) + 1):
-        here = np.flatnonzero(y == category)
-        distinct = len(np.unique(x[here].round(4), axis=0))
-        clusters = min(NEIGHBOURHOODS, len(here) // 2, distinct)
-        if clusters < FOLDS:  # all prompts (nearly) alike: there are no neighbourhoods to hold out
-            folds[here] = rng.permutation(len(here)) % FOLDS
-            continue
-        near = KMeans(clusters, n_init=1, random_state=seed).fit_predict(x[here])
-        sizes = np.bincount(near, minlength=clusters)
-        load, fold_of = np.zeros(FOLDS), np.zeros(clusters, np.intp)
-        for cluster in np.argsort(-sizes, kind="stable"):  # the largest first, each to the emptiest fold
-            fold_of[cluster] = load.argmin()
-            load[fold_of[cluster]] += sizes[cluster]
-        folds[here] = fold_of[near]
-    return [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in range(FOLDS)]
-
-
-def _classifier(x: Vectors, y: Indices, categories: int) -> tuple[Floats, Floats]:
-    """Multinomial logistic regression: coef (C, dim), intercept (C,)."""
-    if categories == 1:
-        return np.zeros((1, x.shape[1])), np.zeros(1)
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=REGULARISATION, max_iter=2000).fit(x, y)
-    coef, intercept = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
-    if categories == 2:  # sklearn keeps the second category's logit only: the first one's is 0
-        coef, intercept = np.vstack([np.zeros_like(coef), coef]), np.concatenate([[0.0], intercept])
-    return coef, intercept
-
-
-def _temperature(logits: Floats, y: Indices) -> float:
-    grid = np.geomspace(0.05, 20, 241)
-    return float(min(grid, key=lambda temperature: _log_loss(softmax(logits / temperature), y)))
-
-
-def _log_loss(p: Floats, y: Indices) -> float:
-    return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
-
-
-def calibration_error(p: Floats, y: Indices) -> float:
-    """Expected calibration error: the mean of |share of right guesses - mean confidence|, over bins of confidence."""
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == y
-    bins = np.minimum((confidence * BINS).astype(np.intp), BINS - 1)
-    gaps = np.bincount(bins, right - confidence, BINS)
-    return float(np.abs(gaps).sum() / len(y))
 
 
 def fit_level2(

@@ -5,61 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from routers.encoders.base import Vectors
 from routers.two_level.committee import Committees
+from routers.two_level.level1 import Floats, Indices, Level1, Mask, entropy, strangers
 from routers.two_level.second_stage import SecondStage
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
-Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Level1:
-    """Prompt -> category.
-
-    coef, intercept: (C, dim) and (C,), float32, divided by the temperature: logits = x @ coef.T + intercept.
-    references: (N, dim) float32, training prompts that distances are measured to.
-    entropy_threshold: of H(p) / log C; distance_threshold: of the mean cosine distance to the nearest `neighbours`.
-    figures: what was seen on held-out prompts, for people.
-    """
-
-    coef: Vectors
-    intercept: Vectors
-    references: Vectors
-    neighbours: int
-    entropy_threshold: float
-    distance_threshold: float
-    figures: dict[str, float]
-
-    def probabilities(self, x: Vectors) -> Floats:
-        """p(category) of unit vectors (n, dim): (n, C)."""
-        return softmax((x @ self.coef.T + self.intercept).astype(np.float64))
-
-
-def softmax(logits: Floats) -> Floats:
-    """Row by row."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    rows: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return rows
-
-
-def entropy(p: Floats) -> Floats:
-    """H(p) / log C of each row, in [0, 1]; 0 for a single category."""
-    if p.shape[1] == 1:
-        return np.zeros(len(p))
-    rows: Floats = -(p * np.log(np.maximum(p, 1e-300))).sum(axis=1) / np.log(p.shape[1])
-    return rows
-
-
-def distance(similar: Vectors, neighbours: int) -> Floats:
-    """Mean cosine distance (n,) to the nearest references, in [0, 2]; similar: (n, N), cosines."""
-    k = min(neighbours, similar.shape[1])
-    nearest = np.partition(similar, -k, axis=1)[:, -k:]
-    rows: Floats = 1.0 - nearest.mean(axis=1, dtype=np.float64)
-    return rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,12 +21,14 @@ class Level2:
     first: (R,), the expert that stands first whatever its quality: planned, or the generalist; -1 = the best one.
     mixture: is a prompt's score the mean of the rows, weighted by the probabilities of the categories? Else it is that
         of the one category where the prompt was sent.
+    hedged: does an unsure prompt keep the mean of the rows? It is the scores of the general category else.
     """
 
     quality: Floats
     prior: Floats
     first: Indices
     mixture: bool
+    hedged: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,8 +36,9 @@ class Judgement:
     """Of n prompts.
 
     p: (n, C), probabilities of the categories; entropy, distance: (n,).
-    far, unsure: (n,), which prompts go to the general category, and why.
-    row: (n,), the category where a prompt was sent, as a row of level 2.
+    far, unsure: (n,), which prompts are strangers, and why.
+    general: (n,), the strangers that the general category decides on: all, but for the unsure ones that are hedged.
+    row: (n,), the category that decides, as a row of level 2.
     scores: (n, E), the expected score of each expert, in [0, 1].
     """
 
@@ -94,6 +47,7 @@ class Judgement:
     distance: Floats
     far: Mask
     unsure: Mask
+    general: Mask
     row: Indices
     scores: Floats
 
@@ -133,17 +87,15 @@ class Fitted:
         """Of prompts and their unit vectors (n, dim)."""
         level1, level2 = self.level1, self.level2
         p = level1.probabilities(x)
-        unsureness = entropy(p)
-        similar = x @ level1.references.T
-        away = distance(similar, level1.neighbours)
-        far = away > level1.distance_threshold
-        unsure = ~far & (unsureness > level1.entropy_threshold)
-        row = np.where(far | unsure, self.rows.index(self.general), p.argmax(axis=1))
+        unsureness, away = entropy(p), level1.distances(x, prompts)
+        far, unsure = strangers(unsureness, away, level1.entropy, level1.distance)
+        general = far if level2.hedged else far | unsure
+        row = np.where(general, self.rows.index(self.general), p.argmax(axis=1))
         if level2.mixture:
             scores = p @ level2.quality[: len(self.categories)]
             if self.second is not None:
-                scores = self.second.refine(scores, p, x, similar, prompts)
-            scores = np.where((far | unsure)[:, None], level2.quality[row], scores)
+                scores = self.second.refine(scores, p, x, x @ level1.references.T, prompts)
+            scores = np.where(general[:, None], level2.quality[row], scores)
         else:
             scores = level2.quality[row]
-        return Judgement(p, unsureness, away, far, unsure, row, np.clip(scores, 0.0, 1.0))
+        return Judgement(p, unsureness, away, far, unsure, general, row, np.clip(scores, 0.0, 1.0))

@@ -22,9 +22,11 @@ from routers.labelled.data import Labelled
 from routers.two_level.add import with_category
 from routers.two_level.committee import worth
 from routers.two_level.file import read, write
-from routers.two_level.fit import SHRINKAGE, Budgets, Doubt, Quality, embed, fit
+from routers.two_level.fit import SHRINKAGE, Budgets, Quality, embed, fit
 from routers.two_level.learn import learn
-from routers.two_level.model import Fitted, Floats, Indices, Judgement, Mask
+from routers.two_level.level1 import Floats, Indices, Mask
+from routers.two_level.level1_fit import Doubt
+from routers.two_level.model import Fitted, Judgement
 
 TOP = 5
 """Categories whose probability a route tells."""
@@ -124,23 +126,20 @@ class TwoLevelRouter:
         why, _, _ = self._why(seen, 0)
         best = np.argsort(-seen.scores[0], kind="stable")[:TOP]
         scores = ", ".join(f"{self.experts[i]} {seen.scores[0, i]:.2f}" for i in best)
-        level1 = self._fitted.level1
-        return (
-            f"{why}; expected scores: {scores}; entropy {seen.entropy[0]:.2f} (limit {level1.entropy_threshold:.2f}), "
-            f"distance {seen.distance[0]:.2f} (limit {level1.distance_threshold:.2f})"
-        )
+        return f"{why}; expected scores: {scores}; {self._strangeness(seen, 0)}"
 
     def _judge(self, prompts: Sequence[str]) -> Judgement:
         return self._fitted.judge(self._encoder.encode(prompts), prompts)
 
     def _decide(self, seen: Judgement, i: int, pool: _Pool, k: int) -> Route:
+        fitted = self._fitted
         why, probable, margin = self._why(seen, i)
         choices, which = self._choose(seen, i, pool, k)
         return Route(
             choices=choices,
             reason=f"{why}: {which}",
             router=self.name,
-            category=self._fitted.rows[seen.row[i]],
+            category=fitted.general if seen.far[i] or seen.unsure[i] else fitted.rows[seen.row[i]],
             probabilities=probable,
             margin=margin,
             aggregator=self._aggregator if len(choices) > 1 else "single",
@@ -148,18 +147,25 @@ class TwoLevelRouter:
 
     def _why(self, seen: Judgement, i: int) -> tuple[str, dict[str, float], float]:
         """In words what the prompt was taken for; the largest probabilities; the margin of the first."""
-        fitted, level1, p = self._fitted, self._fitted.level1, seen.p[i]
+        fitted, p = self._fitted, seen.p[i]
         order = np.argsort(-p, kind="stable")
         probable = {fitted.categories[c]: float(p[c]) for c in order[:TOP]}
         margin = float(p[order[0]] - p[order[1]]) if len(order) > 1 else 1.0
         if seen.far[i]:
-            why = f"far from everything known (distance {seen.distance[i]:.2f} > {level1.distance_threshold:.2f})"
+            why = f"far from everything known ({self._strangeness(seen, i)})"
         elif seen.unsure[i]:
             leading = " or ".join(f"{name} ({_percent(share)})" for name, share in list(probable.items())[:2])
-            why = f"unsure: {leading} (entropy {seen.entropy[i]:.2f} > {level1.entropy_threshold:.2f})"
+            why = f"unsure: {leading} ({self._strangeness(seen, i)})"
         else:
             why = f"{fitted.categories[order[0]]} ({_percent(float(p[order[0]]))})"
         return why, probable, margin
+
+    def _strangeness(self, seen: Judgement, i: int) -> str:
+        level1 = self._fitted.level1
+        return (
+            f"distance {seen.distance[i]:.2f}, limit {level1.distance.limit:.2f}; "
+            f"entropy {seen.entropy[i]:.2f}, limit {level1.entropy.limit:.2f}"
+        )
 
     def _choose(self, seen: Judgement, i: int, pool: _Pool, k: int) -> tuple[tuple[Choice, ...], str]:
         """The choices, and in words which expert is first and why."""
@@ -198,7 +204,7 @@ class TwoLevelRouter:
             return np.zeros(0, np.intp), np.zeros(0)
         row = int(seen.row[i])
         shares = np.zeros(len(fitted.rows))
-        if seen.far[i] or seen.unsure[i]:
+        if seen.general[i]:
             shares[row] = 1.0
         else:
             shares[: len(fitted.categories)] = seen.p[i]
@@ -307,7 +313,8 @@ class TwoLevelRouter:
         prompts: at least 10. scores: (len(prompts), E) of `experts` in [0, 1], nan = not measured.
         Raises ValueError.
         """
-        fitted = with_category(self._fitted, name, embed(prompts, self._encoder), np.asarray(scores), shrinkage)
+        x = embed(prompts, self._encoder)
+        fitted = with_category(self._fitted, name, prompts, x, np.asarray(scores), shrinkage)
         return type(self)(fitted, self._encoder, self._aggregator)
 
     def save(self, folder: Path) -> None:

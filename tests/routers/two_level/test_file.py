@@ -56,11 +56,13 @@ def test_the_aggregator_is_the_loader_s_choice(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edit(lambda h: h.update(neighbours=0)), "neighbours: Input should be greater than 0"),
-        (edit(lambda h: h.update(distance_threshold="inf")), "distance_threshold: Input should be a finite number"),
+        (edit(lambda h: h.update(version=3)), "is of version 3, this release reads version 4: fit the router again"),
+        (edit(lambda h: h["distance"].update(limit="inf")), "a limit must be finite and over what is typical; got inf"),
+        (edit(lambda h: h.update(entropy={"typical": 0.5, "limit": 0.5})), "over what is typical; got 0.5 and 0.5"),
         (edit(lambda h: h["categories"].append("third")), "array of shape"),
         (rearray(quality=None), "quality is not a file in the archive"),
         (rearray(coef=np.zeros((2, 3), np.float32)), r"shape \(2, 3\)"),
+        (rearray(whiten=np.eye(256, dtype=np.float32)), r"shape \(256, 256\)"),
         (rearray(references=np.zeros((0, 256), np.float32)), r"shape \(0, 256\)"),
         (rearray(first=np.array([0, 2, -1])), "'first' names an expert that does not exist"),
         (rearray(quality=np.array([["a", "b"]] * 3)), "type <U1"),
@@ -75,5 +77,6 @@ def test_a_damaged_file_is_told(folder: Path, damage: Damage, message: str) -> N
 
 def test_the_arrays_are_plain_numpy_files(folder: Path) -> None:
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        assert set(arrays) == {"coef", "intercept", "references", "quality", "prior", "first"}
+        density = {"style_mean", "style_scale", "whiten", "centres", "reach"}
+        assert set(arrays) == {"coef", "intercept", "references", "quality", "prior", "first"} | density
         assert all(arrays[name].dtype.kind in "fi" for name in arrays)

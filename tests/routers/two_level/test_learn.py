@@ -1,13 +1,17 @@
 """The two-level router from labelled prompts: what it learns, what it leaves alone, and that files keep it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from routers.encoders.base import Vectors
 from routers.encoders.hashed import HashEncoder
+from routers.labelled.data import Labelled
 from routers.two_level.fit import Budgets
+from routers.two_level.level1_fit import Doubt
 from routers.two_level.planner import Limit
 from routers.two_level.router import TwoLevelRouter
 from tests.routers.two_level.world import EXPERTS, NAMES, SKILL, labelled, prompts_of
@@ -114,6 +118,46 @@ def test_a_fitted_router_comes_back_from_its_files_as_it_was(router: TwoLevelRou
     prompts = [FAR, *prompts_of("chemistry"), *prompts_of("law")]
     assert (again.predict(prompts) == router.predict(prompts)).all()
     assert again.route_many(prompts, EXPERTS, 3) == router.route_many(prompts, EXPERTS, 3)
+
+
+# Strangers
+
+
+class Compass:
+    """Texts are angles in degrees."""
+
+    name, dim = "compass", 2
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        angles = np.radians([float(text) for text in texts])
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("hedged", [True, False])
+def test_an_unsure_prompt_keeps_the_mixture_unless_the_general_category_is_as_good(hedged: bool) -> None:
+    """East and north overlap around 45 degrees. There one who knows both is as good as any, or else the side counts."""
+    angles = [*range(-10, 50), *range(40, 100)]
+    east = np.array(angles) < 45
+    both = np.full(len(angles), 0.1 if hedged else 0.8)
+    data = Labelled(
+        ids=tuple(map(str, range(len(angles)))),
+        prompts=tuple(map(str, angles)),
+        experts=("both", "easterner", "northerner"),
+        scores=np.stack([both, east, ~east], axis=1).astype(np.float64),
+        categories=("east",) * 60 + ("north",) * 60,
+    )
+    router = TwoLevelRouter.fit_labelled(data, Compass(), doubt=Doubt(false_fallback=0.2))
+    figures, general = router.figures, [router.quality("general", expert) for expert in data.experts]
+    assert (figures["held_out_unsure_mixture"] > figures["held_out_unsure_general"]) is hedged
+
+    between, behind = router.route_many(["44", "225"], data.experts)
+    assert (between.category, between.reason.partition(":")[0]) == ("general", "unsure")
+    assert ("generalist" in between.reason) is not hedged
+    assert (router.predict(["44"])[0] == pytest.approx(general)) is not hedged
+    # One that is far has the general category's scores whatever was seen.
+    assert behind.category == "general"
+    assert "generalist" in behind.reason
+    assert router.predict(["225"])[0] == pytest.approx(general)
 
 
 # A category that comes later

@@ -7,7 +7,7 @@ import numpy as np
 
 from experts.domains import domain, general
 from routers.encoders.minilm import MiniLMEncoder
-from routers.two_level.fit import Doubt
+from routers.two_level.level1_fit import Doubt
 from routers.two_level.router import TwoLevelRouter
 
 NAMES = ("cron", "sql", "dates")

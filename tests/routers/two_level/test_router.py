@@ -5,7 +5,6 @@ import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from hypothesis import strategies as st
 from routers.base import NoCandidate, Route, Router
 from routers.encoders.base import Vectors
 from routers.encoders.hashed import HashEncoder
-from routers.two_level.fit import Budgets, Doubt
+from routers.two_level.fit import Budgets
+from routers.two_level.level1_fit import Doubt
 from routers.two_level.planner import PlanError
 from routers.two_level.router import TwoLevelRouter
 
@@ -64,7 +64,7 @@ def router() -> TwoLevelRouter:
 
 def asked(category: str) -> str:
     frame, things = WORDS[category]
-    return f"{frame} {things[1]} and {things[4]}"
+    return f"{frame} {things[1]} and {things[4]} number 40"
 
 
 # Level 1
@@ -117,10 +117,11 @@ def test_near_and_unsure_and_far_are_told_apart() -> None:
     for route in (between, behind):
         assert (route.category, route.experts) == ("general", ("smol",))
     assert re.fullmatch(
-        r"unsure: (sql|cron) \(5\d %\) or (sql|cron) \(\d\d %\) \(entropy [01].\d\d > 0.\d\d\): generalist smol",
+        r"unsure: (sql|cron) \(5\d %\) or (sql|cron) \(4\d %\) "
+        r"\(distance 0.\d\d, limit 0.\d\d; entropy [01].\d\d, limit 0.\d\d\): generalist smol",
         between.reason,
     )
-    assert behind.reason.startswith("far from everything known (distance 1.")
+    assert behind.reason.startswith("far from everything known (distance 9.")
 
 
 def test_probabilities_are_the_largest_first_and_the_margin_is_between_the_first_two(router: TwoLevelRouter) -> None:
@@ -147,8 +148,7 @@ def test_false_fallbacks_on_held_out_prompts_stay_under_the_share_that_is_allowe
 
 
 def test_a_smaller_share_of_false_fallbacks_lets_fewer_prompts_fall_back() -> None:
-    odd = FAR.split()
-    prompts = [" ".join([asked(c), *odd[:n]]) for c in ("sql", "cron", "units") for n in range(len(odd))]
+    prompts = training(90)[0][36:90]
     fallen = [
         sum(route.category == "general" for route in fit(doubt=Doubt(false_fallback=share)).route_many(prompts, ALL))
         for share in (0.5, 0.0)
@@ -415,10 +415,10 @@ def test_input_that_cannot_be_fitted_is_told(changes: dict[str, object], message
         fit(**changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"false_fallback": 0.6}, {"false_fallback": -0.1}, {"neighbours": 0}])
-def test_doubt_that_makes_no_sense_is_told(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"false_fallback must be in \[0, 0.5\] and neighbours at least 1; got"):
-        Doubt(**wrong)
+@pytest.mark.parametrize("wrong", [0.6, -0.1, float("nan")])
+def test_doubt_that_makes_no_sense_is_told(wrong: float) -> None:
+    with pytest.raises(ValueError, match=rf"false_fallback must be in \[0, 0.5\]; got {wrong}"):
+        Doubt(false_fallback=wrong)
 
 
 def test_too_few_prompts_are_told() -> None:
