@@ -267,13 +267,30 @@ def _file_name(family: str) -> str:
     return re.sub(r"^\.", "%2E", quote(family, safe=""))
 
 
+class TooFewCores(RuntimeError):
+    """The workers want more CPU cores or GPUs than this machine gives a local Ray. Ray would wait for them for ever."""
+
+
+def check_room(found: Mapping[str, FamilyPlan | DevicePlan], there: Mapping[str, float]) -> None:
+    """Raises TooFewCores; there: what the local Ray has, by Ray's names CPU and GPU."""
+    for key, resource, thing in (("num_cpus", "CPU", "CPU cores"), ("num_gpus", "GPU", "GPUs")):
+        wanted = {app: float(getattr(plan.config, key)) for app, plan in found.items()}
+        if sum(wanted.values()) > there.get(resource, 0.0) + 1e-9:
+            each = ", ".join(f"{app.removeprefix('coe-')} {number:g}" for app, number in wanted.items() if number)
+            raise TooFewCores(
+                f"the families want {sum(wanted.values()):g} {thing} ({each}) and this machine has "
+                f"{there.get(resource, 0.0):g}: lower families.<name>.{key} in coe.yaml, which may be a part of one "
+                "such as 0.5, let families share a device, or name a larger Ray cluster"
+            )
+
+
 @contextlib.contextmanager
 def cluster(
     config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
 ) -> Iterator[ServeWorkers]:
     """The workers of `config`, on the Ray cluster at `address` or on one that lives as long as this block.
 
-    Raises ConnectionError if the address does not answer.
+    Raises ConnectionError if the address does not answer, TooFewCores if a local Ray has no room.
     """
     wanted = RAY_ENVIRONMENT if address else RAY_ENVIRONMENT | LOCAL_ENVIRONMENT
     os.environ.update({key: os.environ.get(key, value) for key, value in wanted.items()})
@@ -290,10 +307,13 @@ def cluster(
         say(f"joining the Ray cluster at {address}")
     ray.init(**options)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    found = plans(config, registry, home)
     try:
+        if address is None:
+            check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
         serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
         handles = {}
-        for app, plan in plans(config, registry, home).items():
+        for app, plan in found.items():
             deployment = serve.deployment(
                 WorkerDeployment,
                 name="worker",
@@ -313,6 +333,6 @@ def cluster(
             if address is None:
                 serve.shutdown()
             else:
-                for app in plans(config, registry, home):
+                for app in found:
                     serve.delete(app)
         ray.shutdown()

@@ -140,7 +140,9 @@ class RouterConfig(Frozen):
         "a table distilled from it, under 1 ms, a little less exact. A router works with the one it was fitted with.",
     )
     fallback: str | None = Field(
-        None, description="Expert for prompts of uncertain category. Default: smol-general, if there is one."
+        None,
+        description="fixed: the expert that answers. two-level: the starter pool's expert for prompts of uncertain "
+        "category; a router of one's own (`path`) has learned who that is. Default: smol-general, if there is one.",
     )
     experts_per_request: Int = Field(
         1, ge=1, le=8, description="Experts that answer a request; with policies.number the most that do."

@@ -119,7 +119,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         redis_url = settings.redis_url or (redis.url if redis else "")
         new_key = asyncio.run(_first_key(redis_url, settings))
 
-        from orchestrator.cluster import cluster
+        from orchestrator.cluster import TooFewCores, cluster
 
         reporter.say("loading the router")
         routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
@@ -131,6 +131,8 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
         except ConnectionError as error:
             raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error
+        except TooFewCores as error:
+            raise CannotStart(str(error)) from error
 
         def started(failed: dict[str, str]) -> None:
             reporter.ready(

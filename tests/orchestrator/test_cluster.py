@@ -4,7 +4,9 @@ import json
 import struct
 from pathlib import Path
 
-from orchestrator.cluster import DevicePlan, FamilyPlan, make_device, make_engine, plans
+import pytest
+
+from orchestrator.cluster import DevicePlan, FamilyPlan, TooFewCores, check_room, make_device, make_engine, plans
 from orchestrator.config import Config
 from workers.base import ChatCall, Finish
 from workers.fake_engine import FakeEngine
@@ -17,7 +19,7 @@ def config(tmp_path: Path, **device: object) -> Config:
     experts = [{"name": name, "family": name[0], "source": str(tmp_path / name)} for name in ("a1", "a2", "b1", "c1")]
     for expert in experts:
         folder = Path(expert["source"])
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for name in ("config.json", "tokenizer_config.json"):
             (folder / name).write_text("{}")
         with (folder / "model.bin").open("wb") as weights:
@@ -47,6 +49,17 @@ def test_families_of_a_device_have_a_replica_together(tmp_path: Path) -> None:
     assert [plan.family for plan in shared.families] == ["a", "b"]
     assert shared.config.num_cpus == 8
     assert all(isinstance(make_engine(plan), FakeEngine) for plan in (alone, *shared.families))
+
+
+def test_more_cores_than_there_are_is_told(tmp_path: Path) -> None:
+    made = config(tmp_path, num_cpus=1.5)
+    found = plans(made, made.registry(), tmp_path)
+    check_room(found, {"CPU": 2.5})
+    with pytest.raises(TooFewCores) as told:
+        check_room(found, {"CPU": 2.0})
+    assert str(told.value).startswith(
+        "the families want 2.5 CPU cores (c 1, device-one 1.5) and this machine has 2: lower families.<name>.num_cpus"
+    )
 
 
 async def fits(made: Config, memory: float) -> bool:
