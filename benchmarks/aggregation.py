@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregators.answers import extract
-from benchmarks.aggregation_replay import SEATS, Replay, replay
+from benchmarks.aggregation_replay import ALWAYS, SEATS, Replay, replay
 from benchmarks.report import emit, table
 from benchmarks.routed import SEED, cases, embedded
 from routers.encoders.minilm import MiniLMEncoder
@@ -95,6 +95,10 @@ def figures(found: Replay) -> dict[str, Any]:
         "over_router": {
             key: [round(end, 2) for end in found.lead(key, router)] for key in ("vote_3", "vote_5", "dynamic")
         },
+        "over_equal_votes": {
+            f"vote_{k}": [round(end, 2) for end in found.lead(f"vote_{k}", found.methods[f"plain_{k}"].scores)]
+            for k in ALWAYS
+        },
         "dynamic_over_vote_5": [round(end, 2) for end in found.lead("dynamic", five)],
         "self_consistency": None,
         "curves": {
@@ -112,6 +116,9 @@ def told(found: Replay) -> str:
         compared = ("", "") if key == "best_single" else (f"{gain:+.2f}", f"{low:+.2f} to {high:+.2f}")
         waves = f"{method.waves.mean():.2f}"
         rows.append((method.name, percent(method.scores.mean()), f"{method.calls.mean():.2f}", waves, *compared))
+    learned = ", ".join(
+        f"vote_{k} {_with_interval(found.lead(f'vote_{k}', found.methods[f'plain_{k}'].scores))}" for k in ALWAYS
+    )
     others = {
         f"best single expert in hindsight, {percent(found.hindsight.mean()):.1f} %": found.hindsight,
         "router's first choice": found.methods["router_top_1"].scores,
@@ -120,6 +127,7 @@ def told(found: Replay) -> str:
         [
             table(HEADER, rows),
             *(f"over the {name}: {_leads(found, scores)}" for name, scores in others.items()),
+            f"over equal votes of the category's best: {learned}",
             f"dynamic against the vote of {SEATS}: {_with_interval(found.lead('dynamic', five))}",
             "self-consistency at equal calls: not known, for one answer of each expert is stored",
         ]
