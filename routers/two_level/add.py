@@ -42,7 +42,6 @@ def with_category(
         prior=np.insert(old.prior * (1 - share), place, share),
         first=np.insert(old.first, place, -1),
         mixture=old.mixture,
-        hedged=old.hedged,
     )
     return replace(
         fitted,

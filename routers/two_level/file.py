@@ -42,7 +42,6 @@ class _Header(Header):
     entropy: Limit
     distance: Limit
     mixture: bool
-    hedged: bool
     second: tuple[Stage, ...] | None
     committees: tuple[Annotated[int, Field(ge=2)], ...] | None
     figures: dict[str, float]
@@ -76,7 +75,6 @@ def write(fitted: Fitted, folder: Path) -> None:
         entropy=level1.entropy,
         distance=level1.distance,
         mixture=level2.mixture,
-        hedged=level2.hedged,
         second=None if fitted.second is None else stages(fitted.second),
         committees=None if fitted.committees is None else tuple(fitted.committees.sizes),
         figures=level1.figures,
@@ -120,7 +118,7 @@ def read(folder: Path, encoder: Encoder) -> Fitted:
             distance=header.distance,
             figures=header.figures,
         ),
-        level2=Level2(quality.astype(np.float64), prior.astype(np.float64), first, header.mixture, header.hedged),
+        level2=Level2(quality.astype(np.float64), prior.astype(np.float64), first, header.mixture),
         second=second,
         committees=committees,
     )

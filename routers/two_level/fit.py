@@ -89,7 +89,7 @@ def fit(
         experts=experts,
         fallback=fallback,
         level1=level1,
-        level2=Level2(table, shares, first, mixture=False, hedged=False),
+        level2=Level2(table, shares, first, mixture=False),
     )
 
 

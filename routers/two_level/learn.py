@@ -45,8 +45,7 @@ def learn(data: Labelled, encoder: Encoder, *, general: str, seed: int, doubt: D
         kept = references(y, MAX_REFERENCES, np.random.default_rng(seed))
         counted = y != apart
         counted = counted if counted.any() else ~counted
-        level1, found = fit_level1(x, styles(data.prompts), y, counted, kept, folds, doubt)
-        p = found.p
+        level1, p = fit_level1(x, styles(data.prompts), y, counted, kept, folds, doubt)
 
         table = _Table(data.scores, np.where(y < 0, apart, y), len(rows), apart if general not in names else None)
         shrinkage = min(SHRINKAGES, key=lambda s: centred_loss(table.held_out(p, folds, s), data.scores).mean())
@@ -54,13 +53,11 @@ def learn(data: Labelled, encoder: Encoder, *, general: str, seed: int, doubt: D
         single = table.held_out(p, folds, np.inf)
         quality = table.quality(np.arange(len(data)), shrinkage)
         second, refined, figures = _second(data, x, p, held, kept, folds, seed)
-        generally = table.held_out(np.eye(len(rows))[np.full(len(data), apart)], folds, shrinkage)
-        hedged, unsure_figures = _hedged(data.scores[found.unsure], refined[found.unsure], generally[found.unsure])
         committees = fit_committees(data, table.y, len(rows), folds)
     first = np.full(len(rows), -1)
     if budgets.is_set:
         first = budgets.first(quality, table.prior, data.experts, {})
-    figures |= unsure_figures | {
+    figures |= {
         "shrinkage": float(min(shrinkage, 1e9)),
         "held_out_best_single": float(routed(single, data.scores).mean()),
         "held_out_routed": float(routed(refined, data.scores).mean()),
@@ -73,7 +70,7 @@ def learn(data: Labelled, encoder: Encoder, *, general: str, seed: int, doubt: D
         experts=data.experts,
         fallback=None,
         level1=replace(level1, figures={**level1.figures, **figures}),
-        level2=Level2(quality, table.prior, first, mixture=True, hedged=hedged),
+        level2=Level2(quality, table.prior, first, mixture=True),
         second=second,
         committees=committees,
     )
@@ -176,17 +173,6 @@ def _second(
     refined = held.copy()
     refined[of_kept] = found
     return second, refined, figures
-
-
-def _hedged(scores: Floats, mixed: Floats, generally: Floats) -> tuple[bool, dict[str, float]]:
-    """Does an unsure prompt keep the mixture of the categories, which hedges, or is the general one at least as good?
-
-    All (n, E), of the unsure held-out prompts: measured, and expected by the mixture and by the general category.
-    """
-    if not len(scores):
-        return True, {}
-    mixture, general = (float(routed(expected, scores).mean()) for expected in (mixed, generally))
-    return mixture > general, {"held_out_unsure_mixture": mixture, "held_out_unsure_general": general}
 
 
 def _calibration(predicted: Floats, scores: Floats) -> float:

@@ -56,22 +56,10 @@ class Doubt:
             raise ValueError(f"false_fallback must be in [0, 0.5]; got {self.false_fallback}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HeldOut:
-    """What level 1 says of n prompts when it is fitted on other folds.
-
-    p: (n, C), probabilities. far, unsure: (n,), by the limits that were found.
-    """
-
-    p: Floats
-    far: Mask
-    unsure: Mask
-
-
 def fit_level1(
     x: Vectors, looks: Vectors, y: Indices, counted: Mask, kept: Mask, folds: Folds, doubt: Doubt
-) -> tuple[Level1, HeldOut]:
-    """Classifier, temperature, density and limits; and what they say of held-out prompts.
+) -> tuple[Level1, Floats]:
+    """Classifier, temperature, density and limits; and the probabilities (n, C) of held-out prompts.
 
     x: (n, dim), unit vectors. looks: (n, STYLE), styles.
     y: (n,), category indices in 0..C-1, -1 for prompts that have none.
@@ -116,7 +104,7 @@ def fit_level1(
             "temperature": temperature,
         },
     )
-    return level1, HeldOut(p, far, unsure)
+    return level1, p
 
 
 def fit_density(x: Vectors, looks: Vectors, y: Indices) -> Density:

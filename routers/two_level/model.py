@@ -11,6 +11,10 @@ from routers.two_level.committee import Committees
 from routers.two_level.level1 import Floats, Indices, Level1, Mask, entropy, strangers
 from routers.two_level.second_stage import SecondStage
 
+TRUST_IF_FAR = 0.5
+"""Of a router that was fitted on labels: the weight of what its categories say of a far prompt; the rest is the general
+category's. Some far prompts are strangers, some only rare, and for those the categories know better."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Level2:
@@ -21,14 +25,12 @@ class Level2:
     first: (R,), the expert that stands first whatever its quality: planned, or the generalist; -1 = the best one.
     mixture: is a prompt's score the mean of the rows, weighted by the probabilities of the categories? Else it is that
         of the one category where the prompt was sent.
-    hedged: does an unsure prompt keep the mean of the rows? It is the scores of the general category else.
     """
 
     quality: Floats
     prior: Floats
     first: Indices
     mixture: bool
-    hedged: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +39,7 @@ class Judgement:
 
     p: (n, C), probabilities of the categories; entropy, distance: (n,).
     far, unsure: (n,), which prompts are strangers, and why.
-    general: (n,), the strangers that the general category decides on: all, but for the unsure ones that are hedged.
+    general: (n,), the strangers on whom the general category has a say. A mean of rows hedges unsure prompts by itself.
     row: (n,), the category that decides, as a row of level 2.
     scores: (n, E), the expected score of each expert, in [0, 1].
     """
@@ -89,13 +91,14 @@ class Fitted:
         p = level1.probabilities(x)
         unsureness, away = entropy(p), level1.distances(x, prompts)
         far, unsure = strangers(unsureness, away, level1.entropy, level1.distance)
-        general = far if level2.hedged else far | unsure
+        general = far if level2.mixture else far | unsure
         row = np.where(general, self.rows.index(self.general), p.argmax(axis=1))
         if level2.mixture:
             scores = p @ level2.quality[: len(self.categories)]
             if self.second is not None:
                 scores = self.second.refine(scores, p, x, x @ level1.references.T, prompts)
-            scores = np.where(general[:, None], level2.quality[row], scores)
+            trust = np.where(far, TRUST_IF_FAR, 1.0)[:, None]
+            scores = trust * scores + (1 - trust) * level2.quality[self.rows.index(self.general)]
         else:
             scores = level2.quality[row]
         return Judgement(p, unsureness, away, far, unsure, general, row, np.clip(scores, 0.0, 1.0))

@@ -223,7 +223,7 @@ class TwoLevelRouter:
         if first != best:
             missing = "the generalist " if general and best == fitted.fallback else ""
             return f"{missing}{best} is not available, {first} is the best of the {len(ranked)} that are"
-        if general:
+        if general and not fitted.level2.mixture:
             return f"generalist {first}"
         if scores[wanted] < scores[ranked].max():
             return f"{first} is planned for this category"

@@ -14,7 +14,7 @@ from routers.two_level.fit import Budgets
 from routers.two_level.level1_fit import Doubt
 from routers.two_level.planner import Limit
 from routers.two_level.router import TwoLevelRouter
-from tests.routers.two_level.world import EXPERTS, NAMES, SKILL, labelled, prompts_of
+from tests.routers.two_level.world import EXPERTS, SKILL, labelled, prompts_of
 
 SPECIALIST = {"chemistry": "chemist", "law": "lawyer", "verse": "poet"}
 FAR = "zebra xylophone quartz jukebox fjord vex"
@@ -45,8 +45,7 @@ def test_figures_tell_what_was_seen_on_held_out_prompts(router: TwoLevelRouter) 
 def test_a_prompt_from_elsewhere_goes_to_the_general_category(router: TwoLevelRouter) -> None:
     route = router.route(FAR, EXPERTS)
     assert route.category == "general"
-    assert "generalist" in route.reason
-    assert router.predict([FAR])[0] == pytest.approx([router.quality("general", expert) for expert in EXPERTS])
+    assert route.reason.startswith("far from everything known (distance ")
 
 
 def test_scores_that_were_not_measured_are_no_trouble() -> None:
@@ -133,59 +132,26 @@ class Compass:
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("hedged", [True, False])
-def test_an_unsure_prompt_keeps_the_mixture_unless_the_general_category_is_as_good(hedged: bool) -> None:
-    """East and north overlap around 45 degrees. There one who knows both is as good as any, or else the side counts."""
+def test_unsure_prompts_keep_the_mixture_and_on_far_ones_the_general_category_has_half_a_say() -> None:
+    """East and north overlap around 45 degrees."""
     angles = [*range(-10, 50), *range(40, 100)]
     east = np.array(angles) < 45
-    both = np.full(len(angles), 0.1 if hedged else 0.8)
     data = Labelled(
         ids=tuple(map(str, range(len(angles)))),
         prompts=tuple(map(str, angles)),
         experts=("both", "easterner", "northerner"),
-        scores=np.stack([both, east, ~east], axis=1).astype(np.float64),
+        scores=np.stack([np.full(len(angles), 0.4), east, ~east], axis=1).astype(np.float64),
         categories=("east",) * 60 + ("north",) * 60,
     )
     router = TwoLevelRouter.fit_labelled(data, Compass(), doubt=Doubt(false_fallback=0.2))
-    figures, general = router.figures, [router.quality("general", expert) for expert in data.experts]
-    assert (figures["held_out_unsure_mixture"] > figures["held_out_unsure_general"]) is hedged
-
     between, behind = router.route_many(["44", "225"], data.experts)
+    mixed = [
+        [sum(p * router.quality(name, expert) for name, p in route.probabilities.items()) for expert in data.experts]
+        for route in (between, behind)
+    ]
     assert (between.category, between.reason.partition(":")[0]) == ("general", "unsure")
-    assert ("generalist" in between.reason) is not hedged
-    assert (router.predict(["44"])[0] == pytest.approx(general)) is not hedged
-    # One that is far has the general category's scores whatever was seen.
-    assert behind.category == "general"
-    assert "generalist" in behind.reason
-    assert router.predict(["225"])[0] == pytest.approx(general)
-
-
-# A category that comes later
-
-
-def test_a_later_category_is_learned_without_changing_the_odds_of_the_others(router: TwoLevelRouter) -> None:
-    sewing = [f"stitch the torn sleeve of {name} with a needle {i}" for i in range(3) for name in NAMES]
-    scores = np.tile([0.1, 0.2, 0.95, 0.1], (len(sewing), 1))
-    scores[::2, 0] = np.nan
-    wider = router.add_category("sewing", sewing, scores)
-    assert wider.categories == ("chemistry", "law", "verse", "sewing", "general")
-    route = wider.route("stitch the torn sleeve of Anna with a needle 7", EXPERTS)
-    assert (route.category, route.experts) == ("sewing", ("novice",))
-    for category, specialist in SPECIALIST.items():
-        before, after = router.route(prompts_of(category)[7], EXPERTS), wider.route(prompts_of(category)[7], EXPERTS)
-        assert (after.category, after.experts) == (category, (specialist,))
-        odds = [found.probabilities["chemistry"] / found.probabilities["law"] for found in (before, after)]
-        assert odds[0] == pytest.approx(odds[1], rel=1e-3)
-    assert router.categories == ("chemistry", "law", "verse", "general")  # the old one is as it was
-
-
-def test_a_later_category_that_cannot_be_learned_is_told(router: TwoLevelRouter) -> None:
-    prompts = [f"stitch {name}" for name in NAMES]
-    with pytest.raises(ValueError, match="there is a category 'law' already"):
-        router.add_category("law", prompts, np.zeros((12, 4)))
-    with pytest.raises(ValueError, match="at least 10 prompts; got sewing: 3"):
-        router.add_category("sewing", prompts[:3], np.zeros((3, 4)))
-    with pytest.raises(ValueError, match=r"scores must be \(12, 4\), prompts x experts; got \(12, 3\)"):
-        router.add_category("sewing", prompts, np.zeros((12, 3)))
-    with pytest.raises(ValueError, match=r"scores must be in \[0, 1\]"):
-        router.add_category("sewing", prompts, np.full((12, 4), 7.0))
+    assert router.predict(["44"])[0] == pytest.approx(mixed[0])
+    assert (behind.category, behind.reason.partition(" (")[0]) == ("general", "far from everything known")
+    general = [router.quality("general", expert) for expert in data.experts]
+    assert router.predict(["225"])[0] == pytest.approx((np.array(mixed[1]) + general) / 2)
+    assert router.predict(["225"])[0] != pytest.approx(general)
