@@ -37,9 +37,10 @@ class Density:
 
     def distance(self, x: Vectors, looks: Vectors) -> Floats:
         """Squared, to the nearest centre (n,); x: (n, dim), unit vectors; looks: (n, STYLE), styles."""
-        points, centres = self._whitened(x, looks).astype(np.float64), self.centres.astype(np.float64)
-        squares = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
-        nearest: Floats = np.maximum((squares / self.reach).min(axis=1), 0.0)
+        points, centres = self._whitened(x, looks), self.centres
+        own = np.einsum("nd,nd->n", points, points)
+        squares = own[:, None] - 2 * points @ centres.T + np.einsum("gd,gd->g", centres, centres)
+        nearest: Floats = np.maximum((squares / self.reach).min(axis=1), 0.0).astype(np.float64)
         return nearest
 
     def with_centre(self, x: Vectors, looks: Vectors, typical: float) -> Self:
