@@ -163,7 +163,7 @@ def picture(replays: Sequence[Replay]) -> str:
     svg, _, _ = plot(series, "mean calls", "right answers, %").partition("</svg>")
     opened = '<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" '
     names = "".join(
-        f'<text x="{80 + 110 * place}" y="26" fill="{own.colour}">{own.name}</text>'
+        f'<text x="560" y="{200 + 18 * place}" fill="{own.colour}">{own.name}</text>'
         for place, own in enumerate(series)
         if own.line
     )
