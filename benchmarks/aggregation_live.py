@@ -10,14 +10,11 @@ what it said (self-consistency). All ways get the same questions; when the time 
 import argparse
 import asyncio
 import json
-import os
 import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ import openai
 from aggregators.answers import extract
 from aggregators.ballot import Ballot
 from aggregators.registry import NAMES as AGGREGATORS
-from benchmarks.live import service
+from benchmarks.live import reached, which_service
 from benchmarks.report import emit, table
 from benchmarks.routed import SEED
 from benchmarks.starter import held_out
@@ -209,16 +206,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=8, help="held-out questions a domain (default 8)")
     parser.add_argument("--minutes", type=float, default=6, help="after which no question is begun (default 6)")
     parser.add_argument("--at-a-time", type=int, default=4, help="questions at a time (default 4)")
-    parser.add_argument("--home", type=Path, help="data folder of the service (default: COE_HOME or ~/.coe)")
-    parser.add_argument("--url", help="a running service instead, with its key in COE_API_KEY")
+    which_service(parser)
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        if arguments.url:
-            url, key = arguments.url, os.environ["COE_API_KEY"]
-        else:
-            home = arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
-            live = stack.enter_context(service(home, within=900))
-            url, key = live.url, live.key
+    with reached(arguments) as (url, key):
         found = asyncio.run(measure(url, key, arguments.questions, arguments.minutes, arguments.at_a_time))
     made = figures(found)
     print(f"{made['questions']} questions of {len(NAMES)} domains, {arguments.at_a_time} at a time\n\n{told(made)}")

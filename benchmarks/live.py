@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,3 +96,23 @@ def _wait_until_ready(live: Live, within: float) -> None:
         time.sleep(0.25)
     told = live.output.read_text(errors="replace")[-4000:]
     raise NotReady(f"no readiness within {within:.0f} s (exit code {live.process.poll()}); it printed:\n{told}")
+
+
+# On the command line of a benchmark
+
+
+def which_service(parser: ArgumentParser) -> None:
+    """Adds the arguments that `reached` reads."""
+    parser.add_argument("--home", type=Path, help="data folder of the service (default: COE_HOME or ~/.coe)")
+    parser.add_argument("--url", help="a running service instead, with its key in COE_API_KEY")
+
+
+@contextlib.contextmanager
+def reached(arguments: Namespace) -> Iterator[tuple[str, str]]:
+    """URL and key of the service that the arguments name, or of one that lives as long as this block."""
+    if arguments.url:
+        yield arguments.url, os.environ["COE_API_KEY"]
+        return
+    home = arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
+    with service(home, within=900) as live:
+        yield live.url, live.key

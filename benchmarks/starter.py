@@ -7,15 +7,12 @@ Asks every expert every held-out question through the running service, and the s
 
 import argparse
 import asyncio
-import os
 import random
 from collections.abc import Sequence
-from contextlib import ExitStack
-from pathlib import Path
 
 import openai
 
-from benchmarks.live import service
+from benchmarks.live import reached, which_service
 from benchmarks.report import emit, table
 from experts.domains import NAMES, domain, general
 from experts.domains.base import Question
@@ -104,16 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--questions", type=int, default=40, help="held-out questions a domain (default 40)")
-    parser.add_argument("--home", type=Path, help="data folder of the service (default: COE_HOME or ~/.coe)")
-    parser.add_argument("--url", help="a running service instead, with its key in COE_API_KEY")
+    which_service(parser)
     arguments = parser.parse_args()
-    with ExitStack() as stack:
-        if arguments.url:
-            url, key = arguments.url, os.environ["COE_API_KEY"]
-        else:
-            home = arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
-            live = stack.enter_context(service(home, within=900))
-            url, key = live.url, live.key
+    with reached(arguments) as (url, key):
         figures = asyncio.run(measure(url, key, arguments.questions))
     emit({"questions_per_domain": arguments.questions, "temperature": 0, "seed": SEED}, figures, arguments.json)
 

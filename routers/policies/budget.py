@@ -21,7 +21,6 @@ class Budget:
 
     def within(self, other: "Budget") -> "Budget":
         """The tighter bound of both."""
-
         return Budget(_least(self.calls, other.calls), _least(self.usd, other.usd))
 
 

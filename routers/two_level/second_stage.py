@@ -114,7 +114,8 @@ def form_kernel(a: Singles, b: Singles, width: float) -> Singles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondStage:
-    """A weighted mean of the scores of level 2, of the regressors and of the trees, plus what the neighbours add.
+    """The scores of level 2, moved by weights towards those of the regressors and of the trees, plus what the neighbours
+    add.
 
     basis: (r, E), of the r directions that they predict to E experts: the identity where experts are few.
     means: (E,), what regressors and trees add their predictions to.
@@ -136,10 +137,17 @@ class SecondStage:
     def refine(self, scores: Floats, p: Floats, x: Vectors, similar: Vectors, prompts: Sequence[str]) -> Floats:
         """Better scores (n, E); p: (n, C), x: (n, dim), unit vectors, similar: cosines (n, N) to the references."""
         known = p[:, : self.categories]
-        forms = self.looks.forms(prompts)
         change = np.zeros(scores.shape)
         if self.neighbours is not None:
             change += self.neighbours_weight * (self.neighbours.predict(similar) @ self.basis)
+        if self.regressors is not None or self.trees is not None:
+            change += self._direct(scores, known, x, similar, prompts)
+        refined: Floats = scores + known.sum(axis=1)[:, None] * change
+        return refined
+
+    def _direct(self, scores: Floats, known: Floats, x: Vectors, similar: Vectors, prompts: Sequence[str]) -> Floats:
+        """By how much regressors and trees, which look at the prompts themselves, change the scores (n, E)."""
+        forms, change = self.looks.forms(prompts), np.zeros(scores.shape)
         if self.regressors is not None:
             words = [self.looks.words(prompt) for prompt in prompts]
             direct = self.means + self.regressors.predict(known, similar, forms, words) @ self.basis
@@ -147,8 +155,7 @@ class SecondStage:
         if self.trees is not None:
             direct = self.means + self.trees.predict(scores @ self.basis.T, x, forms) @ self.basis
             change += self.trees_weight * (direct - scores)
-        refined: Floats = scores + known.sum(axis=1)[:, None] * change
-        return refined
+        return change
 
     def with_strangers(self, count: int) -> "SecondStage":
         """With `count` more references, of which it knows nothing."""
