@@ -114,8 +114,7 @@ def form_kernel(a: Singles, b: Singles, width: float) -> Singles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SecondStage:
-    """The scores of level 2, moved by weights towards those of the regressors and of the trees, plus what the neighbours
-    add.
+    """The scores of level 2, moved by weights towards those of regressors and trees, plus what the neighbours add.
 
     basis: (r, E), of the r directions that they predict to E experts: the identity where experts are few.
     means: (E,), what regressors and trees add their predictions to.
