@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import Literal
 
 from aggregators import judgement
 from aggregators.base import Draft, Drafts, Experts, Messages, Piece, Request, Undecided, Verdict
@@ -14,6 +15,10 @@ from aggregators.quoting import Quoting
 from aggregators.rubric import Rubric
 from aggregators.settings import Choose, Settings
 from aggregators.stages import by, conversation, say, together
+
+Kind = Literal["judge", "compare"]
+PAIR = ("A", "B")
+"""What the drafts of a comparison are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Judge:
             same = "" if len(there) == 1 else "all drafts are the same"
             judged = _Judged(there[0], same)
         else:
-            judge = self._choose(request.category, able(request, seen))
+            judge = self._choose("judge", request.category, able(request, seen))
             judged = await (self._compared if self._settings.is_pairwise else self._scored)(
                 request, there, experts, judge
             )
@@ -80,16 +85,16 @@ class Judge:
         )
 
     async def _scored(self, request: Request, there: Sequence[Draft], experts: Experts, judge: str) -> _Judged:
-        rubric, shown = self._rubric(request), list(there)
+        rubric, shown = rubric_of(self._settings, request.category), list(there)
         Random(f"order {request.seed}").shuffle(shown)
         names = [str(number) for number in range(1, len(shown) + 1)]
         reply = await say(
             experts,
             self._settings,
             judge,
-            partial(self._prompt, "judge", request, shown, names),
+            partial(judged_by, "judge", self._settings, request, [draft.text for draft in shown], names),
             role="judge",
-            max_tokens=self._settings.judge_tokens or 64 + len(names) * (8 + 12 * len(rubric.dimensions)),
+            max_tokens=tokens_of("judge", self._settings, rubric, len(names)),
             temperature=0.0,
         )
         if reply.error is not None:
@@ -97,13 +102,13 @@ class Judge:
         scores = judgement.scores(reply.text, names, rubric, [draft.text for draft in there])
         if scores is None:
             return _Judged(None, f"the judge {judge} gave no scores that can be used")
-        by_rank = {draft.rank: scores[name] for draft, name in zip(shown, names, strict=True)}
+        by_rank = {draft.rank: rubric.total(scores[name]) for draft, name in zip(shown, names, strict=True)}
         winner = max(there, key=lambda draft: (round(by_rank[draft.rank], 9), draft.weight, -draft.rank))
         how = f"judge {judge} chose {winner.expert}'s draft: {by_rank[winner.rank]:.1f} of 10"
         return _Judged(winner, how, {draft.expert: by_rank[draft.rank] for draft in reversed(there)})
 
     async def _compared(self, request: Request, there: Sequence[Draft], experts: Experts, judge: str) -> _Judged:
-        champion = best(there)
+        champion, rubric = best(there), rubric_of(self._settings, request.category)
         useful = 0
         for rival in there:
             if rival.text == champion.text:
@@ -114,9 +119,9 @@ class Judge:
                     experts,
                     self._settings,
                     judge,
-                    partial(self._prompt, "compare", request, pair, ("A", "B")),
+                    partial(judged_by, "compare", self._settings, request, [draft.text for draft in pair], PAIR),
                     role="judge",
-                    max_tokens=self._settings.judge_tokens or 16,
+                    max_tokens=tokens_of("compare", self._settings, rubric, 2),
                     temperature=0.0,
                 )
                 for pair in pairs
@@ -129,19 +134,29 @@ class Judge:
             return _Judged(None, f"the judge {judge} gave no choice that can be used")
         return _Judged(champion, f"judge {judge} chose {champion.expert}'s draft in comparisons of two")
 
-    def _rubric(self, request: Request) -> Rubric:
-        return self._settings.rubrics.get(request.category or "", self._settings.rubric)
 
-    def _prompt(
-        self, name: str, request: Request, shown: Sequence[Draft], names: Sequence[str], characters: int
-    ) -> Messages:
-        rubric, quoting = self._rubric(request), Quoting(request.seed)
-        form = {name: dict.fromkeys((dimension.name for dimension in rubric.dimensions), "?") for name in names}
-        text = render(
-            self._settings.prompts.get(name, PROMPTS[name].text),
-            question=quoting.plain(conversation(request)),
-            drafts=quoting.drafts([draft.text for draft in shown], names, characters),
-            dimensions="\n".join(f"- {dimension.name}: {dimension.question}" for dimension in rubric.dimensions),
-            form=json.dumps(form).replace('"?"', "<1 to 10>"),
-        )
-        return [{"role": "user", "content": text}]
+def rubric_of(settings: Settings, category: str | None) -> Rubric:
+    """What is judged in a category."""
+    return settings.rubrics.get(category or "", settings.rubric)
+
+
+def tokens_of(kind: Kind, settings: Settings, rubric: Rubric, drafts: int) -> int:
+    """That a judge may say to so many drafts."""
+    needed = 16 if kind == "compare" else 64 + drafts * (8 + 12 * len(rubric.dimensions))
+    return settings.judge_tokens or needed
+
+
+def judged_by(
+    kind: Kind, settings: Settings, request: Request, texts: Sequence[str], names: Sequence[str], characters: int
+) -> Messages:
+    """The chat that asks for a judgement of these texts, called by `names`. kind: of the prompt."""
+    rubric, quoting = rubric_of(settings, request.category), Quoting(request.seed)
+    form = {each: dict.fromkeys((dimension.name for dimension in rubric.dimensions), "?") for each in names}
+    text = render(
+        settings.prompts.get(kind, PROMPTS[kind].text),
+        question=quoting.plain(conversation(request)),
+        drafts=quoting.drafts(texts, names, characters),
+        dimensions="\n".join(f"- {dimension.name}: {dimension.question}" for dimension in rubric.dimensions),
+        form=json.dumps(form).replace('"?"', "<1 to 10>"),
+    )
+    return [{"role": "user", "content": text}]

@@ -14,8 +14,12 @@ _MOST_OBJECTS = 64
 _NUMBER = re.compile(r"\s*(\d{1,2}(?:\.\d{1,6})?)\s*(?:/\s*10)?\s*")
 
 
-def scores(reply: str, names: Sequence[str], rubric: Rubric, drafts: Sequence[str]) -> Mapping[str, float] | None:
-    """Draft name -> its score, from 1 to 10, or None if the reply does not score every draft in every dimension.
+Scores = Mapping[str, Mapping[str, float]]
+"""Draft name -> dimension -> its score, from 1 to 10."""
+
+
+def scores(reply: str, names: Sequence[str], rubric: Rubric, drafts: Sequence[str]) -> Scores | None:
+    """None if the reply does not score every draft in every dimension.
 
     The last object that does counts. One that stands in a draft, word by word, is a quotation and does not.
     """
@@ -48,9 +52,9 @@ def _objects(reply: str) -> Iterator[tuple[str, Any]]:
             start = end
 
 
-def _read(value: Mapping[str, Any], names: Sequence[str], rubric: Rubric) -> Mapping[str, float] | None:
+def _read(value: Mapping[str, Any], names: Sequence[str], rubric: Rubric) -> Scores | None:
     by_name = {_key(key).removeprefix("draft").strip(): given for key, given in value.items()}
-    totals = {}
+    found = {}
     for name in names:
         given = by_name.get(name)
         if not isinstance(given, dict):
@@ -60,8 +64,8 @@ def _read(value: Mapping[str, Any], names: Sequence[str], rubric: Rubric) -> Map
         known = {dimension: number for dimension, number in of.items() if number is not None}
         if len(known) < len(of):
             return None
-        totals[name] = rubric.total(known)
-    return totals
+        found[name] = known
+    return found
 
 
 def _key(text: str) -> str:

@@ -8,7 +8,7 @@ from aggregators.cascade import Cascade
 from aggregators.judge import Judge
 from aggregators.prompts import check
 from aggregators.refine import Refine
-from aggregators.settings import Choose, Settings, best_seat
+from aggregators.settings import Choose, Role, Settings, best_seat
 from aggregators.single import Single
 from aggregators.synthesize import Synthesize
 from aggregators.vote import Vote
@@ -61,7 +61,7 @@ def _preferring(expert: str | None, choose: Choose) -> Choose:
     if expert is None:
         return choose
 
-    def choose_it(category: str | None, candidates: Sequence[str]) -> str:
-        return expert if expert in candidates else choose(category, candidates)
+    def choose_it(role: Role, category: str | None, candidates: Sequence[str]) -> str:
+        return expert if expert in candidates else choose(role, category, candidates)
 
     return choose_it

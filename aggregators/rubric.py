@@ -4,7 +4,7 @@ After DMoERM (arXiv 2403.01197): a judge that scores single dimensions, and weig
 do better than one that gives a total.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEAST, MOST = 1.0, 10.0
 """A score of a dimension, and of a draft."""
 SHRINKAGE = 20.0
-"""Judged drafts that equal weights are worth when weights are fitted."""
+"""Judged drafts that the weights before are worth when weights are fitted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +62,22 @@ DEFAULT = Rubric(
 
 
 def fit_weights(
-    scores: "NDArray[np.float64]", right: "NDArray[np.float64]", questions: "NDArray[np.int64]"
+    scores: "NDArray[np.float64]",
+    right: "NDArray[np.float64]",
+    questions: "NDArray[np.int64]",
+    towards: Sequence[float] | None = None,
 ) -> tuple[float, ...]:
-    """Weights for a rubric: ridge regression, none negative, towards equal weights.
+    """Weights for a rubric, of sum 1: ridge regression, none negative, towards other weights; by default equal ones.
 
     scores: (n, dimensions), what a judge gave each draft; right: (n,), 1 for a draft that is right and 0 for one that
     is not; questions: (n,), which question it answers. Only differences between drafts of one question count: they are
-    what a judge has to decide on. Equal weights where nothing can be learned.
+    what a judge has to decide on. `towards` where nothing can be learned.
     """
     import numpy as np
     from scipy.optimize import nnls
 
     count = scores.shape[1]
-    equal = np.full(count, 1.0 / count)
+    prior = np.full(count, 1.0 / count) if towards is None else np.asarray(towards) / np.sum(towards)
     seen, group = np.unique(questions, return_inverse=True)
     sizes = np.bincount(group, minlength=len(seen))
 
@@ -83,9 +86,9 @@ def fit_weights(
 
     x = np.column_stack([centred(column / MOST) for column in scores.T])
     y = centred(right)
-    scale = float(np.linalg.lstsq((x @ equal)[:, None], y, rcond=None)[0][0])  # of one score to the chance to be right
+    scale = float(np.linalg.lstsq((x @ prior)[:, None], y, rcond=None)[0][0])  # of one score to the chance to be right
     if scale <= 0:
-        return tuple(equal.tolist())
-    pull = np.sqrt(SHRINKAGE / len(y)) * float(np.linalg.norm(x @ equal))
-    weights, _ = nnls(np.vstack([x, pull * np.eye(count)]), np.concatenate([y / scale, pull * equal]))
-    return tuple((weights / weights.sum()).tolist()) if weights.sum() > 0 else tuple(equal.tolist())
+        return tuple(prior.tolist())
+    pull = np.sqrt(SHRINKAGE / len(y)) * float(np.linalg.norm(x @ prior))
+    weights, _ = nnls(np.vstack([x, pull * np.eye(count)]), np.concatenate([y / scale, pull * prior]))
+    return tuple((weights / weights.sum()).tolist()) if weights.sum() > 0 else tuple(prior.tolist())

@@ -6,8 +6,9 @@ from typing import Literal
 
 from aggregators.rubric import DEFAULT, Rubric
 
-Choose = Callable[[str | None, Sequence[str]], str]
-"""(category, candidates) -> the expert that judges and writes. Candidates are never empty, the route's best first."""
+Role = Literal["judge", "writer"]
+Choose = Callable[[Role, str | None, Sequence[str]], str]
+"""(role, category, candidates) -> the expert for it. Candidates are never empty, the route's best first."""
 
 MAX_LAYERS = 3
 
@@ -40,6 +41,6 @@ class Settings:
     otherwise: Literal["judge", "synthesize", "refine"] = "judge"
 
 
-def best_seat(category: str | None, candidates: Sequence[str]) -> str:
-    """The `Choose` where nothing is known of who judges well."""
+def best_seat(role: Role, category: str | None, candidates: Sequence[str]) -> str:
+    """The `Choose` where nothing is known of who judges and writes well."""
     return candidates[0]

@@ -38,7 +38,7 @@ class Synthesize:
         used, lost = tuple(draft.expert for draft in there), missing(errors, len(there), len(request.seats))
         how = ""
         if len(there) > 1:
-            writer = self._choose(request.category, able(request, seen))
+            writer = self._choose("writer", request.category, able(request, seen))
             prompt = partial(written_from, "synthesize", self._settings, request, there)
             has_written, end = False, None
             async with aclosing(

@@ -106,11 +106,23 @@ class Golden(Frozen):
     score: Share
 
 
+class Aggregation(Frozen):
+    """What experts made of tasks with one right and two wrong drafts.
+
+    writing, judging: category -> expert -> how often its answer was right, and how often it found the right draft.
+    weights: category -> dimension of the judge's rubric -> its weight, fitted to the judgements.
+    """
+
+    writing: dict[str, dict[str, Share]]
+    judging: dict[str, dict[str, Share]]
+    weights: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
 class Profile(Frozen):
     """All experts of a run. labels: "gold", or "consensus" where the experts' agreement stands for the right answers.
 
-    concurrent: questions that were asked at a time, which latency depends on. aggregation: category -> expert -> how
-    often it found the right one of three drafts; empty where that was not measured, see `experts.profile_aggregation`.
+    concurrent: questions that were asked at a time, which latency depends on. aggregation: who judges and writes,
+    None where that was not measured, see `experts.profile_aggregation`.
     """
 
     format: Literal[1] = 1
@@ -119,7 +131,7 @@ class Profile(Frozen):
     concurrent: int
     experts: dict[str, ExpertProfile]
     golden: Golden | None = None
-    aggregation: dict[str, dict[str, Share]] = Field(default_factory=dict)
+    aggregation: Aggregation | None = None
 
     def quality(self, feedback: bool = True) -> dict[str, dict[str, tuple[float, int]]]:
         """Category -> expert -> (mean score, questions), as `TwoLevelRouter.fit` takes it; with feedback or not."""

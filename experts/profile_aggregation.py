@@ -1,4 +1,4 @@
-"""Who judges and writes: the expert that finds the right one of three drafts, two of which are wrong.
+"""Who judges and who writes: the expert that makes the right thing of three drafts, two of which are wrong.
 
 The choice is worth more than rounds of discussion (Symbolic-MoE, arXiv 2503.05641). `orchestrator.profile_aggregators`
 asks the experts; what they scored stands in the profile, and here one is chosen from it.
@@ -13,11 +13,11 @@ SHRINKAGE = 20.0
 """Tasks that what is known beyond a category is worth: of an expert in all categories, and of all experts."""
 
 Scores = Mapping[str, Mapping[str, Share]]
-"""Category -> expert -> how often it found the right draft."""
+"""Category -> expert -> how often it was right."""
 
 
 def best_aggregator(scores: Scores, category: str | None, candidates: Sequence[str]) -> str:
-    """The candidate that is expected to find the right draft most often in the category; the first of equals.
+    """The candidate that is expected to be right most often in the category; the first of equals.
 
     An expert's mean in the category is shrunk to its mean in all, and that to the mean of all experts, which a
     candidate that was never measured has too. So without any measurement it is the first candidate.

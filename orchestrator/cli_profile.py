@@ -13,8 +13,7 @@ import typer
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-    from experts.profile import Profile
-    from experts.profile_aggregation import Scores
+    from experts.profile import Aggregation, Profile
     from experts.profile_feedback import Update
     from orchestrator.config import Config
     from orchestrator.profile import Outcome
@@ -193,6 +192,7 @@ def _tell(outcome: "Outcome", folder: Path) -> None:
 
 
 def _tell_aggregators(outcome: "AggregatorsOutcome", folder: Path) -> None:
+    assert outcome.profile.aggregation is not None, "a run measures it"
     for line in aggregators_table(outcome.profile.aggregation):
         typer.echo(line)
     told = f"{outcome.tasks} tasks for each expert, {outcome.asked} answers are new; wrote {folder}/profile.json"
@@ -227,14 +227,19 @@ def table(profile: "Profile") -> list[str]:
     return _aligned(rows)
 
 
-def aggregators_table(scores: "Scores") -> list[str]:
-    """A line for each category and expert: how often the right draft was found, the best of a category first."""
-    rows: list[tuple[str, ...]] = [("category", "expert", "found", "95 % interval", "tasks")]
-    for category, row in scores.items():
-        for name, found in sorted(row.items(), key=lambda item: (-item[1].mean, item[0])):
-            interval = f"{found.low:.1%} to {found.high:.1%}"
-            rows.append((category, name, f"{found.mean:.1%}", interval, f"{found.n}"))
-    return _aligned(rows)
+def aggregators_table(aggregation: "Aggregation") -> list[str]:
+    """A line for each role, category and expert, the best of a category first; then the weights of rubrics."""
+    rows: list[tuple[str, ...]] = [("category", "expert", "as", "right", "95 % interval", "tasks")]
+    for role, scores in (("judge", aggregation.judging), ("writer", aggregation.writing)):
+        for category, row in scores.items():
+            for name, found in sorted(row.items(), key=lambda item: (-item[1].mean, item[0])):
+                interval = f"{found.low:.1%} to {found.high:.1%}"
+                rows.append((category, name, role, f"{found.mean:.1%}", interval, f"{found.n}"))
+    told = [
+        f"weights of {category}: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}"
+        for category, weights in aggregation.weights.items()
+    ]
+    return [*_aligned(rows), *told]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -42,7 +42,11 @@ class DimensionConfig(Frozen):
 
     name: str = Field(min_length=1, description="The key in the judge's reply.")
     question: str = Field(min_length=1, description="What is judged, for the judge.")
-    weight: Float = Field(1.0, ge=0, description="Its share of a draft's score.")
+    weight: Float = Field(
+        1.0,
+        ge=0,
+        description="Its share of a draft's score. If a rubric has none, those of `profile`, else equal ones.",
+    )
 
 
 Dimensions = tuple[DimensionConfig, ...]
@@ -57,7 +61,8 @@ class AggregationConfig(Frozen):
     )
     profile: Annotated[Path, AfterValidator(lambda path: check_path(str(path)))] | None = Field(
         None,
-        description="Folder of `coe profile --aggregators`: who is best at it in each category. Of the service alone.",
+        description="Folder of `coe profile --aggregators`: who judges and writes best in each category, and weights "
+        "for rubrics without. Of the service alone.",
     )
     reserve_s: Float | None = Field(
         None,

@@ -132,7 +132,7 @@ def profile_of(
         questions=len({answer.question.prompt_id for answer in answers}),
         concurrent=concurrent,
         experts=experts,
-        aggregation=former.aggregation if former else {},
+        aggregation=former.aggregation if former else None,
     )
     return made.model_copy(update={"golden": freeze(made.quality(feedback=False), golden_of(answers))})
 

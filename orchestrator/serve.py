@@ -27,7 +27,7 @@ from orchestrator.store import Store, StoreUnavailable
 if TYPE_CHECKING:
     import uvicorn
 
-    from aggregators.settings import Choose
+    from orchestrator.aggregation import Measured
     from orchestrator.calls import Workers
     from orchestrator.pipeline import Pipeline
     from routers.base import Router
@@ -123,7 +123,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
 
         reporter.say("loading the router")
         routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
-        choose = _chooser(config)
+        measured = _measured(config)
         for name, router in config.routers().items():
             if told := strangers(router, routers[name], registry.names):
                 reporter.say(f"tenant {name}: {told}" if name else told)
@@ -146,7 +146,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
                 )
             )
 
-        gateway = _gateway(config, registry, routers, choose, workers, redis_url, listener, reporter, started)
+        gateway = _gateway(config, registry, routers, measured, workers, redis_url, listener, reporter, started)
         asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 
@@ -165,7 +165,7 @@ async def _gateway(
     config: Config,
     registry: Registry,
     routers: "Mapping[str | None, Router]",
-    choose: "Choose",
+    measured: "Measured",
     workers: "Workers",
     redis_url: str,
     listener: socket.socket,
@@ -197,8 +197,8 @@ async def _gateway(
         others=others,
         workers=workers,
         registry=registry,
-        aggregators=aggregators(config, choose),
-        ensembles=ensembles(config, choose),
+        aggregators=aggregators(config, measured),
+        ensembles=ensembles(config, measured),
         store=store,
         metrics=metrics,
         concurrent=config.limits.concurrent_requests,
@@ -286,11 +286,11 @@ def strangers(config: RouterConfig, router: "Router", experts: Sequence[str]) ->
     return f"the router {', and '.join(told)}" if told else None
 
 
-def _chooser(config: Config) -> "Choose":
-    from orchestrator.aggregation import NoProfile, chooser
+def _measured(config: Config) -> "Measured":
+    from orchestrator.aggregation import NoProfile, measured
 
     try:
-        return chooser(config)
+        return measured(config)
     except NoProfile as error:
         raise CannotStart(str(error)) from error
 

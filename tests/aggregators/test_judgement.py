@@ -16,7 +16,7 @@ TOTALS = {"1": 7.0, "2": 4.0}
 
 def read(reply: str, *drafts: str) -> dict[str, float] | None:
     found = scores(reply, ("1", "2"), RUBRIC, drafts)
-    return None if found is None else dict(found)
+    return None if found is None else {name: RUBRIC.total(found[name]) for name in found}
 
 
 @pytest.mark.parametrize(

@@ -54,3 +54,11 @@ def test_judgements_that_say_nothing_leave_equal_weights() -> None:
     assert fit_weights(np.full_like(scores, 5.0), right, questions) == pytest.approx((1 / 3,) * 3)
     assert fit_weights(11 - scores, right, questions)[0] <= 1 / 3 + 1e-9
     assert fit_weights(scores, np.zeros_like(right), questions) == pytest.approx((1 / 3,) * 3)
+
+
+def test_they_are_shrunk_towards_given_weights() -> None:
+    prior = (0.2, 0.2, 0.6)
+    scores, right, questions = judged(4)
+    few, equal = fit_weights(scores, right, questions, prior), fit_weights(scores, right, questions)
+    assert few[2] > equal[2]
+    assert fit_weights(np.full_like(scores, 5.0), right, questions, (1, 1, 3)) == pytest.approx(prior)

@@ -93,7 +93,7 @@ async def test_the_expert_of_the_settings_writes_if_it_may_be_asked() -> None:
 async def test_the_category_s_best_expert_writes() -> None:
     best = {"math": "e1"}
     experts = saying("text")
-    aggregator = make("synthesize", choose=lambda category, candidates: best.get(category or "", candidates[-1]))
+    aggregator = make("synthesize", choose=lambda role, category, candidates: best.get(category or "", candidates[-1]))
     await run(aggregator, THREE, experts, category="math")
     await run(aggregator, THREE, experts, category="sql")
     assert [call.expert for call in experts.calls] == ["e1", "e2"]

@@ -57,15 +57,18 @@ def test_a_profile_is_a_table_and_two_files(folder: Path) -> None:
     assert coe(*MEASURE)[2].endswith("0 answers are new; wrote out/profile.json and out/labelled.jsonl\n")
 
 
-def test_who_finds_the_right_draft_is_another_table(folder: Path) -> None:
+def test_who_judges_and_writes_well_is_another_table(folder: Path) -> None:
     assert coe(*MEASURE)[0] == 0
     code, out, err = coe(*MEASURE, "--aggregators", "--shots", "2")
     assert code == 0, err
     rows = [line.split() for line in out.splitlines()]
-    assert rows[0][:3] == ["category", "expert", "found"]
-    assert sorted((row[0], row[1], row[-1]) for row in rows[1:]) == [("all", "ada", "2"), ("all", "bob", "2")]
-    assert err.endswith("2 tasks for each expert, 4 answers are new; wrote out/profile.json\n")
-    assert set(json.loads((folder / "out" / PROFILE).read_text())["aggregation"]["all"]) == {"ada", "bob"}
+    assert rows[0][:3] == ["category", "expert", "as"]
+    assert sorted((*row[:3], row[-1]) for row in rows[1:]) == [
+        ("all", name, role, "2") for name in ("ada", "bob") for role in ("judge", "writer")
+    ]
+    assert err.endswith("4 tasks for each expert, 8 answers are new; wrote out/profile.json\n")
+    written = json.loads((folder / "out" / PROFILE).read_text())["aggregation"]
+    assert set(written["writing"]["all"]) == set(written["judging"]["all"]) == {"ada", "bob"}
 
 
 def test_a_new_expert_is_added(folder: Path) -> None:

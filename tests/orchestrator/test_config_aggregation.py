@@ -10,7 +10,7 @@ import pytest
 from aggregators.registry import NAMES
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import MAX_LAYERS, Settings
-from orchestrator.aggregation import NoProfile, aggregators, chooser, ensembles, settings
+from orchestrator.aggregation import NoProfile, aggregators, ensembles, measured, settings
 from orchestrator.config import Config
 from orchestrator.config_aggregation import AggregationConfig, AggregatorName, DimensionConfig
 from orchestrator.config_aggregation_checks import _USED_BY
@@ -60,7 +60,7 @@ aggregation:
         expert="b",
         prompts={"refine": "{question} {drafts}"},
         rubric=Rubric((Dimension("truth", "Is it true?"), Dimension("tone", "Is it kind?")), (2.0, 1.0)),
-        rubrics={"math": Rubric((Dimension("proof", "Does it follow?"),), (1.0,))},
+        rubrics={"math": Rubric((Dimension("proof", "Does it follow?"),))},
         reserve_s=5,
         draft_characters=900,
         judge_tokens=200,
@@ -112,25 +112,43 @@ ensembles:
     assert (pair.k, pair.experts, pair.expert, pair.budget) == (2, None, "a", NO_BOUND)
 
 
-def test_who_judges_best_comes_from_a_profile(file: Path) -> None:
+def test_who_judges_and_writes_best_comes_from_a_profile(file: Path) -> None:
     made = config(file, "aggregation: {profile: mine}")
     folder = file.parent / "mine"
     assert made.aggregation.profile == folder
     with pytest.raises(NoProfile, match="there is no profile in"):
-        chooser(made)
+        measured(made)
     folder.mkdir()
     share = {"n": 100, "low": 0, "high": 1}
-    scores = {"math": {"a": {"mean": 0.2, **share}, "b": {"mean": 0.9, **share}}}
+    good, bad = {"mean": 0.9, **share}, {"mean": 0.2, **share}
+    scores = {"judging": {"math": {"a": bad, "b": good}}, "writing": {"math": {"a": good, "b": bad}}}
     profile: dict[str, Any] = {"labels": "gold", "questions": 1, "concurrent": 1, "experts": {}}
     (folder / "profile.json").write_text(json.dumps(profile))
     with pytest.raises(NoProfile, match="was not measured"):
-        chooser(made)
+        measured(made)
     (folder / "profile.json").write_text("{")
     with pytest.raises(NoProfile, match="is no profile"):
-        chooser(made)
+        measured(made)
     (folder / "profile.json").write_text(json.dumps({**profile, "aggregation": scores}))
-    assert chooser(made)("math", ("a", "b")) == "b"
-    assert chooser(config(file, "log_level: info"))("math", ("a", "b")) == "a"
+    choose = measured(made).choose
+    assert choose("judge", "math", ("a", "b")) == "b"
+    assert choose("writer", "math", ("b", "a")) == "a"
+    assert measured(config(file, "log_level: info")).choose("judge", "math", ("a", "b")) == "a"
+
+
+def test_measured_weights_are_for_rubrics_without_their_own(file: Path) -> None:
+    fitted = {"correctness": 0.7, "completeness": 0.2, "clarity": 0.1}
+    own = "{name: sound, question: '?'}, {name: short, question: '?'"
+    text = f"aggregation: {{rubrics: {{law: [{own}}}], poems: [{own}, weight: 2}}], wit: [{own}}}]}}}}"
+    found = settings(
+        config(file, text).aggregation,
+        {"math": fitted, "law": {"short": 0.3, "sound": 0.7}, "poems": {"sound": 0.5, "short": 0.5}, "wit": fitted},
+    )
+    assert found.rubric.weights is None
+    assert found.rubrics["math"] == Rubric(DEFAULT.dimensions, (0.7, 0.2, 0.1))
+    assert found.rubrics["law"].weights == (0.7, 0.3)
+    assert found.rubrics["poems"].weights == (1.0, 2.0), "the configuration gives some"
+    assert found.rubrics["wit"].weights is None, "they were fitted for other dimensions"
 
 
 def test_the_router_takes_any_aggregator(file: Path) -> None:
