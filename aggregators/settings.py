@@ -11,6 +11,8 @@ Choose = Callable[[Role, str | None, Sequence[str]], str]
 """(role, category, candidates) -> the expert for it. Candidates are never empty, the route's best first."""
 
 MAX_LAYERS = 3
+LEAST_SEATS = {"single": 1, "vote": 3}
+"""Drafts that an aggregator needs to be of use, if not two: of two votes the heavier one always wins."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from aggregators.settings import LEAST_SEATS
 from experts.registry import did_you_mean
 from orchestrator.config_file import Problems, under
 
@@ -11,9 +12,6 @@ if TYPE_CHECKING:
     from experts.registry import Registry
     from orchestrator.config import Config
     from orchestrator.config_aggregation import AggregationConfig, DimensionConfig, EnsembleConfig
-
-LEAST_SEATS = {"vote": 3}
-"""Aggregators that need more than two drafts: of two votes the heavier one always wins."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _WRITERS = frozenset(("judge", "synthesize", "refine"))

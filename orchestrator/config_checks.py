@@ -92,6 +92,9 @@ def _router(router: "RouterConfig", registry: "Registry") -> Problems:
         yield ("fallback",), "missing; kind 'fixed' needs the expert that answers every prompt"
     if router.kind == "fixed" and router.path is not None:
         yield ("path",), "is for kind 'two-level', this router is of kind 'fixed'"
+    if router.experts_per_request == 2 and router.aggregator == "vote":
+        message = "got 2, with the aggregator 'vote', which needs at least 3: of two votes the heavier one always wins"
+        yield ("experts_per_request",), message
     if router.kind == "fixed" and router.encoder != "minilm":
         yield ("encoder",), "is for kind 'two-level', this router is of kind 'fixed'"
 

@@ -68,7 +68,8 @@ class CallMade:
 
     role: "answer" of the one expert that was asked, "draft" of one of several, or what an aggregator wanted it for:
     "judge", "writer", "layer 1".
-    seconds: from submission to end. usage: None where none was told, as of a call that failed or was cancelled.
+    seconds: from submission to end.
+    usage: of one that failed or was cancelled, that of what it had said; None where none was told.
     stamp: the engine's on the output, equal to `expert` by construction; None without a whole output.
     cost: US dollars; None without usage, or where the expert's spec has no price.
     error: None, or what took the output's place: "cancelled" where it was of no more use.

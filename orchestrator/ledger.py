@@ -12,7 +12,7 @@ from orchestrator.events import Ask, CallMade
 from orchestrator.spending import Spent
 from routers.policies.budget import NO_BOUND, Budget, most_usd
 from routers.policies.constraints import estimated_tokens
-from workers.base import ChatCall, Event, Failure, Finish, Sampling, Usage
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling, Usage
 
 CANCELLED = "cancelled"
 NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
@@ -58,17 +58,21 @@ class Ledger:
             self._ask.caller,
         )
         end: Event | None = None
+        usage: Usage | None = None
         refusal = self._spent.begin(number, self._most_usd(call))
         try:
             async with aclosing(_refused(refusal) if refusal else self._calls.submit(call)) as events:
                 async for event in events:
-                    if isinstance(event, Finish | Failure):
+                    if isinstance(event, Delta):
+                        usage = event.usage or usage
+                    else:
                         end = event
-                        self._made[number] = self._entry(number, expert, role, began, end)
+                        usage = event.usage if isinstance(event, Finish) else usage
+                        self._made[number] = self._entry(number, expert, role, began, usage, end)
                     yield event
         finally:
             if end is None:
-                self._made[number] = self._entry(number, expert, role, began, None)
+                self._made[number] = self._entry(number, expert, role, began, usage, None)
 
     def _id(self, expert: str) -> str:
         """The request's id, of which an engine makes its own with the expert's name: further calls need another."""
@@ -79,15 +83,17 @@ class Ledger:
         prompt = estimated_tokens(message["content"] for message in call.messages)
         return most_usd(self._registry.get(call.expert), prompt, call.sampling.max_tokens)
 
-    def _entry(self, number: int, expert: str, role: str, began: float, end: Finish | Failure | None) -> CallMade:
+    def _entry(
+        self, number: int, expert: str, role: str, began: float, usage: Usage | None, end: Finish | Failure | None
+    ) -> CallMade:
         seconds = time.perf_counter() - began
+        cost = _cost(self._registry.get(expert), usage) if usage else None
         if isinstance(end, Finish):
-            cost = _cost(self._registry.get(expert), end.usage)
             self._spent.end(number, cost or 0.0)
-            return CallMade(expert, role, seconds, end.usage, end.expert, cost)
+            return CallMade(expert, role, seconds, usage, end.expert, cost)
         if isinstance(end, Failure) and end.code in NOT_BEGUN:
             self._spent.undo(number)
-        return CallMade(expert, role, seconds, error=public(end) if end else CANCELLED)
+        return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else CANCELLED)
 
 
 async def _refused(why: str) -> AsyncGenerator[Event, None]:

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
-from orchestrator.wire_coe import CoeOptions, Names, Options, Wire, check_names, problem_with
+from orchestrator.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
 from orchestrator.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
 from workers.base import Sampling
 
@@ -232,8 +232,11 @@ def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
     given = _without_neutral(data)
     try:
         request = ChatRequest.model_validate(given)
+        check_names(request.coe, names)
     except ValidationError as error:
-        raise _from_pydantic(error) from None
+        raise as_written(_from_pydantic(error), given.get("coe")) from None
+    except ApiError as error:
+        raise as_written(error, given.get("coe")) from None
     if len(request.messages) > limits.messages:
         text = f"messages: there are {len(request.messages)}; the limit is {limits.messages}"
         raise ApiError("invalid_value", text, "messages")
@@ -242,7 +245,6 @@ def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)
     if not request.stream and "stream_options" in given:
         raise ApiError("invalid_value", "stream_options: only allowed with 'stream': true", "stream_options")
-    check_names(request.coe, names)
     return request
 
 

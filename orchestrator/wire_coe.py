@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from aggregators.settings import LEAST_SEATS
 from experts.registry import did_you_mean
 from orchestrator.ensembles import is_ensemble
 from orchestrator.errors import ApiError, quote
@@ -118,9 +119,20 @@ def problem_with(coe: CoeOptions, model: str) -> str | None:
             return "'coe.aggregator' needs model 'auto': one named expert answers alone"
     if coe.k is not None and len(coe.wish.force) > coe.k:
         return "'coe.force' names more experts than 'coe.k' asks for"
-    if coe.k == 1 and coe.aggregator not in (None, "single"):
-        return "'coe.aggregator' needs 'coe.k' of at least 2: one draft is the answer"
+    if coe.k is not None and coe.aggregator is not None and coe.k < (least := LEAST_SEATS.get(coe.aggregator, 2)):
+        why = "one draft is the answer" if coe.k == 1 else "of two votes the heavier one always wins"
+        return f"'coe.aggregator' {quote(coe.aggregator)} needs 'coe.k' of at least {least}: {why}"
     return None
+
+
+def as_written(error: ApiError, coe: object) -> ApiError:
+    """The same in the words of this `coe` field, where it has a field by its other name."""
+    message, param = str(error), error.param
+    for other, name in ALIASES.items():
+        if isinstance(coe, dict) and coe.get(other) is not None:
+            message = message.replace(f"coe.{name}", f"coe.{other}")
+            param = param.replace(f"coe.{name}", f"coe.{other}") if param else param
+    return ApiError(error.cause, message, param)
 
 
 def check_names(options: CoeOptions, names: Names) -> None:

@@ -62,13 +62,6 @@ def seconds_left(call: ChatCall) -> asyncio.Timeout:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of the answer."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -80,6 +73,14 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.cached_tokens + other.cached_tokens,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer. usage: of the call so far, in case it is broken off; None if the engine does not know."""
+
+    text: str
+    usage: Usage | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

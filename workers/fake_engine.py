@@ -190,7 +190,7 @@ class FakeEngine:
                 await asyncio.sleep(self.token_delay)
                 await self._awake.wait()
                 if not self._dead:
-                    yield Delta(words[made])
+                    yield Delta(words[made], Usage(prompt_tokens, made + 1))
                     self._age()
                 continue
             return

@@ -350,7 +350,7 @@ class VllmEngine:
                         tokens += len(completion.token_ids)
                         cached = max(cached, output.num_cached_tokens or 0)
                         if text := decoder.push(list(completion.token_ids)):
-                            yield Delta(text)
+                            yield Delta(text, Usage(len(prompt), tokens, cached))
                         if decoder.stopped:
                             yield self._finish(call, image, "stop", output, Usage(len(prompt), tokens, cached))
                             return

@@ -46,7 +46,7 @@ experts:
     kind: remote
     source: langchain_openai:ChatOpenAI
     options: {model: m, api_key: env:KEY}
-router: {kind: fixed, fallback: chat, experts_per_request: 2}
+router: {kind: fixed, fallback: chat, experts_per_request: 2, aggregator: judge}
 families:
   llama:
     dtype: bfloat16
@@ -61,7 +61,7 @@ log_level: WARNING
     assert config.registry().names == ("chat", "poet", "far")
     assert config.experts[0].parameters == 8_000_000_000
     assert config.experts[0].languages == ("en", "no")  # not false, as YAML 1.1 has it
-    assert config.router == RouterConfig(kind="fixed", fallback="chat", experts_per_request=2)
+    assert config.router == RouterConfig(kind="fixed", fallback="chat", experts_per_request=2, aggregator="judge")
     assert config.family("llama") == FamilyConfig(
         dtype="bfloat16",
         num_gpus=0.5,

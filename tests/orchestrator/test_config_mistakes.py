@@ -113,6 +113,11 @@ from tests.orchestrator.config_parts import read, told
             "1: router.experts_per_request: got 0; allowed: a whole number at least 1 and at most 8",
         ),
         (
+            "router: {experts_per_request: 2}",
+            "1: router.experts_per_request: got 2, with the aggregator 'vote', which needs at least 3: of two votes the heavier one "
+            "always wins",
+        ),
+        (
             "router: {aggregator: juge}",
             "1: router.aggregator: got 'juge'; allowed: 'single', 'vote', 'judge', 'synthesize', 'refine' or 'cascade'; did you mean 'judge'?",
         ),
@@ -123,7 +128,7 @@ from tests.orchestrator.config_parts import read, told
             "that may",
         ),
         (
-            "router: {experts_per_request: 2}\npolicies: {number: {mean: 2.5}}",
+            "router: {experts_per_request: 2, aggregator: judge}\npolicies: {number: {mean: 2.5}}",
             "2: policies.number.mean: got 2.5; allowed: up to experts_per_request of the router, 2",
         ),
         (

@@ -144,7 +144,7 @@ async def test_an_expert_that_is_killed_in_mid_draft_is_named(service: Service, 
     assert end.used == (SQL, GENERALIST, MATH)
     assert "remote failed; 3 of 4 drafts took part" in end.note
     [call] = [call for call in end.calls if call.expert == REMOTE]
-    assert (call.usage, call.error) == (None, end.failed[REMOTE])
+    assert (call.usage, call.error) == (Usage(1, 2), end.failed[REMOTE]), "what it had said has its price"
 
 
 @pytest.mark.parametrize("aggregator", [name for name in NAMES if name != "single"])
@@ -293,4 +293,4 @@ async def test_usage_of_a_request_that_was_left_is_recorded(service: Service) ->
         *[("draft", None)] * 3,
         ("writer", "cancelled"),
     ]
-    assert sum(usage["completion_tokens"] for usage in record["usage"].values()) == 11
+    assert sum(usage["completion_tokens"] for usage in record["usage"].values()) == 4 + 4 + 3 + 1

@@ -59,7 +59,7 @@ async def test_where_conversations_are_remembered_is_a_setting(memory: str, kind
 async def test_what_a_key_has_not_of_its_own_is_the_services() -> None:
     store = Store("redis://127.0.0.1:1")
     made = config(
-        router={"experts_per_request": 2},
+        router={"experts_per_request": 3},
         policies={"load_price": 0.01},
         tenants={
             "plain": {},
@@ -69,7 +69,7 @@ async def test_what_a_key_has_not_of_its_own_is_the_services() -> None:
     )
     routers = {None: FixedRouter("chat"), "lab": FixedRouter("sql")}
     default, own = tenants(made, routers, store)
-    assert (default.router, default.policies) == (routers[None], PolicySet(k=2, price=LoadPrice(0.01)))
+    assert (default.router, default.policies) == (routers[None], PolicySet(k=3, price=LoadPrice(0.01)))
     assert own["plain"] == default
     assert (own["school"].router, own["school"].experts) == (routers[None], frozenset({"math"}))
     assert own["school"].policies == PolicySet(k=2, language=False)
