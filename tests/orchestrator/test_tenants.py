@@ -72,7 +72,7 @@ async def test_what_a_key_has_not_of_its_own_is_the_services() -> None:
     assert (default.router, default.policies) == (routers[None], PolicySet(k=3, price=LoadPrice(0.01)))
     assert own["plain"] == default
     assert (own["school"].router, own["school"].experts) == (routers[None], frozenset({"math"}))
-    assert own["school"].policies == PolicySet(k=2, language=False)
+    assert own["school"].policies == PolicySet(k=3, language=False)
     assert (own["lab"].router, own["lab"].experts) == (routers["lab"], None)
     assert own["lab"].policies == PolicySet(k=1, price=LoadPrice(0.01))
     await store.close()

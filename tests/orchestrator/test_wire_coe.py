@@ -82,6 +82,7 @@ def test_options_that_contradict_each_other_are_refused() -> None:
     assert "needs model 'auto'" in refused(model="sql", coe={"k": 2}).message
     assert "needs model 'auto'" in refused(model="sql", coe={"aggregator": "joined"}).message
     assert "'coe.k' of at least 2" in refused(coe={"k": 1, "aggregator": "joined"}).message
+    assert "'vote' needs 'coe.k' of at least 3" in refused(coe={"k": 2, "aggregator": "vote"}).message
     error = refused(coe={"k": 2, "aggregator": "magic"})
     assert error.param == "coe.aggregator"
     assert "allowed are joined, first, broken" in error.message
