@@ -1,7 +1,7 @@
 """What is known of each expert: how often it is right and where, how long it takes, what it costs.
 
 A profile is made from judged answers (`measure`), written as profile.json, and moved a little by what users say of the
-answers (`experts.profile_feedback`). Everything here is pure; `orchestrator.profile` asks the experts.
+answers (`experts.profile_feedback`). Everything here is pure; `orchestrator.profile.run` asks the experts.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Who judges and who writes: the expert that makes the right thing of three drafts, two of which are wrong.
 
-The choice is worth more than rounds of discussion (Symbolic-MoE, arXiv 2503.05641). `orchestrator.profile_aggregators`
+The choice is worth more than rounds of discussion (Symbolic-MoE, arXiv 2503.05641). `orchestrator.profile.aggregators`
 asks the experts; what they scored stands in the profile, and here one is chosen from it.
 """
 

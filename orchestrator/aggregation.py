@@ -12,8 +12,8 @@ from aggregators.base import Aggregator
 from aggregators.registry import build, make
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import Choose, Role, Settings, best_seat
-from orchestrator.config import Config
-from orchestrator.config_aggregation import AggregationConfig, Dimensions, EnsembleConfig
+from orchestrator.config.aggregation import AggregationConfig, Dimensions, EnsembleConfig
+from orchestrator.config.model import Config
 from orchestrator.ensembles import PREFIX, Ensemble, Ensembles
 from routers.policies.budget import Budget
 
@@ -39,7 +39,7 @@ def measured(config: Config) -> Measured:
     folder = config.aggregation.profile
     if folder is None:
         return Measured()
-    from orchestrator.profile_files import ProfileError, read_profile
+    from orchestrator.profile.files import ProfileError, read_profile
 
     try:
         profile = read_profile(folder)

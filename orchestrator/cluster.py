@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator.config import Config, DeviceConfig, FamilyConfig
+from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
 from orchestrator.ray_internals import listen_on_this_node_only
 from workers.base import ChatCall, Delta, Engine, Event, Failure, SleepingEngine, WorkerStats
 from workers.checkpoints import problem, weight_bytes

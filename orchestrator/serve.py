@@ -18,7 +18,7 @@ import structlog
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator.config import Config, RouterConfig
+from orchestrator.config.model import Config, RouterConfig
 from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
 from orchestrator.settings import Settings
@@ -176,11 +176,11 @@ async def _gateway(
     import uvicorn
 
     from orchestrator.aggregation import aggregators, ensembles
-    from orchestrator.api import create_app
+    from orchestrator.http.api import create_app
+    from orchestrator.http.wire import Limits
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
     from orchestrator.tenants import tenants
-    from orchestrator.wire import Limits
 
     metrics = Metrics()
     store = Store(redis_url)

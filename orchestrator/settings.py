@@ -1,6 +1,6 @@
 """Where the service runs: flags over environment over the `server:` section of coe.yaml over defaults.
 
-`resolve` is pure. `orchestrator.config_load.load` reads the file and calls it.
+`resolve` is pure. `orchestrator.config.load.load` reads the file and calls it.
 
 `ConfigError`   what the user has set is wrong; one line for each problem
 """
@@ -19,7 +19,7 @@ from experts.registry import close_matches
 from experts.spec import Frozen
 
 if TYPE_CHECKING:
-    from orchestrator.config import Config
+    from orchestrator.config.model import Config
 
 MIN_KEY = 16
 MAX_KEY = 512

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from orchestrator.config import Config, RouterConfig
-from orchestrator.config_policies import ConversationConfig, PoliciesConfig
+from orchestrator.config.model import Config, RouterConfig
+from orchestrator.config.policies import ConversationConfig, PoliciesConfig
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import RememberedTurns, StoredTurns, Turns

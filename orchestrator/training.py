@@ -11,10 +11,10 @@ from experts import starter
 from experts.domains import NAMES, domain
 from experts.registry import Registry
 from experts.train import TrainSettings, train_delta
-from orchestrator.profile import Outcome, run
-from orchestrator.profile_ask import EngineAsker
-from orchestrator.profile_questions import ProfileQuestion
-from orchestrator.profile_scoring import DOMAIN, method
+from orchestrator.profile.ask import EngineAsker
+from orchestrator.profile.questions import ProfileQuestion
+from orchestrator.profile.run import Outcome, run
+from orchestrator.profile.scoring import DOMAIN, method
 from orchestrator.serve import Reporter
 
 QUESTIONS = 40

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from orchestrator.cli import app
+from orchestrator.cli.main import app
 from orchestrator.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parent.parent

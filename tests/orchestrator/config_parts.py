@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import Config
-from orchestrator.config_load import ConfigError, load_config
+from orchestrator.config.load import ConfigError, load_config
+from orchestrator.config.model import Config
 
 HOME = Path("/data/coe")
 ENV = {"HOME": "/home/ada"}

@@ -12,16 +12,16 @@ from aggregators.base import Aggregator, Draft, Drafts, Experts, Piece, Request,
 from aggregators.drafts import all_of, failed, usable
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator.api import create_app
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.ensembles import Ensemble
+from orchestrator.http.api import create_app
+from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import Turns
-from orchestrator.wire import Limits
 from routers.base import Choice, NoCandidate, Route, Router
 from routers.policies.policy_set import PolicySet
 from tests.aggregators.judging import judging

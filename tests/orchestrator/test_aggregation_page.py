@@ -9,7 +9,7 @@ import yaml
 from aggregators.registry import NAMES, make
 from aggregators.settings import Settings
 from orchestrator.aggregation import ensembles
-from orchestrator.wire_coe import ALIASES, CoeOptions
+from orchestrator.http.wire_coe import ALIASES, CoeOptions
 from tests.orchestrator.config_parts import read
 
 ROOT = Path(__file__).parents[2]

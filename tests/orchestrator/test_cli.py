@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator import cli
+from orchestrator.cli import main as cli
 from orchestrator.settings import SETTINGS
 
 README = Path(__file__).parents[2] / "README.md"

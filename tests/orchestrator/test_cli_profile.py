@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator import cli, profile_ask
-from orchestrator.profile_files import LABELLED, PROFILE
+from orchestrator.cli import main as cli
+from orchestrator.profile import ask as profile_ask
+from orchestrator.profile.files import LABELLED, PROFILE
 
 CONFIG = """
 experts:

@@ -10,7 +10,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from orchestrator import cli, cli_router
+from orchestrator.cli import main as cli
+from orchestrator.cli import router as cli_router
 from routers.encoders.hashed import HashEncoder
 from routers.labelled.data import OPTIONAL, REQUIRED, read
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models

@@ -11,9 +11,9 @@ from aggregators.registry import NAMES
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import MAX_LAYERS, Settings
 from orchestrator.aggregation import NoProfile, aggregators, ensembles, measured, settings
-from orchestrator.config import Config
-from orchestrator.config_aggregation import AggregationConfig, AggregatorName, DimensionConfig
-from orchestrator.config_aggregation_checks import _USED_BY
+from orchestrator.config.aggregation import AggregationConfig, AggregatorName, DimensionConfig
+from orchestrator.config.aggregation_checks import _USED_BY
+from orchestrator.config.model import Config
 from routers.policies.budget import NO_BOUND, Budget
 from tests.orchestrator.config_parts import read, told
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import DeviceConfig, TurnsConfig
+from orchestrator.config.model import DeviceConfig, TurnsConfig
 from tests.orchestrator.config_parts import read, told
 
 SHARED = """\

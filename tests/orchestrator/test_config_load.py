@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experts.starter import starter_experts
-from orchestrator.config_load import ConfigError, default_config, load, load_config
+from orchestrator.config.load import ConfigError, default_config, load, load_config
 from tests.orchestrator.config_parts import ENV
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config_load import ConfigError
+from orchestrator.config.load import ConfigError
 from tests.orchestrator.config_parts import read, told
 
 

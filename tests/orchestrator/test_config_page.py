@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from experts.spec import ExpertSpec
-from orchestrator.config import FamilyConfig
-from orchestrator.config_load import default_config, load_config
-from orchestrator.config_schema import json_schema, written
+from orchestrator.config.load import default_config, load_config
+from orchestrator.config.model import FamilyConfig
+from orchestrator.config.schema import json_schema, written
 from tests.orchestrator.config_parts import ENV, read, told
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_the_example_of_ensembles_is_read() -> None:
 def test_page_and_schema_are_current() -> None:
     for path, content in written(ROOT / "docs").items():
         assert path.read_text(encoding="utf-8") == content, (
-            f"{path.name} is out of date: python -m orchestrator.config_schema"
+            f"{path.name} is out of date: python -m orchestrator.config.schema"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.console_experts import bars, plain, table, watch
+from orchestrator.cli.experts import bars, plain, table, watch
 from workers.base import SwapEvent
 
 

@@ -13,12 +13,12 @@ import pytest
 from experts.profile import Profile
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Price
-from orchestrator.profile import LOST_IN_A_ROW, Outcome, run
-from orchestrator.profile_answers import NAME
-from orchestrator.profile_ask import EngineAsker
-from orchestrator.profile_files import LABELLED, PROFILE, ProfileError, read_golden, read_profile
-from orchestrator.profile_questions import ProfileQuestion, QuestionsError
-from orchestrator.profile_scoring import method
+from orchestrator.profile.answers import NAME
+from orchestrator.profile.ask import EngineAsker
+from orchestrator.profile.files import LABELLED, PROFILE, ProfileError, read_golden, read_profile
+from orchestrator.profile.questions import ProfileQuestion, QuestionsError
+from orchestrator.profile.run import LOST_IN_A_ROW, Outcome, run
+from orchestrator.profile.scoring import method
 from routers.labelled.data import read
 from workers.base import ChatCall
 from workers.fake_engine import FakeEngine

@@ -12,15 +12,15 @@ from aggregators.rubric import Dimension, Rubric
 from aggregators.settings import Role, Settings
 from experts.registry import Registry
 from experts.spec import ExpertSpec
-from orchestrator import profile_aggregators
-from orchestrator.profile import run
-from orchestrator.profile_aggregators import FOLDER, Outcome, measure
-from orchestrator.profile_answers import NAME, Given
-from orchestrator.profile_ask import EngineAsker
-from orchestrator.profile_files import ProfileError, read_profile
-from orchestrator.profile_questions import ProfileQuestion
-from orchestrator.profile_scoring import method
-from orchestrator.profile_tasks import Task, tasks
+from orchestrator.profile import aggregators as profile_aggregators
+from orchestrator.profile.aggregators import FOLDER, Outcome, measure
+from orchestrator.profile.answers import NAME, Given
+from orchestrator.profile.ask import EngineAsker
+from orchestrator.profile.files import ProfileError, read_profile
+from orchestrator.profile.questions import ProfileQuestion
+from orchestrator.profile.run import run
+from orchestrator.profile.scoring import method
+from orchestrator.profile.tasks import Task, tasks
 from workers.base import ChatCall
 from workers.fake_engine import FakeEngine
 

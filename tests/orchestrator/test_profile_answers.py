@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.profile_answers import NAME, Answers, AnswersError, Given
+from orchestrator.profile.answers import NAME, Answers, AnswersError, Given
 
 ONE, TWO = Given("q1", "ada", "d", text="yes\nno", prompt_tokens=3), Given("q2", "ada", "d", load_seconds=0.5)
 

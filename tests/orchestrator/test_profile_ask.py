@@ -8,11 +8,11 @@ import pytest
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Price
-from orchestrator.profile import run
-from orchestrator.profile_answers import Given
-from orchestrator.profile_ask import CannotAsk, EngineAsker, ServiceAsker, feedback_of, load_of, named, price_of
-from orchestrator.profile_questions import ProfileQuestion
-from orchestrator.profile_scoring import method
+from orchestrator.profile.answers import Given
+from orchestrator.profile.ask import CannotAsk, EngineAsker, ServiceAsker, feedback_of, load_of, named, price_of
+from orchestrator.profile.questions import ProfileQuestion
+from orchestrator.profile.run import run
+from orchestrator.profile.scoring import method
 from tests.orchestrator.parts import GENERALIST, MATH, REMOTE, SQL, Service
 from workers.base import Failure, SwapEvent, WorkerStats
 from workers.fake_engine import FakeEngine

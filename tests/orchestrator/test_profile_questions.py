@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.profile_questions import FIELDS, ProfileQuestion, QuestionsError, check_same, read
+from orchestrator.profile.questions import FIELDS, ProfileQuestion, QuestionsError, check_same, read
 
 DOCS = Path(__file__).parents[2] / "docs" / "profiles.md"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experts.domains import NAMES, domain
-from orchestrator.profile_scoring import DOMAIN, METHODS, UnknownMethod, method
+from orchestrator.profile.scoring import DOMAIN, METHODS, UnknownMethod, method
 
 DOCS = Path(__file__).parents[2] / "docs" / "profiles.md"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import RouterConfig
+from orchestrator.config.model import RouterConfig
 from orchestrator.serve import CannotStart, load_router, strangers
 from routers.encoders import choice
 from routers.encoders.hashed import HashEncoder

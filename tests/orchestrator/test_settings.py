@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import Config
+from orchestrator.config.model import Config
 from orchestrator.settings import SETTINGS, ConfigError, Server, Settings, is_loopback, mask_url, misspelt, resolve
 
 HOME = {"HOME": "/home/ada"}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.config import Config
+from orchestrator.config.model import Config
 from orchestrator.store import Store
 from orchestrator.tenants import policy_set, tenants
 from orchestrator.turns import RememberedTurns, StoredTurns

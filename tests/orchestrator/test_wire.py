@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ApiError
-from orchestrator.wire import ChatRequest, parse_chat, parse_route
-from orchestrator.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE
+from orchestrator.http.wire import ChatRequest, parse_chat, parse_route
+from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE
 from tests.orchestrator.parts import LIMITS
 from tests.orchestrator.wire_parts import NAMES, USER, parse, refused
 from workers.base import Sampling

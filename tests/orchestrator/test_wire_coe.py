@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.wire_fields import NOT_YET, ONE_EXPERT
+from orchestrator.http.wire_fields import NOT_YET, ONE_EXPERT
 from routers.policies.base import Wish
 from routers.policies.budget import Budget
 from tests.orchestrator.wire_parts import parse, refused

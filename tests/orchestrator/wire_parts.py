@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ApiError
-from orchestrator.wire import ChatRequest, parse_chat
-from orchestrator.wire_coe import Names
+from orchestrator.http.wire import ChatRequest, parse_chat
+from orchestrator.http.wire_coe import Names
 from tests.orchestrator.parts import LIMITS, REGISTRY
 
 USER = {"role": "user", "content": "hello"}

@@ -43,7 +43,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 writer.writerow(row)
     own = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
     subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "router", "fit", folder / "labels.csv", "--out", folder / "router"],
+        [
+            sys.executable,
+            "-m",
+            "orchestrator.cli",
+            "router",
+            "fit",
+            folder / "labels.csv",
+            "--out",
+            folder / "router",
+        ],
         cwd=ROOT,
         env=own,
         check=True,

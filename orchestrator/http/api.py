@@ -16,18 +16,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
-from orchestrator.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.errors import ApiError, from_exception, from_failure
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
-from orchestrator.feedback import Feedback
+from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
+from orchestrator.http.feedback import Feedback
+from orchestrator.http.models import Models
+from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
+from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
+from orchestrator.http.wire_coe import Names
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
-from orchestrator.models import Models
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import StoreUnavailable
-from orchestrator.streams import ClientGone, EventStream, Feed, until_gone
-from orchestrator.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
-from orchestrator.wire_coe import Names
 from workers.base import Delta, Failure, WorkerStats
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]

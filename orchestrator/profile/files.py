@@ -19,8 +19,8 @@ from experts.profile import ALL, GOLDEN, Judged, Profile, cost, measure
 from experts.profile_consensus import consensus
 from experts.profile_feedback import freeze
 from experts.spec import Price
-from orchestrator.profile_answers import Given
-from orchestrator.profile_questions import ProfileQuestion
+from orchestrator.profile.answers import Given
+from orchestrator.profile.questions import ProfileQuestion
 from routers.files import replace_file
 
 PROFILE, LABELLED = "profile.json", "labelled.jsonl"

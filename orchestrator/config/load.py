@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.config import Config, RouterConfig
-from orchestrator.config_checks import PATH
-from orchestrator.config_file import Document
-from orchestrator.config_schema import json_schema
+from orchestrator.config.checks import PATH
+from orchestrator.config.file import Document
+from orchestrator.config.model import Config, RouterConfig
+from orchestrator.config.schema import json_schema
 from orchestrator.settings import ConfigError, Settings, absolute, check_path, given, resolve
 
 __all__ = ["ConfigError", "default_config", "load", "load_config"]

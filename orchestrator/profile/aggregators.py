@@ -13,12 +13,12 @@ from aggregators.rubric import Rubric, fit_weights
 from aggregators.settings import Role, Settings
 from experts.profile import Aggregation, Profile, Share, share
 from experts.profile_aggregation import best_aggregator
-from orchestrator.profile import BACKOFF, CONCURRENT, Progress, ask_all
-from orchestrator.profile_answers import Answers, Given
-from orchestrator.profile_ask import Asker
-from orchestrator.profile_files import ProfileError, read_profile, write_profile
-from orchestrator.profile_questions import ProfileQuestion, check_same
-from orchestrator.profile_tasks import Task, tasks
+from orchestrator.profile.answers import Answers, Given
+from orchestrator.profile.ask import Asker
+from orchestrator.profile.files import ProfileError, read_profile, write_profile
+from orchestrator.profile.questions import ProfileQuestion, check_same
+from orchestrator.profile.run import BACKOFF, CONCURRENT, Progress, ask_all
+from orchestrator.profile.tasks import Task, tasks
 
 FOLDER = "aggregators"
 """Below the profile's folder: the answers to the tasks."""
@@ -26,7 +26,7 @@ FOLDER = "aggregators"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run left. tasks: for each expert; asked: answers that it added; missing: as in `orchestrator.profile`."""
+    """What a run left. tasks: for each expert; asked: answers that it added; missing: as in `profile.run`."""
 
     profile: Profile
     tasks: int

@@ -18,8 +18,8 @@ from starlette.requests import Request
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
-from orchestrator.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
-from orchestrator.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
+from orchestrator.http.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
+from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
 from workers.base import Sampling
 
 INT64 = 2**63

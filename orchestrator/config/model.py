@@ -1,4 +1,4 @@
-"""What a user writes in coe.yaml, checked. docs/config.md lists every key; `orchestrator.config_schema` renews it."""
+"""What a user writes in coe.yaml, checked. docs/config.md lists every key; `orchestrator.config.schema` renews it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
-from orchestrator import config_checks
-from orchestrator.config_aggregation import AggregationConfig, AggregatorName, EnsembleConfig
-from orchestrator.config_file import Located
-from orchestrator.config_policies import Float, Int, PoliciesConfig
+from orchestrator.config import checks as config_checks
+from orchestrator.config.aggregation import AggregationConfig, AggregatorName, EnsembleConfig
+from orchestrator.config.file import Located
+from orchestrator.config.policies import Float, Int, PoliciesConfig
 from orchestrator.settings import Server, check_path
 
 Engine = Literal["vllm", "fake", "remote"]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,8 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from orchestrator.cli_profile import profile_command
-from orchestrator.cli_router import router_app
+from orchestrator.cli.profile import profile_command
+from orchestrator.cli.router import router_app
 from orchestrator.settings import ConfigError, Settings
 
 app = typer.Typer(
@@ -64,9 +65,9 @@ def serve_command(
         "ray_address": ray_address,
     }
     with errors_told():
-        from orchestrator import config_load as configuration
         from orchestrator import logs
-        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.cli.report import ConsoleReporter
+        from orchestrator.config import load as configuration
         from orchestrator.serve import serve
 
         settings, configured = configuration.load(flags, os.environ, Path.cwd())
@@ -82,8 +83,8 @@ def serve_command(
 def setup(config: ConfigFlag = None, home: HomeFlag = None) -> None:
     """Prepare model weights and router, as `coe serve` would at its first start."""
     with errors_told():
-        from orchestrator import config_load as configuration
-        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.cli.report import ConsoleReporter
+        from orchestrator.config import load as configuration
         from orchestrator.serve import prepare
 
         settings, configured = configuration.load({"config": config, "home": home}, os.environ, Path.cwd())
@@ -147,7 +148,7 @@ def experts(
     if watch and as_json:
         fail("--watch and --json do not go together: leave one out")
     with errors_told():
-        from orchestrator import console_experts
+        from orchestrator.cli import experts as console_experts
 
         settings = _client_settings(config, host, port, api_key)
         if watch:
@@ -171,8 +172,8 @@ def train(
     """Train the starter pool's specialists anew (minutes each), and measure them."""
     with errors_told():
         from experts.domains import NAMES
-        from orchestrator import config_load as configuration
-        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.cli.report import ConsoleReporter
+        from orchestrator.config import load as configuration
         from orchestrator.training import train_pool
 
         if unknown := sorted(set(domains or ()) - set(NAMES)):
@@ -186,8 +187,8 @@ def train(
 def measure(home: HomeFlag = None) -> None:
     """Measure the starter pool's experts in every domain anew, for the router."""
     with errors_told():
-        from orchestrator import config_load as configuration
-        from orchestrator.console_report import ConsoleReporter
+        from orchestrator.cli.report import ConsoleReporter
+        from orchestrator.config import load as configuration
         from orchestrator.training import measure_pool
 
         settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
@@ -243,7 +244,7 @@ def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str
     with errors_told():
         from contextlib import ExitStack, suppress
 
-        from orchestrator import config_load as configuration
+        from orchestrator.config import load as configuration
         from orchestrator.embedded_redis import AlreadyRunning, EmbeddedRedis
         from orchestrator.keys import Keys
         from orchestrator.store import Store
@@ -272,7 +273,7 @@ def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str
 
 
 def _client_settings(config: str | None, host: str | None, port: str | None, api_key: str | None) -> Settings:
-    from orchestrator import config_load as configuration
+    from orchestrator.config import load as configuration
 
     flags = {"config": config, "host": host, "port": port, "api_key": api_key}
     settings, _ = configuration.load(flags, os.environ, Path.cwd())
@@ -374,8 +375,6 @@ def fail(*lines: str) -> NoReturn:
 
 
 def main() -> None:
+    # Python's own way to end leaves the engines that a command started behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     app()
-
-
-if __name__ == "__main__":
-    main()

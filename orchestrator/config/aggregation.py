@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from experts.spec import Frozen
-from orchestrator import config_aggregation_checks
-from orchestrator.config_file import Located
-from orchestrator.config_policies import Float, Int
+from orchestrator.config import aggregation_checks as config_aggregation_checks
+from orchestrator.config.file import Located
+from orchestrator.config.policies import Float, Int
 from orchestrator.settings import check_path
 
 AggregatorName = Literal["single", "vote", "judge", "synthesize", "refine", "cascade"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from aggregators.settings import LEAST_SEATS
 from experts.registry import did_you_mean
-from orchestrator.config_file import Problems, under
+from orchestrator.config.file import Problems, under
 
 if TYPE_CHECKING:
     from experts.registry import Registry
-    from orchestrator.config import Config
-    from orchestrator.config_aggregation import AggregationConfig, DimensionConfig, EnsembleConfig
+    from orchestrator.config.aggregation import AggregationConfig, DimensionConfig, EnsembleConfig
+    from orchestrator.config.model import Config
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _WRITERS = frozenset(("judge", "synthesize", "refine"))

@@ -20,8 +20,8 @@ from aggregators.judgement import Scores
 from aggregators.rubric import Rubric
 from aggregators.settings import Role, Settings
 from aggregators.synthesize import written_from
-from orchestrator.profile_answers import Given
-from orchestrator.profile_questions import ProfileQuestion
+from orchestrator.profile.answers import Given
+from orchestrator.profile.questions import ProfileQuestion
 
 WRONG = 2
 STATED, PLAIN = "The answer is {}.", "{}"

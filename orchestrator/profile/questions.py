@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.profile import ALL, GOLDEN
 from experts.registry import did_you_mean
-from orchestrator.profile_scoring import Method, method
+from orchestrator.profile.scoring import Method, method
 
 MAX_SHOWN = 60
 ALL_OR_NONE = ("category", "split")

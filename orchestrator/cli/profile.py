@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from experts.profile import Aggregation, Profile
     from experts.profile_feedback import Update
-    from orchestrator.config import Config
-    from orchestrator.profile import Outcome
-    from orchestrator.profile_aggregators import Outcome as AggregatorsOutcome
-    from orchestrator.profile_ask import Asker
+    from orchestrator.config.model import Config
+    from orchestrator.profile.aggregators import Outcome as AggregatorsOutcome
+    from orchestrator.profile.ask import Asker
+    from orchestrator.profile.run import Outcome
     from orchestrator.serve import Reporter
     from orchestrator.settings import Settings
 
@@ -61,14 +61,14 @@ def profile_command(
     home: Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")] = None,
 ) -> None:
     """Measure the experts on questions of your own: profile.json, and a labelled file for `coe router fit`."""
-    from orchestrator import cli
+    from orchestrator.cli import main as cli
 
     with cli.errors_told(), _own_errors_told():
-        from orchestrator import config_load as configuration
-        from orchestrator.console_report import ConsoleReporter
-        from orchestrator.profile_files import ProfileError
-        from orchestrator.profile_questions import read
-        from orchestrator.profile_scoring import method
+        from orchestrator.cli.report import ConsoleReporter
+        from orchestrator.config import load as configuration
+        from orchestrator.profile.files import ProfileError
+        from orchestrator.profile.questions import read
+        from orchestrator.profile.scoring import method
 
         settings, configured = configuration.load({"config": config, "home": home}, os.environ, Path.cwd())
         if feedback:
@@ -90,15 +90,15 @@ def profile_command(
                 what = (asker, chosen, questions.items, out, reporter.progress)
                 try:
                     if aggregators:
-                        from orchestrator import profile_aggregators
                         from orchestrator.aggregation import settings as aggregation
+                        from orchestrator.profile import aggregators as profile_aggregators
 
                         prompts = aggregation(configured.aggregation)
                         found = await profile_aggregators.run(
                             *what, shots=shots, settings=prompts, seed=seed, concurrent=concurrent
                         )
                         return lambda: _tell_aggregators(found, out)
-                    from orchestrator import profile
+                    from orchestrator.profile import run as profile
 
                     few = shots if add else None
                     outcome = await profile.run(
@@ -122,7 +122,7 @@ class _Service:
     def client(self) -> "AsyncOpenAI":
         import openai
 
-        from orchestrator.profile_ask import CannotAsk
+        from orchestrator.profile.ask import CannotAsk
 
         if not (key := os.environ.get(self._key)):
             raise CannotAsk(f"the environment variable {self._key} is not set; it must hold the key of {self.url}")
@@ -133,7 +133,7 @@ async def _asker(
     names: Sequence[str], config: "Config", settings: "Settings", service: _Service | None, reporter: "Reporter"
 ) -> "tuple[Asker, list[str]]":
     """Who asks the experts, and the experts that `names` means."""
-    from orchestrator.profile_ask import EngineAsker, ServiceAsker, named
+    from orchestrator.profile.ask import EngineAsker, ServiceAsker, named
 
     if service is not None:
         connected = await ServiceAsker.connect(service.client(), service.url)
@@ -152,8 +152,8 @@ async def _asker(
 async def _move(folder: Path, service: _Service) -> "Update":
     """Moves the profile in the folder by the service's feedback, if the golden set lets it."""
     from experts.profile_feedback import Judgement, update
-    from orchestrator.profile_ask import feedback_of
-    from orchestrator.profile_files import ProfileError, read_golden, read_profile, write_profile
+    from orchestrator.profile.ask import feedback_of
+    from orchestrator.profile.files import ProfileError, read_golden, read_profile, write_profile
 
     profile = read_profile(folder)
     if profile is None:
@@ -254,12 +254,12 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @contextmanager
 def _own_errors_told() -> Iterator[None]:
-    from orchestrator import cli
-    from orchestrator.profile_answers import AnswersError
-    from orchestrator.profile_ask import CannotAsk
-    from orchestrator.profile_files import ProfileError
-    from orchestrator.profile_questions import QuestionsError
-    from orchestrator.profile_scoring import UnknownMethod
+    from orchestrator.cli import main as cli
+    from orchestrator.profile.answers import AnswersError
+    from orchestrator.profile.ask import CannotAsk
+    from orchestrator.profile.files import ProfileError
+    from orchestrator.profile.questions import QuestionsError
+    from orchestrator.profile.scoring import UnknownMethod
 
     try:
         yield

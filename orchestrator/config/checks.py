@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from experts.registry import RegistryError, did_you_mean, one_of
 from experts.spec import ExpertSpec
-from orchestrator import config_aggregation_checks
-from orchestrator.config_file import Problems, under
+from orchestrator.config import aggregation_checks as config_aggregation_checks
+from orchestrator.config.file import Problems, under
 
 if TYPE_CHECKING:
     from experts.registry import Registry
-    from orchestrator.config import Config, DeviceConfig, FamilyConfig, RouterConfig, TenantConfig
-    from orchestrator.config_policies import PoliciesConfig
+    from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, TenantConfig
+    from orchestrator.config.policies import PoliciesConfig
 
 PATH = re.compile(r"(/|\.\.?(/|$)|~(/|$))")
 """How a folder begins; any other source of a local expert is a hub id."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from experts.profile import Profile, matrix
 from experts.profile_consensus import FEWEST
 from experts.profile_sample import choose
-from orchestrator.profile_answers import Answers, Given
-from orchestrator.profile_ask import Asker, CannotAsk
-from orchestrator.profile_files import (
+from orchestrator.profile.answers import Answers, Given
+from orchestrator.profile.ask import Asker, CannotAsk
+from orchestrator.profile.files import (
     ProfileError,
     judge,
     labelled_rows,
@@ -22,7 +22,7 @@ from orchestrator.profile_files import (
     write_labelled,
     write_profile,
 )
-from orchestrator.profile_questions import ProfileQuestion, check_same
+from orchestrator.profile.questions import ProfileQuestion, check_same
 
 CONCURRENT = 32
 BACKOFF = (1.0, 5.0, 15.0)

@@ -1,6 +1,6 @@
 """The JSON schema of coe.yaml, for editors, and the reference in docs/config.md.
 
-python -m orchestrator.config_schema writes both anew.
+python -m orchestrator.config.schema writes both anew.
 """
 
 import json
@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import Config
-from orchestrator.config_file import PATTERNS, describe, schema_at
+from orchestrator.config.file import PATTERNS, describe, schema_at
+from orchestrator.config.model import Config
 from orchestrator.settings import SETTINGS
 
 _NOTES = {
@@ -100,6 +100,6 @@ def written(docs: Path) -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for made, content in written(Path(__file__).parent.parent / "docs").items():
+    for made, content in written(Path(__file__).parents[2] / "docs").items():
         made.write_text(content, encoding="utf-8")
         print(made)

@@ -6,10 +6,10 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.chat import request_id_of
 from orchestrator.errors import ApiError, quote
+from orchestrator.http.chat import request_id_of
+from orchestrator.http.wire import parse_feedback, read_body
 from orchestrator.store import Store
-from orchestrator.wire import parse_feedback, read_body
 
 
 class Feedback:

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from experts.registry import Registry, did_you_mean
 from experts.spec import Price
-from orchestrator.profile_answers import Given
-from orchestrator.profile_questions import ProfileQuestion
+from orchestrator.profile.answers import Given
+from orchestrator.profile.questions import ProfileQuestion
 from workers.base import ChatCall, Delta, Engine, Failure, FailureCode, Sampling, SwapEvent
 
 ANSWER_S = 600.0
@@ -244,7 +244,7 @@ def _failed(given: Given, expert: str, failure: Failure) -> Given | Failure:
 
 
 async def feedback_of(client: Any, url: str) -> list[dict[str, Any]]:
-    """The rows of the service's feedback, see `orchestrator.feedback`. Raises CannotAsk."""
+    """The rows of the service's feedback, see `orchestrator.http.feedback`. Raises CannotAsk."""
     import openai
 
     try:

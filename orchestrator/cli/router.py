@@ -42,7 +42,7 @@ def fit_command(
     home: HomeFlag = None,
 ) -> None:
     """Fit a two-level and a skill router, and choose between them and the best single expert."""
-    from orchestrator.console_report import ConsoleReporter
+    from orchestrator.cli.report import ConsoleReporter
 
     with _told(), ConsoleReporter() as reporter:
         from aggregators.answers import extract
@@ -76,7 +76,7 @@ def eval_command(
     home: HomeFlag = None,
 ) -> None:
     """Evaluate a router on prompts that it was not fitted on."""
-    from orchestrator.console_report import ConsoleReporter
+    from orchestrator.cli.report import ConsoleReporter
 
     with _told(), ConsoleReporter() as reporter:
         from routers.encoders.minilm import MiniLMEncoder
@@ -131,7 +131,7 @@ def _evaluate(
 
 
 def _encoder(kind: Literal["minilm", "static"], home: str | None, reporter: "Reporter") -> "Encoder":
-    from orchestrator import config_load as configuration
+    from orchestrator.config import load as configuration
     from routers.encoders.choice import open_encoder
 
     settings, _ = configuration.load({"home": home}, os.environ, Path.cwd())
@@ -252,7 +252,7 @@ def _fitted(router: "FittedRouter") -> list[str]:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a user can mend is told in a sentence, by the rules of all commands."""
-    from orchestrator import cli
+    from orchestrator.cli import main as cli
     from routers.files import RouterFileError
 
     with cli.errors_told():
