@@ -151,7 +151,7 @@ class Prompts:
     def call(self, job: Job, request_id: str) -> base.ChatCall:
         """The request of a job. Other ids have other words. Raises ValueError if its template takes all its tokens."""
         chat = self._chats[job.expert]
-        template = len(chat.render(_user("")))
+        template = len(chat.render(base.ChatCall("", "", _user(""))))
         if job.prompt_tokens <= template:
             raise ValueError(
                 f"a prompt of {job.prompt_tokens} tokens for {job.expert}: its chat template alone takes {template}; "
@@ -159,7 +159,7 @@ class Prompts:
             )
         dice = random.Random(request_id)
         messages = _user("".join(dice.choices(self._words, k=job.prompt_tokens - template)))
-        if (made := len(chat.render(messages))) != job.prompt_tokens:
+        if (made := len(chat.render(base.ChatCall("", "", messages)))) != job.prompt_tokens:
             raise ValueError(f"the words for {job.expert} became {made} tokens instead of {job.prompt_tokens}")
         sampling = base.Sampling(temperature=0.0, max_tokens=job.output_tokens)
         return base.ChatCall(request_id, job.expert, messages, sampling)

@@ -72,6 +72,11 @@ class ExpertSpec(Frozen):
     languages: tuple[str, ...] = Field((), description="ISO 639-1 codes; empty = any.")
     modalities: tuple[Modality, ...] = ("text",)
     tools: bool = False
+    tool_parser: str | None = Field(
+        None,
+        description="checkpoint, adapter: vLLM's parser for the calls that it writes, e.g. hermes. Without one it "
+        "calls a tool only where the request demands it.",
+    )
     price: Price = Price()
     tags: tuple[str, ...] = ()
     description: str = ""
@@ -86,6 +91,8 @@ class ExpertSpec(Frozen):
             raise ValueError("an expert of kind 'adapter' needs 'base', the name of the checkpoint expert it sits on")
         if self.kind != "adapter" and self.base is not None:
             raise ValueError(f"'base' is for kind 'adapter', this expert is of kind {self.kind!r}")
+        if self.tool_parser is not None and (self.kind == "remote" or not self.tools):
+            raise ValueError("'tool_parser' is for an expert that vLLM serves and that has 'tools: true'")
         if self.kind != "remote" and self.options:
             raise ValueError(f"'options' is for kind 'remote', this expert is of kind {self.kind!r}")
         if self.kind == "remote" and not re.fullmatch(r"[\w.]+:\w+", self.source):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import get_args
+from typing import Literal, get_args
 
 import structlog
 
@@ -188,7 +188,8 @@ class OwnCalls:
 def _draft(end: Event, draft: Draft, said: Sequence[str], request_id: str) -> Draft:
     """`draft` with what its call said, or with what it failed with."""
     if isinstance(end, Finish):
-        return replace(draft, text="".join(said), finish_reason=end.reason)
+        reason: Literal["stop", "length"] = "length" if end.reason == "length" else "stop"
+        return replace(draft, text="".join(said), finish_reason=reason)
     assert isinstance(end, Failure)
     log.warning("call failed", request_id=request_id, expert=draft.expert, code=end.code)
     return replace(draft, error=public(end), code=end.code)

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from experts.spec import ExpertSpec
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 FailureCode = Literal[
     "prompt_too_long",  # prompt + answer do not fit the expert's context
     "invalid_request",  # the expert cannot serve what was asked
@@ -26,8 +26,19 @@ FailureCode = Literal[
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """What the whole answer must be: JSON after this schema, as text; any JSON object without one."""
+
+    schema: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
-    """What the caller asked for; None means the expert's own default."""
+    """What the caller asked for; None means the expert's own default.
+
+    logit_bias: (token id, what is added to its logit). logprobs: of each token, with those of so many others; None for
+    none.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
@@ -36,13 +47,34 @@ class Sampling:
     stop: tuple[str, ...] = ()
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    form: Form | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Functions that an expert may call: OpenAI's function objects (name, description, parameters).
+
+    choice: "auto", the expert decides; "required", at least one call; "none", no call. name: the one that it must call.
+    parallel: more than one call is allowed.
+    """
+
+    functions: tuple[dict[str, Any], ...]
+    choice: Literal["auto", "required", "none"] = "auto"
+    name: str | None = None
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
     """One chat for one expert.
 
-    messages: OpenAI message objects whose content is text, oldest first.
+    messages: OpenAI message objects whose content is text, oldest first; an assistant's may have `tool_calls`, and a
+    tool's `tool_call_id`. text: to be continued as it is, without the chat template; messages hold it once more.
     deadline: Unix time in seconds after which the answer is of no use.
     priority: lower goes first, as in vLLM; caller: whose request it is, for a fair share among callers.
     """
@@ -54,6 +86,8 @@ class ChatCall:
     deadline: float = float("inf")
     priority: int = 0
     caller: str = ""
+    tools: Tools | None = None
+    text: str | None = None
 
 
 def seconds_left(call: ChatCall) -> asyncio.Timeout:
@@ -76,11 +110,46 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """A piece of the answer. usage: of the call so far, in case it is broken off; None if the engine does not know."""
+class Logprob:
+    """A token with its natural logarithm of probability. raw: its bytes, which may be a part of a character."""
 
-    text: str
+    token: str
+    logprob: float
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """A token of the answer, and the likeliest ones in its place, the first of them first."""
+
+    chosen: Logprob
+    top: tuple[Logprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """A piece of a tool call. index: which of the answer's calls. The first piece has id and name, the arguments, which
+    are JSON when all are joined, come in any number of pieces."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer.
+
+    usage: of the call so far, in case it is broken off; None if the engine does not know. calls: pieces of tool calls.
+    logprobs: of tokens that have come, not always those of this very text. choice: which of several answers.
+    """
+
+    text: str = ""
     usage: Usage | None = field(default=None, compare=False)
+    calls: tuple[CallPart, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)

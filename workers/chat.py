@@ -1,11 +1,16 @@
 """An expert's own way of chatting: its tokenizer, chat template, stop tokens and generation defaults."""
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from experts.spec import ExpertSpec
-from workers.base import Sampling
+from workers.base import ChatCall, Logprob, Sampling, TokenLogprobs
+
+LEAST_LOGPROB = -9999.0
+"""In place of minus infinity, which JSON has not; as OpenAI does."""
 
 
 class UnusableChat(ValueError):
@@ -51,13 +56,25 @@ class ExpertChat:
         longest = min(context_length, spec.context_length or context_length)
         return cls(spec, tokenizer, tuple(sorted(stop)), generation, longest)
 
-    def render(self, messages: tuple[dict[str, Any], ...]) -> list[int]:
-        """Token ids of the prompt. Raises UnusableChat if the template refuses the messages."""
+    def render(self, call: ChatCall) -> list[int]:
+        """Token ids of the prompt. Raises UnusableChat if the template refuses the messages, or knows no tools."""
+        if call.text is not None:
+            whole: list[int] = self.tokenizer(call.text)["input_ids"]
+            return whole
         from jinja2 import TemplateError
 
+        if call.tools and "tools" not in str(self.tokenizer.chat_template):
+            raise UnusableChat(f"the chat template of {self.spec.name} knows no tools; name one in 'chat_template'")
+        functions = call.tools.functions if call.tools else ()
+        tools = [{"type": "function", "function": function} for function in functions] or None
         try:
-            text = self.tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False)
-        except (TemplateError, TypeError) as error:
+            text = self.tokenizer.apply_chat_template(
+                [_for_template(message) for message in call.messages],
+                tools=tools,
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+        except (TemplateError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UnusableChat(f"the chat template of {self.spec.name} refuses these messages: {error}") from error
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
@@ -87,12 +104,50 @@ class ExpertChat:
         arguments["max_tokens"] = asked_tokens or min(own.max_tokens or room, room)
         return arguments
 
-    def decoder(self, stop: tuple[str, ...]) -> "StreamDecoder":
-        return StreamDecoder(self.tokenizer, (*stop, *self.spec.sampling.stop))
+    def logprobs(
+        self, token_ids: Sequence[int], found: Sequence[Mapping[int, Any]], top: int
+    ) -> tuple[TokenLogprobs, ...]:
+        """found: for each token, id -> vLLM's Logprob, of this token and of the `top` likeliest."""
+        return tuple(
+            TokenLogprobs(
+                self._logprob(token_id, row[token_id]),
+                tuple(
+                    self._logprob(other, own)
+                    for other, own in sorted(row.items(), key=lambda item: item[1].rank)
+                    if own.rank <= top
+                ),
+            )
+            for token_id, row in zip(token_ids, found, strict=True)
+        )
+
+    def _logprob(self, token_id: int, found: Any) -> Logprob:
+        text = self.tokenizer.decode([token_id])
+        return Logprob(text, max(found.logprob, LEAST_LOGPROB), text.encode())
+
+    def decoder(self, stop: tuple[str, ...], *, special: bool = False) -> "StreamDecoder":
+        """special: special tokens are text too, but for those that end an answer."""
+        hidden = frozenset(self.stop_token_ids) if special else None
+        return StreamDecoder(self.tokenizer, (*stop, *self.spec.sampling.stop), hidden)
+
+
+def _for_template(message: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of tool calls as objects, which is what templates expect."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"] or "{}")}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def _asked(asked: Sampling) -> dict[str, Any]:
     return {
+        "top_k": asked.top_k,
+        "min_p": asked.min_p,
+        "repetition_penalty": asked.repetition_penalty,
+        "logit_bias": dict(asked.logit_bias) or None,
+        "logprobs": asked.logprobs,
         "temperature": asked.temperature,
         "top_p": asked.top_p,
         "seed": asked.seed,
@@ -139,13 +194,16 @@ class StopAt:
 
 
 class StreamDecoder:
-    """Turns token ids into text as they come, and ends at a stop string, which is not part of the text."""
+    """Turns token ids into text as they come, and ends at a stop string, which is not part of the text.
 
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+    hidden: the tokens without text; None for all special ones.
+    """
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...], hidden: frozenset[int] | None = None) -> None:
         from tokenizers.decoders import DecodeStream
 
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._tokenizer, self._hidden = tokenizer.backend_tokenizer, hidden
+        self._stream = DecodeStream(skip_special_tokens=hidden is None)
         self._ids: list[int] = []
         self._length = 0
         self._text = StopAt(stop)
@@ -156,6 +214,8 @@ class StreamDecoder:
 
     def push(self, token_ids: list[int]) -> str:
         """New text that can go out; an unfinished character waits for its other bytes."""
+        if self._hidden:
+            token_ids = [token_id for token_id in token_ids if token_id not in self._hidden]
         pieces = [self._stream.step(self._tokenizer, token_id) for token_id in token_ids]
         self._ids += token_ids
         new = "".join(piece for piece in pieces if piece is not None)
@@ -164,5 +224,5 @@ class StreamDecoder:
 
     def flush(self) -> str:
         """The rest of the text, once the answer has ended; bytes of an unfinished character come out as U+FFFD."""
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        whole = self._tokenizer.decode(self._ids, skip_special_tokens=self._hidden is None)
         return self._text.push(whole[self._length :]) + self._text.flush()

@@ -12,7 +12,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, FailureCode, Finish, FinishReason, Usage, WorkerStats
+from workers import fake_forms
+from workers.base import (
+    ChatCall,
+    Delta,
+    Event,
+    Failure,
+    FailureCode,
+    Finish,
+    FinishReason,
+    Logprob,
+    TokenLogprobs,
+    Usage,
+    WorkerStats,
+)
 
 DEFAULT_CONTEXT = 2048
 DEFAULT_MAX_TOKENS = 512
@@ -22,7 +35,7 @@ Answer = Callable[[ChatCall], str]
 
 def echo(call: ChatCall) -> str:
     """'<expert> heard: <last message>'."""
-    return f"{call.expert} heard: {call.messages[-1]['content']}"
+    return f"{call.expert} heard: {call.messages[-1].get('content') or ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +188,10 @@ class FakeEngine:
         self._swaps += self._active is not None and self._active != call.expert
         self._active = call.expert
         prompt_tokens = _count(call)
+        if call.tools and (calls := fake_forms.calls(call, call.tools)):
+            yield Delta(calls=calls)
+            yield Finish("tool_calls", script.stamp or call.expert, Usage(prompt_tokens, len(calls)))
+            return
         words, reason = self._words(call, prompt_tokens)
         for made in itertools.count():
             if self._dead:
@@ -190,7 +207,7 @@ class FakeEngine:
                 await asyncio.sleep(self.token_delay)
                 await self._awake.wait()
                 if not self._dead:
-                    yield Delta(words[made], Usage(prompt_tokens, made + 1))
+                    yield Delta(words[made], Usage(prompt_tokens, made + 1), logprobs=_logprobs(words[made], call))
                     self._age()
                 continue
             return
@@ -223,7 +240,7 @@ class FakeEngine:
 
     def _words(self, call: ChatCall, prompt_tokens: int) -> tuple[list[str], FinishReason]:
         """The answer cut at stop strings and limits, as words with the space before them; "".join gives the text."""
-        text = self.answer(call)
+        text = self.answer(call) if call.sampling.form is None else fake_forms.text(call.sampling.form)
         cuts = [at for stop in call.sampling.stop if (at := text.find(stop)) >= 0]
         if cuts:
             text = text[: min(cuts)]
@@ -238,4 +255,15 @@ class FakeEngine:
 
 
 def _count(call: ChatCall) -> int:
-    return sum(len(message["content"].split()) for message in call.messages)
+    return sum(len((message.get("content") or "").split()) for message in call.messages)
+
+
+def _logprobs(word: str, call: ChatCall) -> tuple[TokenLogprobs, ...]:
+    """As sure of each word as can be, and as unsure of any other."""
+    if call.sampling.logprobs is None:
+        return ()
+    others = [
+        Logprob(f"other{number}", -9999.0, f"other{number}".encode()) for number in range(1, call.sampling.logprobs)
+    ]
+    chosen = Logprob(word, 0.0, word.encode())
+    return (TokenLogprobs(chosen, (chosen, *others)[: call.sampling.logprobs]),)

@@ -1,6 +1,7 @@
 """Remote experts: any LangChain chat model as an engine."""
 
 import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
@@ -8,7 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats, seconds_left
+from workers.base import (
+    CallPart,
+    ChatCall,
+    Delta,
+    Event,
+    Failure,
+    Finish,
+    FinishReason,
+    Form,
+    Logprob,
+    TokenLogprobs,
+    Usage,
+    WorkerStats,
+    seconds_left,
+)
 from workers.chat import StopAt
 
 if TYPE_CHECKING:
@@ -53,16 +68,19 @@ class RemoteEngine:
         spec = self._experts[call.expert]
         stop = StopAt((*call.sampling.stop, *spec.sampling.stop))
         prompt_tokens = completion_tokens = 0
-        limited = False
+        limited = called = False
         try:
             async with seconds_left(call):
-                async for chunk in model.astream(list(call.messages), **_arguments(call, spec)):
+                async for chunk in _with_tools(model, call).astream(list(call.messages), **_arguments(call, spec)):
                     if usage := chunk.usage_metadata:
                         prompt_tokens += usage["input_tokens"]
                         completion_tokens += usage["output_tokens"]
                     limited |= chunk.response_metadata.get("finish_reason") == "length"
-                    if text := stop.push(chunk.text):
-                        yield Delta(text)
+                    text, calls = stop.push(chunk.text), tuple(map(_call_part, _call_chunks(chunk)))
+                    called |= bool(calls)
+                    logprobs = _logprobs(chunk.response_metadata)
+                    if text or calls or logprobs:
+                        yield Delta(text, calls=calls, logprobs=logprobs)
                     if stop.stopped:
                         break
         except TimeoutError:
@@ -74,7 +92,8 @@ class RemoteEngine:
             return
         if rest := stop.flush():
             yield Delta(rest)
-        yield Finish("length" if limited else "stop", call.expert, Usage(prompt_tokens, completion_tokens))
+        reason: FinishReason = "length" if limited else "tool_calls" if called else "stop"
+        yield Finish(reason, call.expert, Usage(prompt_tokens, completion_tokens))
 
     async def stats(self) -> WorkerStats:
         return WorkerStats(
@@ -120,6 +139,43 @@ def _without_values(text: str, spec: ExpertSpec) -> str:
     return text[:500]
 
 
+def _with_tools(model: "BaseChatModel", call: ChatCall) -> Any:
+    """The model with the call's tools. What it raises is told as its failure."""
+    if call.tools is None or call.tools.choice == "none":
+        return model
+    tools = [{"type": "function", "function": function} for function in call.tools.functions]
+    more: dict[str, Any] = {} if call.tools.parallel else {"parallel_tool_calls": False}
+    if call.tools.choice == "required":
+        more["tool_choice"] = call.tools.name or "any"
+    return model.bind_tools(tools, **more)
+
+
+def _call_chunks(chunk: Any) -> list[dict[str, Any]]:
+    return list(getattr(chunk, "tool_call_chunks", ()))
+
+
+def _call_part(chunk: dict[str, Any]) -> CallPart:
+    return CallPart(chunk.get("index") or 0, chunk.get("args") or "", chunk.get("id"), chunk.get("name"))
+
+
+def _logprobs(metadata: dict[str, Any]) -> tuple[TokenLogprobs, ...]:
+    """As providers with OpenAI's API tell them."""
+    rows = (metadata.get("logprobs") or {}).get("content") or ()
+    return tuple(TokenLogprobs(_logprob(row), tuple(map(_logprob, row.get("top_logprobs") or ()))) for row in rows)
+
+
+def _logprob(row: dict[str, Any]) -> Logprob:
+    raw = row.get("bytes")
+    return Logprob(row["token"], row["logprob"], row["token"].encode() if raw is None else bytes(raw))
+
+
+def _form(form: Form) -> dict[str, Any]:
+    """As OpenAI's API and those that follow it take it."""
+    if form.schema is None:
+        return {"type": "json_object"}
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(form.schema), "strict": True}}
+
+
 def _arguments(call: ChatCall, spec: ExpertSpec) -> dict[str, Any]:
     """What the caller asked, else the spec's defaults; what neither says is the provider's business."""
     asked, own = call.sampling, spec.sampling
@@ -130,5 +186,9 @@ def _arguments(call: ChatCall, spec: ExpertSpec) -> dict[str, Any]:
         "seed": asked.seed,
         "presence_penalty": asked.presence_penalty,
         "frequency_penalty": asked.frequency_penalty,
+        "logit_bias": {str(token): bias for token, bias in asked.logit_bias} or None,
+        "logprobs": None if asked.logprobs is None else True,
+        "top_logprobs": asked.logprobs or None,
+        "response_format": None if asked.form is None else _form(asked.form),
     }
     return {key: value for key, value in wanted.items() if value is not None}

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from experts.spec import ExpertSpec
-from workers import checkpoints
-from workers.base import ChatCall, Delta, Event, Failure, Finish, SwapEvent, Usage, WorkerStats, seconds_left
+from workers import checkpoints, tool_calls
+from workers.base import ChatCall, Event, Failure, Finish, FinishReason, SwapEvent, Usage, WorkerStats, seconds_left
 from workers.chat import ExpertChat, UnusableChat
 from workers.memory import free_memory
 from workers.steps import (
@@ -26,6 +26,7 @@ from workers.steps import (
     ImageSource,
 )
 from workers.swap_policy import SwapPolicy, SwapSettings
+from workers.vllm_output import Answer
 
 if TYPE_CHECKING:
     from vllm.lora.request import LoRARequest
@@ -91,6 +92,8 @@ class VllmEngine:
         self._problems: dict[str, str] = {}
         self._sources: dict[str, ImageSource] = {}
         self._device_bytes = 0
+        self._first = ""
+        self._formable: set[str] = set()
         self._up = self._sleeps = False
         self._unfinished: Counter[str] = Counter()
         self._unserved: set[str] = set()  # ids of requests that vLLM has given no output for yet
@@ -107,6 +110,7 @@ class VllmEngine:
         for first in usable[:2]:  # their files were looked at: what fails twice is not the expert's fault
             try:
                 await self._start_with(first, usable)
+                self._first = first.name
                 break
             except Exception as error:
                 self._problems[first.name] = _one_line(error)
@@ -126,6 +130,7 @@ class VllmEngine:
         for spec in self._experts.values():
             if spec.name not in self._problems:
                 await self._learn_to_chat(spec)
+        self._formable = self._of_one_vocabulary()
         self._up = True
 
     def _usable(self) -> list[ExpertSpec]:
@@ -225,6 +230,9 @@ class VllmEngine:
             "disable_log_stats": True,
             "enable_sleep_mode": settings.shares_device and not cpu,
             "scheduling_policy": "priority",
+            # vLLM keeps to the backend of its first request: this one knows most of JSON Schema. Small models fill their
+            # answers with blank lines where these are allowed.
+            "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
             "scheduler_cls": vllm_internals.scheduler_class(asynchronous),
             "worker_cls": vllm_internals.worker_class(),
             "additional_config": own.as_config(),
@@ -269,9 +277,20 @@ class VllmEngine:
     async def _learn_to_chat(self, spec: ExpertSpec) -> None:
         base = self._experts[spec.base].source if spec.base else None
         try:
-            self._chats[spec.name] = await asyncio.to_thread(ExpertChat.load, spec, self._context_length, base)
+            chat = await asyncio.to_thread(ExpertChat.load, spec, self._context_length, base)
+            if spec.tool_parser is not None:
+                tool_calls.check_parser(spec.tool_parser)
+            self._chats[spec.name] = chat
         except Exception as error:  # a broken tokenizer.json raises just that
             self._problems[spec.name] = _one_line(error)
+
+    def _of_one_vocabulary(self) -> set[str]:
+        """The experts with the tokens of the first one, by which vLLM compiles grammars."""
+        first = self._chats.get(self._first)
+        if first is None:
+            return set()
+        vocabulary = first.tokenizer.get_vocab()
+        return {name for name, chat in self._chats.items() if chat.tokenizer.get_vocab() == vocabulary}
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine`."""
@@ -285,7 +304,8 @@ class VllmEngine:
             yield Failure("expert_unavailable", f"expert {call.expert} cannot answer: {why}")
             return
         try:
-            prompt = await asyncio.to_thread(chat.render, call.messages)
+            prompt = await asyncio.to_thread(chat.render, call)
+            form = self._form(chat, call)
         except UnusableChat as error:
             yield Failure("invalid_request", str(error))
             return
@@ -299,7 +319,7 @@ class VllmEngine:
         self._unfinished[call.expert] += 1
         self._unserved.add(request_id)
         try:
-            stream = self._answer(llm, chat, call, request_id, prompt, arguments)
+            stream = self._answer(llm, chat, call, request_id, prompt, {**arguments, "structured_outputs": form})
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     yield event
@@ -317,6 +337,7 @@ class VllmEngine:
         arguments: dict[str, Any],
     ) -> AsyncGenerator[Event, None]:
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
@@ -332,8 +353,7 @@ class VllmEngine:
             extra_args={EXPERT_KEY: call.expert, IMAGE_KEY: image, CALLER_KEY: call.caller},
         )
         request = tokens_input(prompt, cache_salt=call.expert)
-        decoder = chat.decoder(call.sampling.stop)
-        tokens = cached = 0
+        answer = Answer(chat, call, len(prompt))
         try:
             async with seconds_left(call):
                 outputs = llm.generate(
@@ -346,38 +366,42 @@ class VllmEngine:
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
                         self._unserved.discard(request_id)
-                        completion = output.outputs[0]
-                        tokens += len(completion.token_ids)
-                        cached = max(cached, output.num_cached_tokens or 0)
-                        if text := decoder.push(list(completion.token_ids)):
-                            yield Delta(text, Usage(len(prompt), tokens, cached))
-                        if decoder.stopped:
-                            yield self._finish(call, image, "stop", output, Usage(len(prompt), tokens, cached))
-                            return
-                        if output.finished:
-                            if rest := decoder.flush():
-                                yield Delta(rest)
-                            yield self._finish(
-                                call, image, completion.finish_reason, output, Usage(len(prompt), tokens, cached)
-                            )
+                        if delta := answer.push(output):
+                            yield delta
+                        if answer.reason is not None:
+                            yield self._finish(call, image, answer.reason, output, answer.usage)
                             return
         except TimeoutError:
             yield Failure("deadline", "the request's deadline passed before the answer was complete")
         except EngineDeadError:
             yield Failure("engine_died", f"the engine of {call.expert} went down while the request was running")
-        except ValueError as error:  # vLLM's word for parameters that it refuses
+        except (ValueError, VLLMClientError) as error:  # parameters that vLLM refuses
             yield Failure("invalid_request", _one_line(error))
+
+    def _form(self, chat: ExpertChat, call: ChatCall) -> Any:
+        """vLLM's parameters for what the output is bound to, None for nothing. Raises UnusableChat."""
+        form = (tool_calls.form_of(call.tools) if call.tools else None) or call.sampling.form
+        if form is None:
+            return None
+        if call.expert not in self._formable:
+            raise UnusableChat(
+                f"{call.expert} cannot be bound to a form: its tokens are not those of {self._first}, by which the "
+                "engine of its family was started"
+            )
+        from vllm.sampling_params import StructuredOutputsParams
+
+        return StructuredOutputsParams(json=form.schema, json_object=True if form.schema is None else None)
 
     def _finish(self, call: ChatCall, image: str, reason: str | None, output: Any, usage: Usage) -> Event:
         told = output.kv_transfer_params or {}
         self._seconds.update(told.get(TIMES_KEY, {}))
         if (failure := told.get(FAILURE_KEY)) is not None:
             return Failure(*failure)
-        if reason not in ("stop", "length"):
+        if reason not in get_args(FinishReason):
             return Failure("engine_died", f"the engine of {call.expert} ended the request: {reason}")
         if told.get(STAMPS_KEY) != [image]:
             return Failure("internal", f"the answer of {call.expert} bears the stamps {told.get(STAMPS_KEY)}")
-        return Finish("stop" if reason == "stop" else "length", call.expert, usage)
+        return Finish(cast(FinishReason, reason), call.expert, usage)
 
     async def stats(self) -> WorkerStats:
         engine: dict[str, Any] = {}

@@ -130,7 +130,9 @@ async def test_structured_outputs_keep_their_grammar_among_other_experts(engine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args={EXPERT_KEY: expert, IMAGE_KEY: expert, CALLER_KEY: ""},
         )
-        prompt = engine._chats[expert].render(({"role": "user", "content": "A colour and a number, please."},))
+        prompt = engine._chats[expert].render(
+            ChatCall("", expert, ({"role": "user", "content": "A colour and a number, please."},))
+        )
         stream = llm.generate(tokens_input(prompt, cache_salt=expert), params, f"regex-{expert}-{number}")
         return tuple([output async for output in stream][-1].outputs[0].token_ids)
 
