@@ -5,6 +5,7 @@
 Everything else that can be raised on the way is a key of the table by its class, or else "internal".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +83,9 @@ class Overloaded(RuntimeError):
 
 _PRIVATE = ("internal", "store_unavailable")
 """Causes whose message is for the log alone: it may hold addresses and other internals."""
+
+Told = Callable[["ApiError", Exception], "ApiError"]
+"""(what is answered, what was raised) -> the first, once it is counted and logged."""
 
 CAUSES: dict[type[Exception], str] = {  # a class before the one that it is made from
     Overloaded: "overloaded",

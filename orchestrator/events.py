@@ -7,7 +7,7 @@ from typing import Any
 from routers.base import Route
 from routers.policies.base import Wish
 from routers.policies.budget import NO_BOUND, Budget
-from workers.base import Delta, Failure, FinishReason, Sampling, Usage
+from workers.base import Delta, Failure, FinishReason, Sampling, Tools, Usage
 
 AUTO = "auto"
 """The model name with which the router chooses."""
@@ -25,6 +25,7 @@ class Ask:
     are shared fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it
     is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
+    n: answers, all of one expert. tools: that it may call. text: to be continued as it is, see workers.base.ChatCall.
     """
 
     request_id: str
@@ -41,6 +42,23 @@ class Ask:
     wish: Wish = field(default_factory=Wish)
     conversation: str | None = None
     user: str | None = None
+    n: int = 1
+    tools: Tools | None = None
+    text: str | None = None
+
+    @property
+    def is_for_one(self) -> bool:
+        """Does it ask for what several experts cannot make together: a call of a tool, a form, tokens' probabilities,
+        several answers, the rest of a text?"""
+        asked = self.sampling
+        return bool(
+            self.n > 1
+            or self.tools is not None
+            or self.text is not None
+            or asked.form is not None
+            or asked.logprobs is not None
+            or asked.logit_bias
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +110,7 @@ class Answered:
     winner: the expert whose words the answer is, None where it is nobody's alone.
     used, failed: experts that took part, and expert -> error of those that were asked and did not.
     votes, scores, note: see aggregators.base.Verdict.
+    more: reasons of the ends of further answers, where there are several.
     """
 
     finish_reason: FinishReason
@@ -102,6 +121,7 @@ class Answered:
     votes: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     note: str = ""
+    more: tuple[FinishReason, ...] = ()
 
     @property
     def usage_by_expert(self) -> dict[str, Usage]:

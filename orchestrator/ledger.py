@@ -56,6 +56,8 @@ class Ledger:
             min(deadline, self._ask.deadline),
             self._ask.priority,
             self._ask.caller,
+            self._ask.tools if messages is None else None,
+            self._ask.text if messages is None else None,
         )
         end: Event | None = None
         usage: Usage | None = None

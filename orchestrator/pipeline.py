@@ -9,6 +9,7 @@ import structlog
 from aggregators.base import Aggregator
 from experts.registry import Registry
 from orchestrator.calls import Calls, Workers
+from orchestrator.choices import many, one
 from orchestrator.drafting import request_of, several
 from orchestrator.ensembles import Ensembles
 from orchestrator.errors import Overloaded
@@ -19,7 +20,7 @@ from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
 from orchestrator.routing import Routing, Tenant
 from orchestrator.store import Store
-from workers.base import Delta, Failure, Finish, WorkerStats
+from workers.base import Delta, Failure, WorkerStats
 
 STATS_S = 5.0
 
@@ -123,19 +124,11 @@ class Pipeline:
 
     def _answer(self, ask: Ask, routed: Routed, ledger: Ledger) -> AsyncGenerator[Delta | Answered | Failure, None]:
         if len(routed.route.experts) == 1:
-            return _one(routed.route.experts[0], ledger)
+            expert = routed.route.experts[0]
+            return one(expert, ledger) if ask.n == 1 else many(expert, ledger, ask.n, ask.sampling)
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)
-
-
-async def _one(expert: str, ledger: Ledger) -> AsyncGenerator[Delta | Answered | Failure, None]:
-    async with aclosing(ledger.call(expert, "answer")) as events:
-        async for event in events:
-            if isinstance(event, Finish):
-                yield Answered(event.reason, ledger.calls, winner=expert, used=(expert,))
-            else:
-                yield event
 
 
 def not_ready(registry: Registry, stats: Mapping[str, WorkerStats | str]) -> dict[str, str]:

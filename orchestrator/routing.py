@@ -16,7 +16,7 @@ from orchestrator.turns import Turns, conversation_of
 from routers.ask import ask as text_of
 from routers.base import Choice, Route, Router
 from routers.policies import constraints
-from routers.policies.base import Excluded, State, Wish
+from routers.policies.base import Excluded, Need, State, Wish
 from routers.policies.budget import NO_BOUND
 from routers.policies.policy_set import Decision, PolicySet
 
@@ -114,6 +114,8 @@ class Routing:
             raise Excluded(
                 f"this API key may not use the expert {expert!r}; 'auto' chooses among those that it may use"
             )
+        if _needs(ask) and not self._registry.get(expert).tools:
+            raise Excluded(f"the expert {expert!r} calls no tools; 'auto' chooses among those that do")
         route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
         return Routed(ask.request_id, route, time.perf_counter() - began, self._registry.names)
 
@@ -137,9 +139,11 @@ def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
     said = [message["content"] for message in ask.messages if message["role"] == "user"]
     tokens = constraints.estimated_tokens(message["content"] for message in ask.messages)
     earlier = "\n".join(reversed(said[:-1]))
+    needs = frozenset((*ask.wish.needs, *_needs(ask)))
     wish = replace(
         ask.wish,
-        k=ask.k,
+        k=1 if ask.is_for_one else ask.k,
+        needs=needs,
         earlier=earlier,
         tokens=tokens + (ask.sampling.max_tokens or 1),
         answer=ask.sampling.max_tokens,
@@ -152,6 +156,11 @@ def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
         seats = frozenset(ensemble.experts)
         allow = seats if allow is None else seats & allow
     return replace(wish, k=ensemble.k, allow=allow, budget=wish.budget.within(ensemble.budget))
+
+
+def _needs(ask: Ask) -> tuple[Need, ...]:
+    """What its tools imply."""
+    return ("tools",) if ask.tools is not None and ask.tools.choice != "none" else ()
 
 
 def _few(route: Route, wish: Wish, aggregator: str | None) -> str:

@@ -230,8 +230,8 @@ class VllmEngine:
             "disable_log_stats": True,
             "enable_sleep_mode": settings.shares_device and not cpu,
             "scheduling_policy": "priority",
-            # vLLM keeps to the backend of its first request: this one knows most of JSON Schema. Small models fill their
-            # answers with blank lines where these are allowed.
+            # vLLM keeps to the backend of its first request: this one knows most of JSON Schema. Small models fill
+            # their answers with blank lines where these are allowed.
             "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
             "scheduler_cls": vllm_internals.scheduler_class(asynchronous),
             "worker_cls": vllm_internals.worker_class(),

@@ -2,10 +2,10 @@
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import orjson
 import structlog
@@ -16,25 +16,28 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
-from orchestrator.errors import ApiError, from_exception, from_failure
-from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
-from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
+from orchestrator.errors import ApiError, from_exception
+from orchestrator.events import READY_TIERS, Ask
+from orchestrator.http.answers import Answers
+from orchestrator.http.chat import ChatWriter, coe_field, route_headers
+from orchestrator.http.completions import CompletionWriter
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.models import Models
-from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
-from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
+from orchestrator.http.responses import ResponseWriter
+from orchestrator.http.streams import ClientGone
+from orchestrator.http.wire import ChatRequest, CompletionRequest, Generation, Limits, parse, parse_route, read_body
 from orchestrator.http.wire_coe import Names
+from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import StoreUnavailable
-from workers.base import Delta, Failure, WorkerStats
+from workers.base import WorkerStats
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
 """Expert -> why it cannot answer; empty when every expert can."""
 
-HEAD_WAIT_S = 0.25
-"""How long a stream's headers wait for the route and the first event: what fails at once gets its proper status."""
+T = TypeVar("T", bound=Generation)
 CLIENT_GONE = 499
 """nginx's status for it; nobody reads it but the access log."""
 
@@ -50,6 +53,8 @@ def create_app(
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
     v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)
+    v1.add_api_route("/completions", api.completion, methods=["POST"], response_model=None)
+    v1.add_api_route("/responses", api.response, methods=["POST"], response_model=None)
     v1.add_api_route("/route", api.route, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.put, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.list, methods=["GET"], response_model=None)
@@ -74,6 +79,7 @@ class _Api:
         self._pipeline, self._registry, self._keys = pipeline, registry, keys
         self._limits, self._metrics, self._ready = limits, metrics, ready
         self._names = Names(registry.names, pipeline.aggregators)
+        self._answers = Answers(pipeline, limits.keep_alive_s, partial(_told, metrics))
 
     async def caller(self, request: Request) -> KeyInfo:
         """The key of the request. Raises what errors.py maps to 401 and 503."""
@@ -90,70 +96,32 @@ class _Api:
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
-        raw = await read_body(request, self._limits.body_bytes)
-        body = parse_chat(raw, self._limits, self._names)
+        body = await self._body(request, ChatRequest)
         ask = self._ask(request, body)
-        if body.stream:
-            return await self._stream(ask, body)
-        return await until_gone(request.receive, self._whole(ask, body))
+        writer = ChatWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
+        return await self._answers.respond(request, ask, writer, stream=body.stream)
 
-    async def _whole(self, ask: Ask, body: ChatRequest) -> Response:
-        parts: list[str] = []
-        routed: Routed | None = None
-        async with aclosing(self._pipeline.run(ask)) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    parts.append(event.text)
-                elif isinstance(event, Routed):
-                    routed = event
-                elif isinstance(event, Failure):
-                    raise from_failure(event)
-                elif routed:
-                    answer = completion(ask, routed, "".join(parts), event, explain=body.coe.explain)
-                    return _json(answer, headers=route_headers(ask.request_id, routed, event))
-        raise RuntimeError("the pipeline ended without an end")
+    async def completion(self, request: Request) -> Response:
+        """POST /v1/completions"""
+        body = await self._body(request, CompletionRequest)
+        ask = self._ask(request, body)
+        writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
+        return await self._answers.respond(request, ask, writer, stream=body.stream)
 
-    async def _stream(self, ask: Ask, body: ChatRequest) -> Response:
-        """Waits shortly for the beginning, which decides on status and headers, then streams."""
-        feed = Feed(self._pipeline.run(ask))
-        began: list[PipelineEvent] = []
-        try:
-            deadline = time.monotonic() + HEAD_WAIT_S
-            while len(began) < 2 and (event := await feed.get(deadline - time.monotonic())):
-                if isinstance(event, Failure):
-                    raise from_failure(event)
-                began.append(event)
-        except BaseException:
-            await feed.close()
-            raise
-        routed = began[0] if began and isinstance(began[0], Routed) else None
-        chunks = Chunks(ask, include_usage=body.stream_options.include_usage, explain=body.coe.explain)
-        return EventStream(
-            self._frames(feed, began, chunks), {**STREAM_HEADERS, **route_headers(ask.request_id, routed)}
-        )
+    async def response(self, request: Request) -> Response:
+        """POST /v1/responses"""
+        body = await self._body(request, ResponseRequest)
+        ask = self._ask(request, body)
+        return await self._answers.respond(request, ask, ResponseWriter(ask, body), stream=body.stream)
 
-    async def _frames(
-        self, feed: "Feed[PipelineEvent]", began: list[PipelineEvent], chunks: Chunks
-    ) -> AsyncGenerator[bytes, None]:
-        try:
-            for event in began:
-                yield chunks.write(event)
-            last = began[-1] if began else None
-            while not isinstance(last, Answered | Failure):
-                last = await feed.get(self._limits.keep_alive_s)
-                if isinstance(last, Failure):
-                    raise from_failure(last)
-                yield chunks.write(last) if last else KEEP_ALIVE
-        except Exception as error:
-            yield chunks.error(_told(from_exception(error), error, self._metrics))
-        finally:
-            await feed.close()
+    async def _body(self, request: Request, kind: type[T]) -> T:
+        return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names)
 
-    def _ask(self, request: Request, body: ChatRequest) -> Ask:
+    def _ask(self, request: Request, body: Generation) -> Ask:
         return Ask(
             request_id=request.state.request_id,
             model=body.model,
-            messages=tuple(message.plain() for message in body.messages),
+            messages=body.plain_messages,
             prompt=body.prompt,
             deadline=time.time() + self._limits.timeout_s,
             sampling=body.sampling,
@@ -165,6 +133,9 @@ class _Api:
             wish=body.coe.wish,
             conversation=body.conversation,
             user=body.user,
+            n=body.n_answers,
+            tools=body.called_tools,
+            text=body.text,
         )
 
     # Route, experts
@@ -272,7 +243,7 @@ class _Frame:
                 if not started:
                     await Response(status_code=CLIENT_GONE)(scope, receive, send_with_id)
             except Exception as error:
-                answer = _error(_told(from_exception(error), error, self._metrics), request_id)
+                answer = _error(_told(self._metrics, from_exception(error), error), request_id)
                 if not started:
                     await answer(scope, receive, send_with_id)
 
@@ -289,7 +260,7 @@ async def _refused_by_framework(request: Request, error: Exception) -> Response:
     raise error
 
 
-def _told(told: ApiError, error: Exception, metrics: Metrics) -> ApiError:
+def _told(metrics: Metrics, told: ApiError, error: Exception) -> ApiError:
     """Counts an error; a fault of the service is logged with all that is known of it."""
     metrics.errors.labels(told.cause).inc()
     if told.row.status >= 500:

@@ -2,13 +2,15 @@
 
 import time
 import unicodedata
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from orchestrator.errors import ApiError, from_failure
 from orchestrator.events import Answered, Ask, CallMade, PipelineEvent, Routed
-from workers.base import Delta, Failure, Usage
+from orchestrator.http.said import Choice, Said, call_part_field, calls_field, logprobs_field
+from workers.base import Delta, Failure, TokenLogprobs, Usage
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -73,24 +75,11 @@ def usage_field(usage: Usage) -> dict[str, Any]:
     }
 
 
-def completion(ask: Ask, routed: Routed, text: str, answered: Answered, *, explain: bool = False) -> dict[str, Any]:
-    """A whole `chat.completion`. Its model is the expert that answered; 'auto' if it is nobody's answer alone."""
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {
-        "id": completion_id(ask.request_id),
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": answered.winner or ask.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": answered.finish_reason}],
-        "usage": usage_field(answered.usage),
-        "coe": coe_field(routed, answered, explain=explain),
-    }
+class ChatWriter:
+    """Writes one answer of /v1/chat/completions.
 
-
-class Chunks:
-    """Writes one stream: each event of the pipeline as the bytes to send.
-
-    The first chunk carries the role and the `coe` field as far as it is known, that with the finish reason all of it.
+    A stream's first chunk carries the role and the `coe` field as far as it is known, that with the last finish reason
+    all of it.
     """
 
     def __init__(self, ask: Ask, *, include_usage: bool, explain: bool) -> None:
@@ -99,33 +88,80 @@ class Chunks:
         self._model = ask.model
         self._routed: Routed | None = None
 
+    def whole(self, routed: Routed, said: Said, answered: Answered) -> dict[str, Any]:
+        """A `chat.completion`. Its model is the expert that answered; 'auto' if it is nobody's answer alone."""
+        reasons = (answered.finish_reason, *answered.more)
+        return {
+            "id": completion_id(self._ask.request_id),
+            "object": "chat.completion",
+            "created": self._created,
+            "model": answered.winner or self._ask.model,
+            "choices": [
+                {
+                    "index": index,
+                    "message": _message(choice),
+                    "logprobs": logprobs_field(choice.logprobs) if self._with_logprobs else None,
+                    "finish_reason": reason,
+                }
+                for index, (choice, reason) in enumerate(zip(said.choices, reasons, strict=True))
+            ],
+            "usage": usage_field(answered.usage),
+            "coe": coe_field(routed, answered, explain=self._explain),
+        }
+
+    @property
+    def _with_logprobs(self) -> bool:
+        return self._ask.sampling.logprobs is not None
+
     def write(self, event: PipelineEvent) -> bytes:
         if isinstance(event, Delta):
-            return self._chunk({"content": event.text})
+            return self._delta(event)
         if isinstance(event, Failure):
             return self.error(from_failure(event))
         if isinstance(event, Routed):
             self._routed = event
             coe = coe_field(event, explain=self._explain)
             self._model = coe["expert"] or self._ask.model
-            return self._chunk({"role": "assistant", "content": ""}, coe=coe)
+            first = {"role": "assistant", "content": ""}
+            rest = [self._chunk(first, choice=choice) for choice in range(1, self._ask.n)]
+            return b"".join((self._chunk(first, coe=coe), *rest))
         assert self._routed is not None
         coe = coe_field(self._routed, event, explain=self._explain)
         self._model = event.winner or self._ask.model
-        last = self._chunk({}, finish_reason=event.finish_reason, coe=coe)
+        *others, last_reason = (event.finish_reason, *event.more)
+        chunks = [self._chunk({}, reason, choice) for choice, reason in enumerate(others)]
+        chunks.append(self._chunk({}, last_reason, len(others), coe=coe))
         if self._include_usage:
-            last += _data({**self._head(), "choices": [], "usage": usage_field(event.usage)})
-        return last + DONE
+            chunks.append(data({**self._head(), "choices": [], "usage": usage_field(event.usage)}))
+        return b"".join((*chunks, DONE))
 
     def error(self, error: ApiError) -> bytes:
         """An error in the band, where the status has been sent already."""
-        return _data(error.body(self._ask.request_id)) + DONE
+        return data(error.body(self._ask.request_id)) + DONE
 
-    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    def _delta(self, event: Delta) -> bytes:
+        delta: dict[str, Any] = {"content": event.text} if event.text or not event.calls else {}
+        if event.calls:
+            delta["tool_calls"] = [call_part_field(part) for part in event.calls]
+        return self._chunk(delta, None, event.choice, event.logprobs)
+
+    def _chunk(
+        self,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        choice: int = 0,
+        logprobs: Sequence[TokenLogprobs] = (),
+        **more: Any,
+    ) -> bytes:
+        written = {
+            "index": choice,
+            "delta": delta,
+            "logprobs": logprobs_field(logprobs) if logprobs else None,
+            "finish_reason": finish_reason,
+        }
         if self._include_usage:
             more["usage"] = None
-        return _data({**self._head(), "choices": [choice], **more})
+        return data({**self._head(), "choices": [written], **more})
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -136,13 +172,23 @@ class Chunks:
         }
 
 
+def _message(choice: Choice) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+    if choice.calls:
+        message["content"] = choice.text or None
+        message["tool_calls"] = calls_field(choice.calls)
+    return message
+
+
 def completion_id(request_id: str) -> str:
     return "chatcmpl-" + request_id.removeprefix("req-")
 
 
 def request_id_of(answer_id: str) -> str:
     """The request that an answer belongs to; its own id is left as it is."""
-    return "req-" + answer_id.removeprefix("chatcmpl-").removeprefix("req-")
+    for prefix in ("chatcmpl-", "cmpl-", "resp_", "req-"):
+        answer_id = answer_id.removeprefix(prefix)
+    return "req-" + answer_id
 
 
 def route_headers(request_id: str, routed: Routed | None, answered: Answered | None = None) -> dict[str, str]:
@@ -164,5 +210,6 @@ def _ascii(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:MAX_HEADER]
 
 
-def _data(event: dict[str, Any]) -> bytes:
+def data(event: dict[str, Any]) -> bytes:
+    """A server-sent event."""
     return b"data: " + orjson.dumps(event) + b"\n\n"

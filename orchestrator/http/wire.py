@@ -6,12 +6,12 @@ with which nothing is asked for. Any other field is an error that names it and w
 Null stands for "not given" in every field that may be left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic_core
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 
@@ -19,10 +19,15 @@ from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
 from orchestrator.http.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
-from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
-from workers.base import Sampling
+from orchestrator.http.wire_fields import NOT_YET, alone_with, refusal
+from orchestrator.http.wire_forms import MAX_TOOLS, ResponseFormat, Tool, ToolChoice, tools_of
+from orchestrator.http.wire_messages import Message
+from workers.base import Form, Sampling, Tools
 
 INT64 = 2**63
+MAX_N = 16
+MAX_LOGPROBS = 20
+MAX_BIASES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,105 +45,23 @@ class Limits:
     keep_alive_s: float
 
 
-def _content_text(content: Any) -> Any:
-    """A message's content as one string; text parts are joined by newlines, as vLLM does for plain-text templates."""
-    if not isinstance(content, list):
-        if isinstance(content, str):
-            return content
-        raise PydanticCustomError("content_type", "must be a string or a list of text parts")
-    texts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("image_url", "input_audio", "file", "refusal"):
-            raise PydanticCustomError(
-                "unsupported_parameter", "part {index} is of type '{kind}'; only text is supported yet",
-                {"index": index, "kind": kind},
-            )  # fmt: skip
-        if kind != "text" or not isinstance(part.get("text"), str) or part.keys() != {"type", "text"}:
-            raise PydanticCustomError(
-                "content_part", 'part {index} must be {"type": "text", "text": "..."}', {"index": index}
-            )
-        texts.append(part["text"])
-    return "\n".join(texts)
+class Generation(Wire):
+    """What every request for text has. not_yet: known fields that are refused, with their neutral values."""
 
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
-class Message(Wire):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_content_text)]
-    name: str | None = Field(None, max_length=64)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _neutral_fields(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        if data.get("role") in ("tool", "function"):
-            raise PydanticCustomError("unsupported_parameter", "messages of tools are not supported yet")
-        for field in NOT_YET_IN_MESSAGE.keys() & data.keys():
-            if not is_neutral(data[field], NOT_YET_IN_MESSAGE[field]):
-                raise PydanticCustomError("unsupported_parameter", "'{field}' is not supported yet", {"field": field})
-        return {field: value for field, value in data.items() if field not in NOT_YET_IN_MESSAGE}
-
-    @model_validator(mode="after")
-    def _user_says_something(self) -> Self:
-        if self.role == "user" and not self.content.strip():
-            raise PydanticCustomError("empty", "the content of a user message must not be empty")
-        return self
-
-    def plain(self) -> dict[str, Any]:
-        """As chat templates know it: 'developer' is OpenAI's newer word for 'system'."""
-        plain = {"role": "system" if self.role == "developer" else self.role, "content": self.content}
-        return plain if self.name is None else {**plain, "name": self.name}
-
-
-class StreamOptions(Options):
-    include_usage: bool = False
-    include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
-
-
-class ChatRequest(Wire):
     model: str = Field(min_length=1)
-    messages: list[Message] = Field(min_length=1)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    seed: int | None = Field(None, ge=-INT64, lt=INT64)
-    stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
-    priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     stream: bool = False
-    stream_options: StreamOptions = StreamOptions()
+    user: str | None = None
+    priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     coe: CoeOptions = CoeOptions()
     # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
-    user: str | None = None
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
-
-    @field_validator("stop", mode="before")
-    @classmethod
-    def _one_stop(cls, value: Any) -> Any:
-        return [value] if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _fields_agree(self) -> Self:
-        both = {self.max_tokens, self.max_completion_tokens} - {None}
-        if len(both) > 1:
-            raise PydanticCustomError("both", "'max_tokens' and 'max_completion_tokens' differ; give one of them")
-        if not any(message.content.strip() for message in self.messages):
-            raise PydanticCustomError("empty", "'messages' has no text in any message")
-        if problem := problem_with(self.coe, self.model):
-            raise PydanticCustomError("coe", "{problem}", {"problem": problem})
-        return self
-
-    @property
-    def prompt(self) -> str:
-        """What is to be answered: the last user message, else the last message with text."""
-        by_user = [message.content for message in self.messages if message.role == "user"]
-        return by_user[-1] if by_user else [m.content for m in self.messages if m.content.strip()][-1]
 
     @property
     def conversation(self) -> str | None:
@@ -146,16 +69,218 @@ class ChatRequest(Wire):
         return (self.metadata or {}).get("conversation_id")
 
     @property
+    def plain_messages(self) -> tuple[dict[str, Any], ...]:
+        """As experts get them."""
+        raise NotImplementedError
+
+    @property
     def sampling(self) -> Sampling:
+        raise NotImplementedError
+
+    @property
+    def alone(self) -> Sequence[str]:
+        """The fields that are given and that one expert must answer alone."""
+        return ()
+
+    @property
+    def most_tokens(self) -> Mapping[str, int | None]:
+        """Field -> the limit of the answer that it sets."""
+        return {}
+
+    @property
+    def n_answers(self) -> int:
+        return 1
+
+    @property
+    def called_tools(self) -> Tools | None:
+        return None
+
+    @property
+    def text(self) -> str | None:
+        """To be continued as it is."""
+        return None
+
+    @property
+    def wants_usage(self) -> bool:
+        """In a chunk of its own at the end of a stream."""
+        return False
+
+    @property
+    def prompt(self) -> str:
+        """What is to be answered: the last user message, else the last message with text."""
+        said = [(message["role"], str(message["content"])) for message in self.plain_messages]
+        by_user = [content for role, content in said if role == "user"]
+        return by_user[-1] if by_user else [content for _, content in said if content.strip()][-1]
+
+    def check(self) -> None:
+        """Raises PydanticCustomError or ApiError for fields that do not go together, once each by itself is right."""
+        if problem := problem_with(self.coe, self.model):
+            raise PydanticCustomError("coe", "{problem}", {"problem": problem})
+
+
+class StreamOptions(Options):
+    include_usage: bool = False
+    include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
+
+
+class Sampled(Generation):
+    """What chats and completions have in common: the sampling fields of OpenAI and of vLLM."""
+
+    max_tokens: int | None = Field(None, ge=1)
+    n: int = Field(1, ge=1, le=MAX_N)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    seed: int | None = Field(None, ge=-INT64, lt=INT64 - MAX_N)
+    stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
+    stream_options: StreamOptions = StreamOptions()
+    logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = Field(
+        {}, max_length=MAX_BIASES, description="Token id -> bias. Ids are one expert's own, so it must be named."
+    )
+    top_k: int | None = Field(None, ge=-1, le=1 << 20, description="vLLM's, as the next two.")
+    min_p: float | None = Field(None, ge=0, le=1)
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @property
+    def n_answers(self) -> int:
+        return self.n
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.stream_options.include_usage
+
+    @property
+    def most_tokens(self) -> Mapping[str, int | None]:
+        return {"max_tokens": self.max_tokens}
+
+    def sampled(self, logprobs: int | None, form: Form | None, max_tokens: int | None) -> Sampling:
         return Sampling(
             temperature=self.temperature,
             top_p=self.top_p,
-            max_tokens=self.max_tokens or self.max_completion_tokens,
+            max_tokens=max_tokens,
             seed=self.seed,
             stop=tuple(self.stop),
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
+            logprobs=logprobs,
+            form=form,
         )
+
+    def check(self) -> None:
+        super().check()
+        if not self.stream and "stream_options" in self.model_fields_set:
+            text = "stream_options: only allowed with 'stream': true"
+            raise ApiError("invalid_value", text, "stream_options")
+        if self.logit_bias and self.model == AUTO:
+            raise PydanticCustomError("bias", "'logit_bias' needs a named expert: ids of tokens are an expert's own")
+
+
+class ChatRequest(Sampled):
+    """The body of /v1/chat/completions."""
+
+    not_yet = NOT_YET
+
+    messages: list[Message] = Field(min_length=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+    response_format: ResponseFormat = ResponseFormat(type="text")
+    tools: list[Tool] = Field([], max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool = True
+
+    def check(self) -> None:
+        both = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(both) > 1:
+            raise PydanticCustomError("both", "'max_tokens' and 'max_completion_tokens' differ; give one of them")
+        if not any(message.content.strip() for message in self.messages):
+            raise PydanticCustomError("empty", "'messages' has no text in any message")
+        if self.top_logprobs and not self.logprobs:
+            raise PydanticCustomError("logprobs", "'top_logprobs' needs 'logprobs': true")
+        tools = self.called_tools
+        if tools and tools.choice == "required" and self.response_format.form:
+            raise PydanticCustomError("forms", "'response_format' does not go with a 'tool_choice' that demands a call")
+        super().check()
+
+    @property
+    def plain_messages(self) -> tuple[dict[str, Any], ...]:
+        return tuple(message.plain() for message in self.messages)
+
+    @property
+    def called_tools(self) -> Tools | None:
+        return tools_of(self.tools, self.tool_choice, self.parallel_tool_calls)
+
+    @property
+    def most_tokens(self) -> Mapping[str, int | None]:
+        return {"max_tokens": self.max_tokens, "max_completion_tokens": self.max_completion_tokens}
+
+    @property
+    def alone(self) -> Sequence[str]:
+        given = {
+            "tools": bool(self.tools),
+            "response_format": self.response_format.form is not None,
+            "logprobs": self.logprobs,
+            "n": self.n > 1,
+            "logit_bias": bool(self.logit_bias),
+        }
+        return [field for field, is_given in given.items() if is_given]
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.sampled(
+            self.top_logprobs if self.logprobs else None,
+            self.response_format.form,
+            self.max_tokens or self.max_completion_tokens,
+        )
+
+
+class CompletionRequest(Sampled):
+    """The body of /v1/completions: a text that one expert continues, without its chat template."""
+
+    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
+        "best_of": (1,),
+        "echo": (False,),
+        "suffix": ("",),
+        "response_format": ({"type": "text"},),
+    }
+
+    prompt_: str = Field(alias="prompt", min_length=1)
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @field_validator("prompt_", mode="before")
+    @classmethod
+    def _one_prompt(cls, value: Any) -> Any:
+        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+            return value[0]
+        if isinstance(value, list):
+            raise PydanticCustomError(
+                "unsupported_parameter", "must be one text; several, and tokens, are not supported: ask for each alone"
+            )
+        return value
+
+    @property
+    def plain_messages(self) -> tuple[dict[str, Any], ...]:
+        return ({"role": "user", "content": self.prompt_},)
+
+    @property
+    def text(self) -> str | None:
+        return self.prompt_
+
+    @property
+    def alone(self) -> Sequence[str]:
+        return ["prompt"]
+
+    @property
+    def sampling(self) -> Sampling:
+        return self.sampled(self.logprobs, None, self.max_tokens)
 
 
 class FeedbackRequest(Options):
@@ -192,9 +317,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def parse_chat(body: bytes, limits: Limits, names: Names) -> ChatRequest:
+T = TypeVar("T", bound=Generation)
+
+
+def parse(body: bytes, kind: type[T], limits: Limits, names: Names) -> T:
     """The checked request. Raises ApiError (400)."""
-    return _checked(_json_object(body), limits, names)
+    return _checked(_json_object(body), kind, limits, names)
 
 
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
@@ -206,7 +334,7 @@ def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
         if not isinstance(prompt, str) or not prompt.strip():
             raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
         data["messages"] = [{"role": "user", "content": prompt}]
-    return _checked(data, limits, names)
+    return _checked(data, ChatRequest, limits, names)
 
 
 def parse_feedback(body: bytes) -> FeedbackRequest:
@@ -228,38 +356,43 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
-    given = _without_neutral(data)
+def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) -> T:
+    given = _without_neutral(data, kind)
     try:
-        request = ChatRequest.model_validate(given)
+        request = kind.model_validate(given)
+        if fields := request.alone:
+            alone_with(fields[0], request.model, request.coe)
+        request.check()
         check_names(request.coe, names)
     except ValidationError as error:
         raise as_written(_from_pydantic(error), given.get("coe")) from None
+    except PydanticCustomError as error:
+        raise as_written(ApiError("invalid_value", error.message()), given.get("coe")) from None
     except ApiError as error:
         raise as_written(error, given.get("coe")) from None
-    if len(request.messages) > limits.messages:
-        text = f"messages: there are {len(request.messages)}; the limit is {limits.messages}"
+    messages = request.plain_messages
+    if len(messages) > limits.messages:
+        text = f"messages: there are {len(messages)}; the limit is {limits.messages}"
         raise ApiError("invalid_value", text, "messages")
-    for field in ("max_tokens", "max_completion_tokens"):
-        if (wanted := getattr(request, field)) and wanted > limits.max_tokens:
+    for field, wanted in request.most_tokens.items():
+        if wanted and wanted > limits.max_tokens:
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)
-    if not request.stream and "stream_options" in given:
-        raise ApiError("invalid_value", "stream_options: only allowed with 'stream': true", "stream_options")
     return request
 
 
-def _without_neutral(data: Mapping[str, Any]) -> dict[str, Any]:
+def _without_neutral(data: Mapping[str, Any], kind: type[Generation]) -> dict[str, Any]:
     """The supported fields that are given. Raises ApiError for all others, unless they ask for nothing."""
+    known = {field.alias or name for name, field in kind.model_fields.items()}
     given = {}
     for field, value in data.items():
-        if field in ChatRequest.model_fields:
+        if field in known:
             if value is not None:
                 given[field] = value
-        elif field not in NOT_YET:
-            known = [*ChatRequest.model_fields, *NOT_YET]
+        elif field not in kind.not_yet:
             shown = field[:100]
-            raise ApiError("unknown_parameter", f"unknown field {quote(field)}{did_you_mean(field, known)}", shown)
-        elif error := refusal(field, value, data):
+            hint = did_you_mean(field, [*known, *kind.not_yet])
+            raise ApiError("unknown_parameter", f"unknown field {quote(field)}{hint}", shown)
+        elif error := refusal(field, value, kind.not_yet[field]):
             raise error
     return given
 
@@ -268,7 +401,8 @@ def _from_pydantic(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_context=False)[0]
     param = ""
     for part in first["loc"]:
-        param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else part
+        if part != "[key]":  # pydantic's word for a key that is wrong, which stands before it
+            param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else part
     param = param[:100]  # a key of `metadata` may be of any length
     if first["type"] == "extra_forbidden":
         return ApiError("unknown_parameter", f"unknown field {quote(param)}", param)

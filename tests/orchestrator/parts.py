@@ -32,7 +32,7 @@ GENERALIST, SQL, MATH, REMOTE = "generalist", "sql", "math", "remote"
 REGISTRY = Registry(
     [
         ExpertSpec(name=GENERALIST, source="models/generalist", family="small", context_length=2000),
-        ExpertSpec(name=SQL, source="models/sql", family="small", context_length=50, tags=("code",)),
+        ExpertSpec(name=SQL, source="models/sql", family="small", context_length=50, tags=("code",), tools=True),
         ExpertSpec(name=MATH, source="models/math", family="small", context_length=200),
         ExpertSpec(name=REMOTE, kind="remote", source="some.module:Chat", options={"api_key": "env:SECRET"}),
     ]

@@ -9,11 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ApiError
-from orchestrator.http.wire import ChatRequest, parse_chat, parse_route
+from orchestrator.http.wire import ChatRequest, parse_route
+from orchestrator.http.wire import parse as parse_body
 from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE
 from tests.orchestrator.parts import LIMITS
 from tests.orchestrator.wire_parts import NAMES, USER, parse, refused
-from workers.base import Sampling
+from workers.base import Form, Sampling, Tools
 
 
 def test_sampling_is_what_the_caller_asked_for() -> None:
@@ -101,9 +102,7 @@ def test_malformed_messages_are_told_where_and_why(messages: Any, param: str | N
 @pytest.mark.parametrize(
     ("message", "param"),
     [
-        ({"role": "tool", "content": "x", "tool_call_id": "1"}, "messages[0]"),
         ({"role": "function", "content": "x", "name": "f"}, "messages[0]"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]}, "messages[0]"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}, "messages[0].content"),
     ],
 )
@@ -154,7 +153,8 @@ def test_what_is_not_supported_yet_may_only_ask_for_nothing(field: str) -> None:
 
 
 def test_neutral_is_meant_by_type_too() -> None:
-    assert refused(logprobs=0).cause == refused(n=True).cause == refused(store=0).cause == "unsupported_parameter"
+    assert refused(store=0).cause == "unsupported_parameter"
+    assert refused(logprobs=0).cause == refused(n=True).cause == "invalid_value"
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_unknown_fields_are_named(body: dict[str, Any], words: str) -> None:
 )  # fmt: skip
 def test_what_is_no_json_object_is_told(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, NAMES)
+        parse_body(body, ChatRequest, LIMITS, NAMES)
     assert caught.value.cause == "invalid_json"
 
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ApiError, match=r"^model: field required$") as caught:
-        parse_chat(b'{"messages": [{"role": "user", "content": "x"}]}', LIMITS, NAMES)
+        parse_body(b'{"messages": [{"role": "user", "content": "x"}]}', ChatRequest, LIMITS, NAMES)
     assert caught.value.param == "model"
 
 
@@ -230,7 +230,7 @@ bodies = st.builds(lambda body, more: {**more, **body}, good | st.fixed_dictiona
 def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
     raw = json.dumps(body).encode()
     try:
-        request = parse_chat(raw, LIMITS, NAMES)
+        request = parse_body(raw, ChatRequest, LIMITS, NAMES)
     except ApiError as caught:
         error = caught
     else:
@@ -245,5 +245,115 @@ def test_any_json_is_a_request_or_an_error_for_the_caller(body: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_error_for_the_caller(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
-        parse_chat(body, LIMITS, NAMES)
+        parse_body(body, ChatRequest, LIMITS, NAMES)
     assert caught.value.row.status == 400
+
+
+# Tools, forms, several answers
+
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALLED = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+
+
+def test_tools_and_their_choice() -> None:
+    function = {"name": "weather", "parameters": {"type": "object"}}
+    assert parse(tools=[TOOL]).called_tools == Tools((function,))
+    assert parse(tools=[TOOL], tool_choice="required", parallel_tool_calls=False).called_tools == Tools(
+        (function,), "required", parallel=False
+    )
+    named = {"type": "function", "function": {"name": "weather"}}
+    assert parse(tools=[TOOL], tool_choice=named).called_tools == Tools((function,), "required", "weather")
+    assert parse(tools=[], tool_choice="auto").called_tools is None
+
+
+def test_calls_and_results_are_messages() -> None:
+    messages = [
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [CALLED], "refusal": None, "annotations": []},
+        {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+    ]
+    assert [message.plain() for message in parse(messages=messages).messages] == [
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": [CALLED]},
+        {"role": "tool", "tool_call_id": "c1", "content": "sun"},
+    ]
+
+
+def test_an_answer_may_be_bound_to_a_schema() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    form = parse(
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
+    ).sampling.form
+    assert form is not None
+    assert json.loads(form.schema or "") == schema
+    assert parse(response_format={"type": "json_object"}).sampling.form == Form()
+    assert parse(response_format={"type": "text"}).sampling.form is None
+
+
+def test_probabilities_several_answers_and_vllm_s_fields() -> None:
+    assert parse(logprobs=True, top_logprobs=3).sampling.logprobs == 3
+    assert parse(logprobs=True).sampling.logprobs == 0
+    assert parse().sampling.logprobs is None
+    assert parse(n=4).n_answers == 4
+    assert parse(top_k=5, min_p=0.1, repetition_penalty=1.5).sampling == Sampling(
+        top_k=5, min_p=0.1, repetition_penalty=1.5
+    )
+    assert parse(model="sql", logit_bias={"7": -100}).sampling.logit_bias == ((7, -100.0),)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
+        ({"tools": [{**TOOL, "type": "search"}]}, "tools[0].type", "'function'"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "pattern"),
+        ({"tools": [TOOL] * 129}, "tools", "at most 128"),
+        ({"tools": [TOOL, TOOL]}, None, "'weather' twice"),
+        ({"tool_choice": "required"}, None, "'tool_choice' needs 'tools'"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "wether"}}},
+            None,
+            "names 'wether', which is not in 'tools'; did you mean 'weather'?",
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": "required", "response_format": {"type": "json_object"}},
+            None,
+            "'response_format' does not go with",
+        ),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "'json_schema' is needed"),
+        ({"response_format": {"type": "xml"}}, "response_format.type", "'json_schema'"),
+        ({"top_logprobs": 3}, None, "'top_logprobs' needs 'logprobs'"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+        ({"n": 17}, "n", "less than or equal to 16"),
+        ({"logit_bias": {"7": 1}}, None, "needs a named expert"),
+        ({"model": "sql", "logit_bias": {"x": 1}}, "logit_bias.x", "pattern"),
+        ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages[1]", "'tool_call_id' is needed"),
+        ({"messages": [{**USER, "tool_calls": [CALLED]}]}, "messages[0]", "is for messages of the role 'assistant'"),
+        (
+            {
+                "messages": [
+                    {"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "["}}]}
+                ]
+            },
+            "messages[0].tool_calls[0].function.arguments",
+            "must be a JSON object",
+        ),
+    ],
+)
+def test_what_binds_an_answer_wrongly_is_told_where(body: dict[str, Any], param: str | None, words: str) -> None:
+    error = refused(**body)
+    assert (error.cause, error.param) == ("invalid_value", param)
+    assert words in error.message
+    assert len(error.message) < 400
+
+
+def test_schemas_are_bounded() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(40):
+        deep = {"properties": {"a": deep}}
+    wide = {"enum": ["x" * 100] * 1000}
+    for schema, words in ((deep, "deeper than 32"), (wide, "more than 65536 bytes")):
+        error = refused(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
+        assert error.param == "response_format.json_schema.schema"
+        assert words in error.message
+        assert len(error.message) < 400

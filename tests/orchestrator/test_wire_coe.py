@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.http.wire_fields import NOT_YET, ONE_EXPERT
 from routers.policies.base import Wish
 from routers.policies.budget import Budget
 from tests.orchestrator.wire_parts import parse, refused
@@ -106,13 +105,27 @@ def test_an_ensemble_takes_constraints_and_a_budget() -> None:
     assert parse(model=TRIO, coe=coe).coe.wish == Wish(deny=frozenset({"sql"}), budget=Budget(calls=2))
 
 
-@pytest.mark.parametrize("field", sorted(ONE_EXPERT))
+ALONE: dict[str, Any] = {
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "response_format": {"type": "json_object"},
+    "logprobs": True,
+    "n": 2,
+}
+
+
+@pytest.mark.parametrize("field", ALONE)
 @pytest.mark.parametrize(
-    ("body", "who"), [({"model": TRIO}, "model 'ensemble/trio'"), ({"coe": {"k": 2}}, "'coe.k' 2")]
+    ("body", "who"),
+    [
+        ({"model": TRIO}, "model 'ensemble/trio'"),
+        ({"coe": {"k": 2}}, "'coe.k' 2"),
+        ({"coe": {"aggregator": "joined"}}, "'coe.aggregator' 'joined'"),
+        ({"coe": {"force": ["sql", "math"]}}, "'coe.force'"),
+    ],
 )
 def test_what_one_expert_must_answer_alone_is_refused_with_several(field: str, body: dict[str, Any], who: str) -> None:
-    error = refused(**body, **{field: ["x"]})
+    error = refused(**body, **{field: ALONE[field]})
     assert (error.cause, error.param) == ("unsupported_parameter", field)
-    assert f"{field}: one expert alone can answer it, and {who} asks several; leave it out" in error.message
-    for neutral in NOT_YET[field]:
-        assert parse(**body, **{field: neutral}) == parse(**body)
+    assert f"{field}: one expert alone can answer it, and {who} asks several; leave one of them out" in error.message
+    neutral = {"tools": [], "response_format": {"type": "text"}, "logprobs": False, "n": 1}[field]
+    assert parse(**body, **{field: neutral}).alone == []

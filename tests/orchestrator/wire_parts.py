@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ApiError
-from orchestrator.http.wire import ChatRequest, parse_chat
+from orchestrator.http.wire import ChatRequest
+from orchestrator.http.wire import parse as parse_body
 from orchestrator.http.wire_coe import Names
 from tests.orchestrator.parts import LIMITS, REGISTRY
 
@@ -16,7 +17,7 @@ NAMES = Names(REGISTRY.names, ("joined", "first", "broken"))
 
 def parse(**body: Any) -> ChatRequest:
     body = {"model": "auto", "messages": [USER], **body}
-    return parse_chat(json.dumps(body).encode(), LIMITS, NAMES)
+    return parse_body(json.dumps(body).encode(), ChatRequest, LIMITS, NAMES)
 
 
 def refused(**body: Any) -> ApiError:

@@ -1,0 +1,128 @@
+"""What binds an answer: tools, and the form of its text."""
+
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from experts.registry import did_you_mean
+from orchestrator.http.wire_coe import Options, Wire
+from orchestrator.http.wire_messages import FunctionName
+from workers.base import Form, Tools
+
+MAX_TOOLS = 128
+MAX_SCHEMA_BYTES = 64 << 10
+MAX_SCHEMA_DEPTH = 32
+
+
+def _schema(value: Any) -> Any:
+    """A JSON schema within bounds; vLLM's grammar compiler is to be spared what takes it minutes."""
+    if not isinstance(value, dict):
+        raise PydanticCustomError("schema", "must be a JSON schema, an object")
+    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
+        raise PydanticCustomError("schema", "the schema has more than {limit} bytes", {"limit": MAX_SCHEMA_BYTES})
+    level: list[Any] = [value]
+    for _ in range(MAX_SCHEMA_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return value
+    raise PydanticCustomError("schema", "the schema is deeper than {limit} levels", {"limit": MAX_SCHEMA_DEPTH})
+
+
+Schema = Annotated[dict[str, Any], BeforeValidator(_schema)]
+
+
+class Function(Options):
+    name: FunctionName
+    description: str | None = Field(None, max_length=10_000)
+    parameters: Schema | None = None
+    strict: bool | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """As templates get it."""
+        return self.model_dump(exclude_none=True, exclude={"strict"})
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: Function
+
+
+class _Named(Wire):
+    name: FunctionName
+
+
+class NamedTool(Wire):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: _Named
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
+def tools_of(tools: list[Tool], choice: ToolChoice | None, parallel: bool) -> Tools | None:
+    """None for no tools. Raises PydanticCustomError where they do not go together."""
+    return functions_of(
+        [tool.function for tool in tools],
+        choice.function.name if isinstance(choice, NamedTool) else None,
+        "required" if isinstance(choice, NamedTool) else choice,
+        parallel,
+    )
+
+
+def functions_of(
+    functions: list[Function], name: str | None, choice: Literal["none", "auto", "required"] | None, parallel: bool
+) -> Tools | None:
+    """The same for functions. name: of the one that must be called."""
+    names = [function.name for function in functions]
+    if not functions:
+        if choice not in (None, "none", "auto"):
+            raise PydanticCustomError("tools", "'tool_choice' needs 'tools'")
+        return None
+    for index, own in enumerate(names):
+        if own in names[:index]:
+            raise PydanticCustomError("tools", "'tools' has the function '{name}' twice", {"name": own})
+    if name is not None and name not in names:
+        hint = did_you_mean(name, names)
+        raise PydanticCustomError(
+            "tools", "'tool_choice' names '{name}', which is not in 'tools'{hint}", {"name": name[:64], "hint": hint}
+        )
+    return Tools(tuple(function.plain() for function in functions), choice or "auto", name, parallel)
+
+
+class JsonSchema(Options):
+    name: FunctionName
+    description: str | None = None
+    schema_: Schema | None = Field(None, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Options):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if (self.json_schema is None) == (self.type == "json_schema"):
+            raise PydanticCustomError("format", "'json_schema' is needed by the type 'json_schema', and by no other")
+        return self
+
+    @property
+    def form(self) -> Form | None:
+        """None for plain text."""
+        if self.type == "text":
+            return None
+        return form_of(self.json_schema.schema_ if self.json_schema else None)
+
+
+def form_of(schema: dict[str, Any] | None) -> Form:
+    """schema: None for any JSON object."""
+    return Form(None if schema is None else orjson.dumps(schema).decode())

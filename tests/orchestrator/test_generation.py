@@ -1,0 +1,310 @@
+"""Tools, forms, probabilities and several answers; /v1/completions and /v1/responses: driven by the official client."""
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+from tests.orchestrator.parts import GENERALIST, MATH, SQL, Service
+from workers.base import Form, Sampling
+
+PROMPT = "call weather for sql"
+USER: Any = {"role": "user", "content": PROMPT}
+WEATHER: Any = {
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+TOOLS: Any = [{"type": "function", "function": WEATHER}]
+FLAT: Any = [{"type": "function", **WEATHER, "strict": None}]
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+
+
+# Chat
+
+
+async def test_a_tool_is_called_and_its_result_sent_back(service: Service) -> None:
+    chat = service.openai.chat.completions
+    answer = await chat.create(model="auto", messages=[USER], tools=TOOLS)
+    [choice] = answer.choices
+    assert (choice.finish_reason, choice.message.content, answer.model) == ("tool_calls", None, SQL)
+    [call] = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "x"})
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "sun"}
+    sent: Any = choice.message.model_dump()
+    after = await chat.create(model=SQL, messages=[USER, sent, result], tools=TOOLS)
+    assert after.choices[0].message.content == "sql heard: sun"
+    assert after.choices[0].finish_reason == "stop"
+    told = service.engine.calls[-1].messages
+    assert told[1]["tool_calls"] == [
+        {"id": call.id, "type": "function", "function": {"name": "weather", "arguments": call.function.arguments}}
+    ]
+    assert told[2] == result
+
+
+async def test_calls_stream_as_the_client_puts_them_together(service: Service) -> None:
+    async with service.openai.chat.completions.stream(model="auto", messages=[USER], tools=TOOLS) as stream:
+        async for _ in stream:
+            pass
+        answer = await stream.get_final_completion()
+    [choice] = answer.choices
+    [call] = choice.message.tool_calls or []
+    assert choice.finish_reason == "tool_calls"
+    assert (call.function.name, call.function.arguments) == ("weather", '{"city": "x"}')
+
+
+async def test_tools_go_to_experts_that_call_them(service: Service) -> None:
+    math: Any = {"role": "user", "content": "call weather for math"}
+    answer = await service.openai.chat.completions.create(model="auto", messages=[math], tools=TOOLS)
+    assert answer.model == SQL, "the only one that calls tools"
+    none = await service.openai.chat.completions.create(model="auto", messages=[math], tools=TOOLS, tool_choice="none")
+    assert none.model == MATH
+    with pytest.raises(openai.BadRequestError, match=r"the expert 'math' calls no tools; 'auto' chooses among those"):
+        await service.openai.chat.completions.create(model=MATH, messages=[math], tools=TOOLS)
+
+
+async def test_structured_outputs_are_parsed_by_the_client(service: Service) -> None:
+    answer = await service.openai.chat.completions.parse(model="auto", messages=[USER], response_format=Person)
+    assert answer.choices[0].message.parsed == Person(name="x", age=0)
+    loose = await service.openai.chat.completions.create(
+        model="auto", messages=[USER], response_format={"type": "json_object"}
+    )
+    assert loose.choices[0].message.content == "{}"
+    assert service.engine.calls[-1].sampling.form == Form()
+
+
+async def test_each_token_has_its_logarithm_of_probability(service: Service) -> None:
+    ask: Any = {"model": SQL, "messages": [{"role": "user", "content": "hi"}], "logprobs": True, "top_logprobs": 2}
+    whole = await service.openai.chat.completions.create(**ask)
+    assert whole.choices[0].logprobs is not None
+    rows = whole.choices[0].logprobs.content or []
+    assert "".join(row.token for row in rows) == whole.choices[0].message.content == "sql heard: hi"
+    assert [(own.token, own.logprob, own.bytes) for own in rows[0].top_logprobs] == [
+        ("sql", 0.0, list(b"sql")),
+        ("other1", -9999.0, list(b"other1")),
+    ]
+    streamed = [
+        row.token
+        async for chunk in await service.openai.chat.completions.create(**ask, stream=True)
+        if chunk.choices and chunk.choices[0].logprobs
+        for row in chunk.choices[0].logprobs.content or []
+    ]
+    assert streamed == [row.token for row in rows]
+
+
+async def test_several_answers_are_calls_of_one_expert_with_seeds_of_their_own(service: Service) -> None:
+    answer = await service.openai.chat.completions.create(model="auto", messages=[USER], n=3, seed=7)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert {choice.message.content for choice in answer.choices} == {f"sql heard: {PROMPT}"}
+    assert sorted(call.sampling.seed or 0 for call in service.engine.calls) == [7, 8, 9]
+    assert len({call.request_id for call in service.engine.calls}) == 3
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3 * 6
+    assert (answer.model_extra or {})["coe"]["experts"] == [SQL]
+
+
+async def test_several_answers_stream_side_by_side(service: Service) -> None:
+    texts, reasons, roles = ["", ""], {}, []
+    async for chunk in await service.openai.chat.completions.create(model="auto", messages=[USER], n=2, stream=True):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            if choice.delta.role:
+                roles.append(choice.index)
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    assert texts == [f"sql heard: {PROMPT}"] * 2
+    assert reasons == {0: "stop", 1: "stop"}
+    assert roles == [0, 1]
+
+
+async def test_the_failure_of_one_of_several_answers_ends_the_others(service: Service) -> None:
+    service.engine.fail_next("engine_died", "down", after=2)
+    with pytest.raises(openai.APIStatusError) as caught:
+        await service.openai.with_options(max_retries=0).chat.completions.create(model="auto", messages=[USER], n=3)
+    assert caught.value.code == "engine_died"
+    assert service.engine.running == 0
+    assert service.engine.finished < 3
+
+
+async def test_what_binds_an_answer_is_for_one_expert_where_several_would_answer(service: Service) -> None:
+    answer = await service.openai.chat.completions.create(model="auto", messages=[USER], logprobs=True)
+    assert len((answer.model_extra or {})["coe"]["experts"]) == 1
+    with pytest.raises(openai.BadRequestError, match=r"tools: one expert alone can answer it, and"):
+        await service.openai.chat.completions.create(
+            model="auto", messages=[USER], tools=TOOLS, extra_body={"coe": {"k": 2}}
+        )
+
+
+# Completions
+
+
+async def test_a_text_is_continued(service: Service) -> None:
+    answer = await service.openai.completions.create(model=SQL, prompt="SELECT", max_tokens=2, logprobs=1, n=2)
+    assert answer.object == "text_completion"
+    assert [(choice.index, choice.text, choice.finish_reason) for choice in answer.choices] == [
+        (0, "sql heard:", "length"),
+        (1, "sql heard:", "length"),
+    ]
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None
+    assert (logprobs.tokens, logprobs.text_offset) == (["sql", " heard:"], [0, 3])
+    call = service.engine.calls[-1]
+    assert (call.text, call.sampling) == ("SELECT", Sampling(max_tokens=2, logprobs=1))
+
+
+async def test_completions_are_routed_and_stream(service: Service) -> None:
+    chunks = [
+        chunk
+        async for chunk in await service.openai.completions.create(
+            model="auto", prompt="some sql", stream=True, stream_options={"include_usage": True}
+        )
+    ]
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "sql heard: some sql"
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 4
+    assert (chunks[-2].model_extra or {})["coe"]["expert"] == SQL
+
+
+@pytest.mark.parametrize("prompt", [["a", "b"], [1, 2], [[1]], "", 5])
+async def test_prompts_that_are_no_text_are_told(service: Service, prompt: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await service.openai.completions.create(model=SQL, prompt=prompt)
+    assert caught.value.param == "prompt"
+
+
+# Responses
+
+
+async def test_a_response_has_its_text_route_and_usage(service: Service) -> None:
+    answer = await service.openai.responses.create(
+        model="auto", input="some sql please", instructions="Be brief.", metadata={"a": "b"}, temperature=0.5
+    )
+    assert (answer.status, answer.output_text, answer.model) == ("completed", "sql heard: some sql please", SQL)
+    assert answer.usage is not None
+    assert (answer.usage.output_tokens, answer.metadata, answer.instructions) == (5, {"a": "b"}, "Be brief.")
+    assert (answer.model_extra or {})["coe"]["expert"] == SQL
+    [call] = service.engine.calls
+    assert call.messages == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "some sql please"},
+    )
+    assert call.sampling.temperature == 0.5
+
+
+async def test_a_response_that_is_cut_says_so(service: Service) -> None:
+    answer = await service.openai.responses.create(model=SQL, input="a b c d", max_output_tokens=3)
+    assert answer.status == "incomplete"
+    assert answer.incomplete_details is not None
+    assert answer.incomplete_details.reason == "max_output_tokens"
+
+
+async def test_a_function_is_called_and_its_output_sent_back(service: Service) -> None:
+    responses = service.openai.responses
+    first = await responses.create(model="auto", input=PROMPT, tools=FLAT)
+    [item] = first.output
+    assert item.type == "function_call"
+    assert (item.name, json.loads(item.arguments), first.output_text) == ("weather", {"city": "x"}, "")
+    sent: Any = [
+        {"role": "user", "content": PROMPT},
+        item.model_dump(),
+        {"type": "function_call_output", "call_id": item.call_id, "output": "sun"},
+    ]
+    after = await responses.create(model=SQL, input=sent, tools=FLAT)
+    assert after.output_text == "sql heard: sun"
+    assert [message["role"] for message in service.engine.calls[-1].messages] == ["user", "assistant", "tool"]
+    said: Any = [own.model_dump() for own in after.output]
+    again = await responses.create(model=SQL, input=[*sent, *said, {"role": "user", "content": "and?"}])
+    assert again.output_text == "sql heard: and?"
+
+
+async def test_a_response_streams_as_the_client_puts_it_together(service: Service) -> None:
+    kinds = []
+    async with service.openai.responses.stream(model="auto", input="some sql please") as stream:
+        kinds.extend([event.type async for event in stream])
+        final = await stream.get_final_response()
+    assert final.output_text == "sql heard: some sql please"
+    assert kinds[:4] == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+    ]
+    assert kinds[4:9] == ["response.output_text.delta"] * 5
+    assert kinds[9:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    whole = await service.openai.responses.create(model="auto", input="some sql please")
+    assert [_plain(item) for item in whole.output] == [_plain(item) for item in final.output]
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = item.model_dump(exclude={"id"})
+    for part in plain.get("content") or ():
+        part.pop("parsed", None)
+    return plain
+
+
+async def test_calls_of_functions_stream(service: Service) -> None:
+    async with service.openai.responses.stream(model="auto", input=PROMPT, tools=FLAT) as stream:
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
+    [item] = final.output
+    assert item.type == "function_call"
+    assert json.loads(item.arguments) == {"city": "x"}
+    assert "response.function_call_arguments.done" in [event.type for event in events]
+    numbers = [event.sequence_number for event in events if hasattr(event, "sequence_number")]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_structured_outputs_of_a_response_are_parsed(service: Service) -> None:
+    answer = await service.openai.responses.parse(model="auto", input="some sql", text_format=Person)
+    assert answer.output_parsed == Person(name="x", age=0)
+
+
+async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
+    service.engine.fail_next("engine_died", "down", after=2)
+    body = {"model": SQL, "input": "hi there", "stream": True}
+    response = await service.http.post("/v1/responses", json=body)
+    kinds = [line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")]
+    assert kinds[-2:] == ["error", "response.failed"]
+    failed = json.loads(response.text.strip().splitlines()[-1].removeprefix("data: "))["response"]
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "engine_died")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"input": ""}, "input[0]", "must not be empty"),
+        ({"input": []}, "input", "at least 1"),
+        ({"input": [{"type": "reasoning"}]}, "input[0]", "items of the type 'reasoning' are not supported yet"),
+        ({"input": [{"role": "user"}]}, "input[0]", "needs 'content'"),
+        ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0]", "needs 'output'"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0]", "only text"),
+        ({"input": "x", "previous_response_id": "resp_1"}, "previous_response_id", "not supported yet; leave it out"),
+        ({"input": "x", "store": True}, "store", "not supported yet; allowed: False"),
+        ({"input": "x", "max_output_tokens": 501}, "max_output_tokens", "the limit is 500"),
+        ({"input": "x", "tools": [{"type": "web_search", "name": "w"}]}, "tools[0].type", "'function'"),
+        ({"input": "x", "temprature": 1}, "temprature", "did you mean 'temperature'"),
+    ],
+)
+async def test_what_is_wrong_with_a_response_s_body_is_told(
+    service: Service, body: dict[str, Any], param: str, words: str
+) -> None:
+    response = await service.http.post("/v1/responses", json={"model": "auto", **body})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, param)
+    assert words in error["message"]
+
+
+async def test_a_named_expert_answers_a_response_as_it_does_a_chat(service: Service) -> None:
+    answer = await service.openai.responses.create(model=GENERALIST, input="hi")
+    assert (answer.model, answer.output_text) == (GENERALIST, "generalist heard: hi")
