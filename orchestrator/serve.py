@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.calls import Workers
     from orchestrator.pipeline import Pipeline
     from routers.base import Router
+    from routers.encoders.base import TokenEncoder
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -122,7 +123,9 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         from orchestrator.cluster import TooFewCores, cluster
 
         reporter.say("loading the router")
-        routers = {name: load_router(router, settings.home) for name, router in config.routers().items()}
+        encoders = Encoders(settings.home)
+        routers = {name: load_router(router, settings.home, encoders) for name, router in config.routers().items()}
+        encoder = None if config.router.kind == "fixed" else encoders.open(config.router.encoder)
         measured = _measured(config)
         for name, router in config.routers().items():
             if told := strangers(router, routers[name], registry.names):
@@ -146,7 +149,9 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
                 )
             )
 
-        gateway = _gateway(config, registry, routers, measured, workers, redis_url, listener, reporter, started)
+        gateway = _gateway(
+            config, registry, routers, encoder, measured, workers, redis_url, listener, reporter, started
+        )
         asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 
@@ -165,6 +170,7 @@ async def _gateway(
     config: Config,
     registry: Registry,
     routers: "Mapping[str | None, Router]",
+    encoder: "TokenEncoder | None",
     measured: "Measured",
     workers: "Workers",
     redis_url: str,
@@ -203,7 +209,7 @@ async def _gateway(
         metrics=metrics,
         concurrent=config.limits.concurrent_requests,
     )
-    app = create_app(pipeline, registry, Keys(store), limits, metrics)
+    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
     )
@@ -246,7 +252,23 @@ async def _announce(
         await asyncio.sleep(0.5)
 
 
-def load_router(config: RouterConfig, home: Path) -> "Router":
+class Encoders:
+    """The encoders under a home folder, each opened once."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._open: dict[str, TokenEncoder] = {}
+
+    def open(self, kind: Literal["minilm", "static"]) -> "TokenEncoder":
+        """Raises EncoderUnavailable."""
+        from routers.encoders.choice import open_encoder
+
+        if kind not in self._open:
+            self._open[kind] = open_encoder(kind, self._home)
+        return self._open[kind]
+
+
+def load_router(config: RouterConfig, home: Path, encoders: Encoders) -> "Router":
     """The router that the configuration names. Raises CannotStart if its files cannot be used."""
     if config.kind == "fixed":
         from routers.fixed import FixedRouter
@@ -255,13 +277,12 @@ def load_router(config: RouterConfig, home: Path) -> "Router":
         return FixedRouter(config.fallback, aggregator=config.aggregator)
     from routers import starter as starter_router
     from routers.encoders.base import EncoderUnavailable
-    from routers.encoders.choice import open_encoder
     from routers.files import RouterFileError
     from routers.fitted import open_router
 
     where = config.path or starter_router.folder(home, config.encoder)
     try:
-        return open_router(where, open_encoder(config.encoder, home), config.aggregator)
+        return open_router(where, encoders.open(config.encoder), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
 

@@ -21,6 +21,7 @@ from orchestrator.events import READY_TIERS, Ask
 from orchestrator.http.answers import Answers
 from orchestrator.http.chat import ChatWriter, coe_field, route_headers
 from orchestrator.http.completions import CompletionWriter
+from orchestrator.http.embeddings import Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.models import Models
 from orchestrator.http.responses import ResponseWriter
@@ -32,6 +33,7 @@ from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import StoreUnavailable
+from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
 
 Ready = Callable[[], Awaitable[Mapping[str, str]]]
@@ -45,16 +47,24 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def create_app(
-    pipeline: Pipeline, registry: Registry, keys: Keys, limits: Limits, metrics: Metrics, ready: Ready | None = None
+    pipeline: Pipeline,
+    registry: Registry,
+    keys: Keys,
+    limits: Limits,
+    metrics: Metrics,
+    encoder: TokenEncoder | None = None,
+    ready: Ready | None = None,
 ) -> FastAPI:
-    """The ASGI application. ready: by default what the workers say of their experts."""
+    """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
-    feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry)
+    feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
+    embeddings = Embeddings(encoder, limits.body_bytes)
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
     v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)
     v1.add_api_route("/completions", api.completion, methods=["POST"], response_model=None)
     v1.add_api_route("/responses", api.response, methods=["POST"], response_model=None)
+    v1.add_api_route("/embeddings", embeddings.create, methods=["POST"], response_model=None)
     v1.add_api_route("/route", api.route, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.put, methods=["POST"], response_model=None)
     v1.add_api_route("/feedback", feedback.list, methods=["GET"], response_model=None)

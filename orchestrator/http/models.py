@@ -13,13 +13,14 @@ from experts.spec import ExpertSpec
 from orchestrator.ensembles import Ensembles, find
 from orchestrator.events import AUTO
 from orchestrator.pipeline import Pipeline
+from routers.encoders.base import TokenEncoder
 
 
 class Models:
     """The methods of the paths. A key is shown the experts that it may use, and the ensembles that have one of them."""
 
-    def __init__(self, pipeline: Pipeline, registry: Registry) -> None:
-        self._pipeline, self._registry = pipeline, registry
+    def __init__(self, pipeline: Pipeline, registry: Registry, encoder: TokenEncoder | None) -> None:
+        self._pipeline, self._registry, self._encoder = pipeline, registry, encoder
         self._started = int(time.time())
 
     async def list(self, request: Request) -> Response:
@@ -27,7 +28,7 @@ class Models:
         allowed = self._allowed(request)
         ensembles = [self._model(name, one.shown(allowed)) for name, one in self._ensembles(allowed).items()]
         experts = [self._expert(self._registry.get(name)) for name in allowed]
-        return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts]})
+        return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts, *self._encoders()]})
 
     async def one(self, request: Request, name: str) -> Response:
         """GET /v1/models/{name}. Raises UnknownExpert, UnknownEnsemble."""
@@ -36,6 +37,9 @@ class Models:
             return _json(self._auto(allowed))
         if ensemble := find(name, self._ensembles(allowed), allowed):
             return _json(self._model(name, ensemble.shown(allowed)))
+        for encoder in self._encoders():
+            if encoder["id"] == name:
+                return _json(encoder)
         if name not in allowed:
             raise UnknownExpert(name, allowed)
         return _json(self._expert(self._registry.get(name)))
@@ -60,6 +64,14 @@ class Models:
             "description": "The router chooses the expert.",
         }
         return self._model(AUTO, coe)
+
+    def _encoders(self) -> Sequence[Mapping[str, Any]]:
+        """What /v1/embeddings takes."""
+        encoder = self._encoder
+        if encoder is None:
+            return ()
+        coe = {"kind": "encoder", "dimensions": encoder.dim, "context_length": encoder.reads}
+        return (self._model(encoder.name, coe),)
 
     def _expert(self, spec: ExpertSpec) -> dict[str, Any]:
         # Neither source nor options: they may hold paths and addresses.

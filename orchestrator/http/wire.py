@@ -322,12 +322,12 @@ T = TypeVar("T", bound=Generation)
 
 def parse(body: bytes, kind: type[T], limits: Limits, names: Names) -> T:
     """The checked request. Raises ApiError (400)."""
-    return _checked(_json_object(body), kind, limits, names)
+    return _checked(json_object(body), kind, limits, names)
 
 
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
-    data = _json_object(body)
+    data = json_object(body)
     data.setdefault("model", AUTO)
     if "prompt" in data and "messages" not in data:
         prompt = data.pop("prompt")
@@ -340,12 +340,13 @@ def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
 def parse_feedback(body: bytes) -> FeedbackRequest:
     """The body of /v1/feedback. Raises ApiError (400)."""
     try:
-        return FeedbackRequest.model_validate(_json_object(body))
+        return FeedbackRequest.model_validate(json_object(body))
     except ValidationError as error:
-        raise _from_pydantic(error) from None
+        raise from_pydantic(error) from None
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises ApiError."""
     try:
         # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
         data = pydantic_core.from_json(body, allow_inf_nan=False)
@@ -365,7 +366,7 @@ def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) 
         request.check()
         check_names(request.coe, names)
     except ValidationError as error:
-        raise as_written(_from_pydantic(error), given.get("coe")) from None
+        raise as_written(from_pydantic(error), given.get("coe")) from None
     except PydanticCustomError as error:
         raise as_written(ApiError("invalid_value", error.message()), given.get("coe")) from None
     except ApiError as error:
@@ -397,7 +398,8 @@ def _without_neutral(data: Mapping[str, Any], kind: type[Generation]) -> dict[st
     return given
 
 
-def _from_pydantic(error: ValidationError) -> ApiError:
+def from_pydantic(error: ValidationError) -> ApiError:
+    """The first thing that is wrong, told with its place."""
     first = error.errors(include_url=False, include_context=False)[0]
     param = ""
     for part in first["loc"]:

@@ -22,6 +22,10 @@ SCORED = ("prompt_too_long", "invalid_request")
 """Failures that are the expert's answer: it would give them again. All others are no answer, and asked again."""
 
 
+NO_EXPERTS = ("router", "ensemble", "encoder")
+"""Kinds of models of a service that are not experts."""
+
+
 class CannotAsk(RuntimeError):
     """An expert, or the service, cannot answer now, whatever it is asked. The message says why."""
 
@@ -151,7 +155,7 @@ class ServiceAsker:
         except openai.APIError as error:
             raise CannotAsk(f"{url} does not list its models: {error.message}") from None
         coe = {model.id: (model.model_extra or {}).get("coe") or {} for model in models}
-        experts = {name: field for name, field in coe.items() if field.get("kind") != "router"}
+        experts = {name: field for name, field in coe.items() if field.get("kind") not in NO_EXPERTS}
         return cls(client, {name: price_of(Price(**field.get("price", {}))) for name, field in experts.items()}, url)
 
     @property

@@ -4,10 +4,13 @@ Encoders are deterministic and thread-safe. Only the head of a long text counts:
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Vectors = NDArray[np.float32]
 
@@ -36,6 +39,16 @@ class Encoder(Protocol):
         ...
 
 
+class TokenEncoder(Encoder, Protocol):
+    """One that tells what it reads. reads: the most tokens of a text."""
+
+    reads: int
+
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """How many each text has, also where they are not all read."""
+        ...
+
+
 class EncoderUnavailable(RuntimeError):
     """The embedding model is missing or cannot be loaded; the message says what to do."""
 
@@ -47,3 +60,13 @@ def head(text: str) -> str:
     """
     # A lone surrogate (JSON can carry one) is no valid UTF-8: tokenizers and hashes would refuse it.
     return text[:MAX_CHARACTERS].translate(_TYPEWRITER).encode("utf-8", "replace").decode()
+
+
+def counter(source: str) -> "Tokenizer":
+    """A tokenizer that leaves nothing out and adds nothing. source: `tokenizer.json`, as text."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(source)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from routers.encoders import distil
-from routers.encoders.base import Encoder, Progress
+from routers.encoders.base import Progress, TokenEncoder
 from routers.encoders.minilm import MiniLMEncoder
 from routers.encoders.static import folder
 
@@ -17,7 +17,7 @@ def open_encoder(
     *,
     threads: int = 1,
     on_progress: Progress = lambda what, done, of: None,
-) -> Encoder:
+) -> TokenEncoder:
     """The encoder of that kind. The static one lies under `home` and is distilled if it is missing or damaged.
 
     threads: of MiniLM. on_progress: gets ("tokens", done, of) while the static encoder is made.

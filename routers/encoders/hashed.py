@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from routers.encoders.base import Vectors, head
+from routers.encoders.base import MAX_CHARACTERS, Vectors, head
 
 
 class HashEncoder:
@@ -16,9 +16,15 @@ class HashEncoder:
     Texts that share words are close, texts that share none are nearly orthogonal, which is all that tests need.
     """
 
+    reads = MAX_CHARACTERS
+
     def __init__(self, dim: int = 256) -> None:
         self.dim = dim
         self.name = f"hash-{dim}"
+
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """See `TokenEncoder.tokens`: its words."""
+        return [len(text.split()) for text in texts]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode`. A text without any word has a vector of its own."""

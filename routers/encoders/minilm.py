@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from routers.blas import blas_threads
-from routers.encoders.base import EncoderUnavailable, Vectors, head
+from routers.encoders.base import EncoderUnavailable, Vectors, counter, head
 from routers.encoders.cache import VectorCache
 from routers.encoders.micro_batch import MicroBatcher
 from routers.encoders.single_text import SingleText
@@ -42,6 +42,7 @@ class MiniLMEncoder:
 
     name = "all-MiniLM-L6-v2"
     dim = 384
+    reads = 256
 
     def __init__(self, folder: Path | None = None, *, threads: int = 1, cache: int = 4096, batch: int = 32) -> None:
         folder = folder or packaged_minilm()
@@ -63,11 +64,16 @@ class MiniLMEncoder:
                 f"the model in {folder} gives {found} dimensions; {self.name} has {self.dim}: is it another model?"
             )
         self._model = model
+        self._counter = counter(model.tokenizer.backend_tokenizer.to_str())
         self._single = SingleText(model)
         self._cache = VectorCache(cache)
         # One pass at a time: `threads` is meant for all callers together, and the tokenizer keeps the padding of a call
         # on itself.
         self._passes = MicroBatcher(self._forward, batch)
+
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """See `TokenEncoder.tokens`."""
+        return [len(own.ids) for own in self._counter.encode_batch_fast(list(texts))]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode`. Equal texts are embedded once, texts of concurrent calls in one forward pass."""

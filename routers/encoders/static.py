@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from routers.encoders.base import EncoderUnavailable, Vectors, head
+from routers.encoders.base import EncoderUnavailable, Vectors, counter, head
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -59,10 +59,17 @@ class StaticEncoder:
     unknown: the token that stands for a text without any.
     """
 
+    reads = MAX_TOKENS
+
     def __init__(self, name: str, table: Vectors, tokenizer: str, unknown: int) -> None:
         self.name, self.dim = name, table.shape[1]
         self._table, self._source, self._unknown = table, tokenizer, unknown
         self._tokenizer = _tokenizer(tokenizer)
+        self._counter = counter(tokenizer)
+
+    def tokens(self, texts: Sequence[str]) -> list[int]:
+        """See `TokenEncoder.tokens`."""
+        return [len(own.ids) for own in self._counter.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode`. Thread-safe: nothing is changed by it."""
@@ -139,10 +146,7 @@ _MAKE = "make it anew with `python -m routers.encoders.distil`"
 
 
 def _tokenizer(source: str) -> "Tokenizer":
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(source)
-    tokenizer.no_padding()
+    tokenizer = counter(source)
     tokenizer.enable_truncation(MAX_TOKENS)
     return tokenizer
 

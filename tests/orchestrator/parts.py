@@ -23,6 +23,7 @@ from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import Turns
 from routers.base import Choice, NoCandidate, Route, Router
+from routers.encoders.base import TokenEncoder
 from routers.policies.policy_set import PolicySet
 from tests.aggregators.judging import judging
 from workers.base import ChatCall, WorkerStats
@@ -172,6 +173,7 @@ class Service:
         ensembles: Iterable[Ensemble] = (),
         aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
+        encoder: TokenEncoder | None = None,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -194,7 +196,7 @@ class Service:
             concurrent=concurrent,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics)
+        app = create_app(pipeline, registry, keys, limits, metrics, encoder)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property

@@ -317,7 +317,7 @@ async def test_a_wrong_content_length_is_not_a_fault_of_the_service(service: Ser
     ("method", "path", "status", "code"),
     [
         ("GET", "/", 404, "not_found"),
-        ("POST", "/v1/embeddings", 404, "not_found"),
+        ("POST", "/v1/images/generations", 404, "not_found"),
         ("GET", "/v1/models/", 404, "model_not_found"),
         ("GET", "/v1/models/a/b", 404, "model_not_found"),
         ("GET", "/v1/chat/completions", 405, "method_not_allowed"),

@@ -1,13 +1,19 @@
 """Tools, forms, probabilities and several answers; /v1/completions and /v1/responses: driven by the official client."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+import pytest_asyncio
 from pydantic import BaseModel
 
-from tests.orchestrator.parts import GENERALIST, MATH, SQL, Service
+from orchestrator.profile.ask import ServiceAsker
+from orchestrator.store import Store
+from routers.encoders.hashed import HashEncoder
+from tests.orchestrator.parts import GENERALIST, MATH, REMOTE, SQL, Service
 from workers.base import Form, Sampling
 
 PROMPT = "call weather for sql"
@@ -176,6 +182,66 @@ async def test_prompts_that_are_no_text_are_told(service: Service, prompt: Any) 
     with pytest.raises(openai.BadRequestError) as caught:
         await service.openai.completions.create(model=SQL, prompt=prompt)
     assert caught.value.param == "prompt"
+
+
+# Embeddings
+
+
+@pytest_asyncio.fixture
+async def encoding(store: Store) -> AsyncIterator[Service]:
+    service = await Service.start(store, encoder=HashEncoder(16))
+    yield service
+    await service.stop()
+
+
+async def test_an_encoder_is_no_expert(encoding: Service) -> None:
+    listed = {
+        model.id: (model.model_extra or {})["coe"]["kind"] for model in (await encoding.openai.models.list()).data
+    }
+    assert listed["hash-16"] == "encoder"
+    with pytest.raises(openai.NotFoundError):
+        await encoding.openai.chat.completions.create(model="hash-16", messages=[USER])
+    asker = await ServiceAsker.connect(encoding.openai, "here")
+    assert set(asker.prices) == {GENERALIST, SQL, MATH, REMOTE}
+
+
+async def test_a_router_without_an_encoder_says_so(service: Service) -> None:
+    with pytest.raises(openai.NotFoundError, match="this service has no encoder"):
+        await service.openai.embeddings.create(model="auto", input="x")
+
+
+async def test_texts_have_vectors_of_the_router_s_encoder(encoding: Service) -> None:
+    texts = ["the first", "the second one"]
+    answer = await encoding.openai.embeddings.create(model="hash-16", input=texts)
+    vectors = HashEncoder(16).encode(texts)
+    np.testing.assert_allclose([own.embedding for own in answer.data], vectors, atol=1e-6)
+    assert (answer.model, answer.usage.prompt_tokens) == ("hash-16", 5)
+    plain = await encoding.openai.embeddings.create(model="auto", input="the first", encoding_format="float")
+    np.testing.assert_allclose(plain.data[0].embedding, vectors[0], atol=1e-6)
+    assert "hash-16" in [model.id for model in (await encoding.openai.models.list()).data]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "words"),
+    [
+        ({"model": "sql"}, 404, "model", "there is 'hash-16'"),
+        ({"dimensions": 8}, 400, "dimensions", "hash-16 has 16"),
+        ({"input": []}, 400, "input", "at least 1"),
+        ({"input": ["a", ""]}, 400, "input[1]", "at least 1"),
+        ({"input": [1, 2]}, 400, "input", "tokens are not supported"),
+        ({"input": ["x"] * 257}, 400, "input", "at most 256"),
+        ({"input": "x" * 8193}, 400, "input[0]", "at most 8192"),
+        ({"encoding_format": "int8"}, 400, "encoding_format", "'float' or 'base64'"),
+        ({"mood": 1}, 400, "mood", "unknown field"),
+    ],
+)
+async def test_what_has_no_vector_is_told(
+    encoding: Service, body: dict[str, Any], status: int, param: str, words: str
+) -> None:
+    response = await encoding.http.post("/v1/embeddings", json={"model": "auto", "input": "x", **body})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (status, param)
+    assert words in error["message"]
 
 
 # Responses

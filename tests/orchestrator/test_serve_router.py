@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.model import RouterConfig
-from orchestrator.serve import CannotStart, load_router, strangers
+from orchestrator.serve import CannotStart, Encoders, load_router, strangers
 from routers.encoders import choice
 from routers.encoders.hashed import HashEncoder
 from routers.fitted import FittedRouter, fit_labelled
@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
 
 def refused(config: RouterConfig) -> str:
     with pytest.raises(CannotStart) as caught:
-        load_router(config, Path("home"))
+        load_router(config, Path("home"), Encoders(Path("home")))
     return str(caught.value)
 
 
 def test_a_folder_of_coe_router_fit_is_loaded(folder: Path) -> None:
     config = RouterConfig(path=folder, aggregator="judge")
-    router = load_router(config, Path("home"))
+    router = load_router(config, Path("home"), Encoders(Path("home")))
     assert isinstance(router, FittedRouter)
     assert router.route("boil tea").experts == ("cook",)
     assert router.route("boil tea", k=2).aggregator == "judge"
@@ -65,7 +65,7 @@ def test_a_folder_that_does_not_go_says_what_to_do(folder: Path, tmp_path: Path)
 
 def test_experts_that_only_one_side_has_are_told(folder: Path) -> None:
     config = RouterConfig(path=folder)
-    router = load_router(config, Path("home"))
+    router = load_router(config, Path("home"), Encoders(Path("home")))
     assert strangers(config, router, ("cook", "idle", "bard")) == (
         "the router was not fitted on bard: asked after all others, and knows poet, of which there is no expert here"
     )
@@ -79,10 +79,10 @@ def test_experts_that_only_one_side_has_are_told(folder: Path) -> None:
 
 
 def test_a_router_that_nobody_named_may_know_none_of_the_experts(folder: Path) -> None:
-    router = load_router(RouterConfig(path=folder), Path("home"))
+    router = load_router(RouterConfig(path=folder), Path("home"), Encoders(Path("home")))
     assert strangers(RouterConfig(), router, ("bard",)) == (
         "the router was not fitted on bard: asked after all others, and knows cook, idle, poet, of which there is no "
         "expert here"
     )
     fixed = RouterConfig(kind="fixed", fallback="bard")
-    assert strangers(fixed, load_router(fixed, Path("home")), ("bard", "cook")) is None
+    assert strangers(fixed, load_router(fixed, Path("home"), Encoders(Path("home"))), ("bard", "cook")) is None

@@ -1,0 +1,94 @@
+"""/v1/embeddings: vectors of texts by the encoder of the service's router."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.errors import ApiError, quote
+from orchestrator.events import AUTO
+from orchestrator.http.wire import from_pydantic, json_object, read_body
+from orchestrator.http.wire_coe import Options
+from routers.encoders.base import MAX_CHARACTERS, TokenEncoder
+
+MAX_TEXTS = 256
+
+
+class EmbeddingRequest(Options):
+    """dimensions: the encoder's own, or not given: its vectors cannot be cut."""
+
+    model: str = Field(min_length=1)
+    input: list[Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]] = Field(
+        min_length=1, max_length=MAX_TEXTS
+    )
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, ge=1)
+    user: str | None = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(own, int | list) for own in value):
+            raise PydanticCustomError("unsupported_parameter", "must be texts; tokens are not supported")
+        return [value] if isinstance(value, str) else value
+
+
+class Embeddings:
+    """The method of the path. encoder: None for a service whose router has none."""
+
+    def __init__(self, encoder: TokenEncoder | None, body_bytes: int) -> None:
+        self._encoder, self._body_bytes = encoder, body_bytes
+
+    async def create(self, request: Request) -> Response:
+        """POST /v1/embeddings. Raises ApiError."""
+        body = _parse(await read_body(request, self._body_bytes))
+        encoder = self._encoder
+        if encoder is None:
+            text = "this service has no encoder: its router is of the kind 'fixed'"
+            raise ApiError("model_not_found", text, "model")
+        if body.model not in (encoder.name, AUTO):
+            text = f"no encoder is named {quote(body.model)}; there is {encoder.name!r}, which 'auto' means too"
+            raise ApiError("model_not_found", text, "model")
+        if body.dimensions not in (None, encoder.dim):
+            text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
+            raise ApiError("invalid_value", text, "dimensions")
+        return await asyncio.to_thread(_answer, encoder, body)
+
+
+def _parse(raw: bytes) -> EmbeddingRequest:
+    try:
+        return EmbeddingRequest.model_validate(json_object(raw))
+    except ValidationError as error:
+        raise from_pydantic(error) from None
+
+
+def _answer(encoder: TokenEncoder, body: EmbeddingRequest) -> Response:
+    vectors, tokens = encoder.encode(body.input), encoder.tokens(body.input)
+    used = sum(min(count, encoder.reads) for count in tokens)
+    written = [_base64(row) if body.encoding_format == "base64" else row for row in vectors]
+    content = {
+        "object": "list",
+        "data": [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(written)],
+        "model": encoder.name,
+        "usage": {"prompt_tokens": used, "total_tokens": used},
+        "coe": {"truncated": _longer(tokens, encoder.reads), "reads_tokens": encoder.reads},
+    }
+    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def _base64(vector: NDArray[np.float32]) -> str:
+    """Little-endian, as OpenAI's clients read it."""
+    return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+
+
+def _longer(tokens: Sequence[int], most: int) -> list[int]:
+    """Which texts have more tokens than are read."""
+    return [index for index, count in enumerate(tokens) if count > most]
