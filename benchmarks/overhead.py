@@ -1,109 +1,266 @@
-"""What the path costs: the service with a fake engine beside uvicorn alone, same client, same run.
+"""What the path costs: the service with a fake engine beside uvicorn alone and LiteLLM; same client, same run.
 
-    python -m benchmarks.overhead [--json] [--requests N]
+    python -m benchmarks.overhead [--json] [--litellm COMMAND] [--requests N] [--soak N]
 
-uvicorn alone answers the same body from a FastAPI route; the service adds key, routing, Ray Serve and the event stream.
+uvicorn alone answers with a canned chat from a FastAPI route. LiteLLM forwards to that same server; its command comes
+from an environment of its own (`pip install 'litellm[proxy]'`), since it is no part of the lock. The service adds key,
+routing by the static encoder, Ray Serve, the fake engine and the decision record; model "auto". Every figure is taken
+by a client in a process of its own; the peers take turns, so that they meet the same noise.
 """
 
 import argparse
 import asyncio
 import contextlib
-import statistics
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import httpx
+import psutil
 
+from benchmarks.http_load import Load, closed, opened, request
 from benchmarks.live import ROOT, free_port, service, stop
 from benchmarks.report import emit, table
 
-CONCURRENCY = 32
-BODY = {"model": "smol-general", "messages": [{"role": "user", "content": "hello"}]}
+PATH = "/v1/chat/completions"
+ROUNDS = 3
+"""Of each closed load and peer; the best one counts, since noise only slows down."""
+KB = (0.1, 10, 100)
+WORDS = "please list all users that have signed in since monday and sort them by name ".split()
 
 _BARE = """
-import sys, uvicorn
+import asyncio, json, sys, uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 app = FastAPI()
-ANSWER = open(sys.argv[2], "rb").read()
+ANSWER = json.loads(open(sys.argv[2]).read())
+PIECES = ANSWER["choices"][0]["message"]["content"].split(" ")
+def chunk(delta, reason=None):
+    choice = {"index": 0, "delta": delta, "finish_reason": reason}
+    told = {"id": ANSWER["id"], "object": "chat.completion.chunk", "created": 1, "model": ANSWER["model"]}
+    return b"data: " + json.dumps({**told, "choices": [choice]}).encode() + b"\\n\\n"
+async def stream():
+    yield chunk({"role": "assistant", "content": ""})
+    for piece in PIECES:
+        await asyncio.sleep(0)
+        yield chunk({"content": piece + " "})
+    yield chunk({}, "stop") + b"data: [DONE]\\n\\n"
 @app.post("/v1/chat/completions")
-async def chat(request: Request) -> Response:
-    await request.json()
-    return Response(ANSWER, media_type="application/json")
+async def chat(request: Request):
+    body = await request.json()
+    if body.get("stream"):
+        return StreamingResponse(stream(), media_type="text/event-stream")
+    return Response(json.dumps(ANSWER), media_type="application/json")
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False)
 """
 
 
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    url: str
+    key: str
+    model: str
+
+    def requests(self, number: int, kb: float = 0.1, *, stream: bool = False) -> list[bytes]:
+        """Different prompts of that size, so that no cache of prompts helps."""
+        made = []
+        for index in range(number):
+            words = [WORDS[(index + place) % len(WORDS)] for place in range(max(8, int(kb * 1000 / 6)))]
+            text = f"{index} {' '.join(words)}"
+            body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": 16}
+            made.append(
+                request(self.url, PATH, self.key, json.dumps(body | ({"stream": True} if stream else {})).encode())
+            )
+        return made
+
+
 @contextlib.contextmanager
-def bare_uvicorn(answer: bytes) -> Iterator[str]:
-    """uvicorn and FastAPI with a canned answer; yields the URL."""
+def process(arguments: Sequence[str], url: str, within: float, **environment: str) -> Iterator[None]:
+    """A server, ended with the block; ready once it answers anything at all."""
+    with tempfile.TemporaryFile() as log:
+        own = subprocess.Popen(
+            arguments, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            deadline = time.monotonic() + within
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    httpx.get(url, trust_env=False, timeout=5)
+                    break
+                if own.poll() is not None or time.monotonic() > deadline:
+                    log.seek(0)
+                    raise RuntimeError(f"{arguments[0]} did not come up: {log.read()[-2000:].decode(errors='replace')}")
+                time.sleep(0.2)
+            yield
+        finally:
+            stop(own, within=10)
+
+
+@contextlib.contextmanager
+def bare_uvicorn(answer: bytes) -> Iterator[Peer]:
     port = free_port()
     with tempfile.NamedTemporaryFile() as canned:
         canned.write(answer)
         canned.flush()
-        process = subprocess.Popen([sys.executable, "-c", _BARE, str(port), canned.name], cwd=ROOT)
-        try:
-            url = f"http://127.0.0.1:{port}"
-            for _ in range(200):
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(url, trust_env=False)
-                    break
-                time.sleep(0.1)
-            yield url
-        finally:
-            stop(process)
+        url = f"http://127.0.0.1:{port}"
+        with process([sys.executable, "-c", _BARE, str(port), canned.name], url, 60):
+            yield Peer("uvicorn", url, "none", "canned")
 
 
-async def load(url: str, key: str, requests: int) -> tuple[float, float, float]:
-    """(p50 in ms one at a time, p99 in ms one at a time, requests per second with CONCURRENCY at a time)."""
-    headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+@contextlib.contextmanager
+def litellm(command: str, upstream: Peer) -> Iterator[Peer]:
+    port, key = free_port(), "sk-benchmark"
+    model = {"model": "openai/canned", "api_base": f"{upstream.url}/v1", "api_key": "none"}
+    config = {
+        "model_list": [{"model_name": "canned", "litellm_params": model}],
+        "general_settings": {"master_key": key},
+        "litellm_settings": {"telemetry": False, "num_retries": 0},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "litellm.yaml"
+        path.write_text(json.dumps(config))  # JSON is YAML
+        arguments = [command, "--config", str(path), "--host", "127.0.0.1", "--port", str(port)]
+        url = f"http://127.0.0.1:{port}"
+        with process(arguments, f"{url}/health/liveliness", 180, LITELLM_LOG="ERROR", NO_PROXY="127.0.0.1"):
+            yield Peer("litellm", url, key, "canned")
 
-        async def one() -> float:
-            began = time.perf_counter()
-            answer = await client.post("/v1/chat/completions", json=BODY)
-            answer.raise_for_status()
-            return time.perf_counter() - began
 
-        for _ in range(requests // 10):
-            await one()
-        times = sorted([await one() for _ in range(requests)])
-        gate = asyncio.Semaphore(CONCURRENCY)
+class Client:
+    """Another process for the loads."""
 
-        async def gated() -> None:
-            async with gate:
-                await one()
+    def __init__(self) -> None:
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
-        began = time.perf_counter()
-        await asyncio.gather(*(gated() for _ in range(4 * requests)))
-        rate = 4 * requests / (time.perf_counter() - began)
-    return 1e3 * statistics.median(times), 1e3 * times[int(0.99 * len(times))], rate
+    def closed(self, peer: Peer, requests: list[bytes], concurrency: int) -> Load:
+        return self._pool.submit(_run, partial(closed, peer.url, requests, concurrency)).result()
+
+    def opened(self, peer: Peer, requests: list[bytes], rate: float) -> Load:
+        return self._pool.submit(_run, partial(opened, peer.url, requests, rate)).result()
+
+    def end(self) -> None:
+        self._pool.shutdown()
+
+
+def _run(load: Any) -> Load:
+    made: Load = asyncio.run(load())
+    return made
+
+
+def measure(client: Client, peers: Sequence[Peer], requests: int) -> tuple[list[tuple[Any, ...]], dict[str, float]]:
+    """Rows of the table, and figures by name."""
+    rows: list[tuple[Any, ...]] = []
+    figures: dict[str, float] = {}
+    for peer in peers:  # warm
+        client.closed(peer, peer.requests(50), 4)
+    for concurrency in (1, 32, 256):
+        # LiteLLM takes its time: as many requests of each, that it ends at all.
+        number = max(concurrency * 2, requests * (1 if concurrency == 1 else 3))
+        best: dict[str, Load] = {}
+        for _ in range(ROUNDS):
+            for peer in peers:
+                load = client.closed(peer, peer.requests(number), concurrency)
+                if peer.name not in best or load.rate > best[peer.name].rate:
+                    best[peer.name] = load
+        for name, load in best.items():
+            rows.append((f"c={concurrency}", name, load.rate, load.milliseconds(0.5), load.milliseconds(0.99)))
+            figures[f"rps_c{concurrency}_{name}"] = load.rate
+            figures[f"p50_ms_c{concurrency}_{name}"] = load.milliseconds(0.5)
+            figures[f"p99_ms_c{concurrency}_{name}"] = load.milliseconds(0.99)
+            figures[f"lost_c{concurrency}_{name}"] = number - load.statuses[200]
+    for kb in KB[1:]:
+        for peer in peers:
+            load = client.closed(peer, peer.requests(requests // 2, kb), 1)
+            rows.append((f"{kb} kB", peer.name, load.rate, load.milliseconds(0.5), load.milliseconds(0.99)))
+            figures[f"p50_ms_{kb}kb_{peer.name}"] = load.milliseconds(0.5)
+    for peer in peers:
+        load = client.closed(peer, peer.requests(requests // 2, stream=True), 1)
+        rows.append(
+            ("first chunk", peer.name, load.rate, load.milliseconds(0.5, "first"), load.milliseconds(0.99, "first"))
+        )
+        figures[f"first_chunk_ms_{peer.name}"] = load.milliseconds(0.5, "first")
+        figures[f"chunk_gap_ms_{peer.name}"] = load.gap_ms
+    for peer in peers:
+        for share in (0.25, 0.5, 0.75):
+            rate = share * figures[f"rps_c32_{peer.name}"]
+            load = client.opened(peer, peer.requests(max(50, int(rate * 3))), rate)
+            rows.append(
+                (f"{share:.0%} of capacity", peer.name, load.rate, load.milliseconds(0.5), load.milliseconds(0.99))
+            )
+            figures[f"p99_ms_at_{share:g}_{peer.name}"] = load.milliseconds(0.99)
+    return rows, figures
+
+
+def overload(client: Client, ours: Peer, capacity: float) -> dict[str, Any]:
+    """At ten times the capacity: good answers a second over the capacity, and what became of the others."""
+    load = client.opened(ours, ours.requests(int(capacity * 10 * 5)), capacity * 10)
+    others = {str(status): count for status, count in load.statuses.items() if status != 200}
+    return {
+        "goodput_at_10x": round(load.rate / capacity, 3),
+        "answers_at_10x": {"200": load.statuses[200], **others},
+        "without_answer_at_10x": load.lost.total(),
+    }
+
+
+def soak(client: Client, ours: Peer, pid: int, requests: int) -> dict[str, Any]:
+    """Resident memory of the gateway after a tenth of the requests and at the end."""
+    gateway, part = psutil.Process(pid), requests // 10
+    sizes = []
+    for _ in range(10):
+        load = client.closed(ours, ours.requests(part), 32)
+        assert load.statuses[200] == part, load.statuses
+        sizes.append(gateway.memory_info().rss / 2**20)
+    return {
+        "soak_requests": requests,
+        "soak_mib": [round(size) for size in sizes],
+        "soak_growth": round(sizes[-1] / sizes[0] - 1, 4),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.add_argument("--litellm", help="command that starts the LiteLLM proxy; without it there is no such peer")
     parser.add_argument("--requests", type=int, default=300, help="requests one at a time (default 300)")
+    parser.add_argument("--soak", type=int, default=0, help="requests of a soak at the end, for the gateway's memory")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home, service(Path(home), ["--fake"]) as live:
+    client = Client()
+    with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        config = home / "coe.yaml"
+        config.write_text("router: {encoder: static}\n")
+        live = stack.enter_context(service(home, ["--fake", "--config", str(config)], within=600))
+        ours = Peer("ours", live.url, live.key, "auto")
         headers = {"Authorization": f"Bearer {live.key}"}
-        answer = httpx.post(live.url + "/v1/chat/completions", json=BODY, headers=headers, trust_env=False).content
-        ours = asyncio.run(load(live.url, live.key, arguments.requests))
-        with bare_uvicorn(answer) as url:
-            bare = asyncio.run(load(url, live.key, arguments.requests))
-    print(table(("", "p50 ms c=1", "p99 ms c=1", f"req/s c={CONCURRENCY}"), [("service", *ours), ("uvicorn", *bare)]))
-    figures = {
-        "p50_ms_c1_ours": round(ours[0], 2),
-        "p50_ms_c1_uvicorn": round(bare[0], 2),
-        "rps_c32_ours": round(ours[2], 1),
-        "rps_c32_uvicorn": round(bare[2], 1),
-        "p50_over_uvicorn": round(ours[0] / bare[0], 2),
-    }
-    emit({"requests_c1": arguments.requests, "requests_c32": 4 * arguments.requests}, figures, arguments.json)
+        body = {"model": "smol-general", "messages": [{"role": "user", "content": "hello there"}]}
+        canned = httpx.post(live.url + PATH, json=body, headers=headers, trust_env=False).content
+        bare = stack.enter_context(bare_uvicorn(canned))
+        peers = [ours, bare]
+        if arguments.litellm:
+            peers.append(stack.enter_context(litellm(arguments.litellm, bare)))
+        rows, figures = measure(client, peers, arguments.requests)
+        told: dict[str, Any] = {name: round(value, 3) for name, value in figures.items()}
+        told["p50_over_uvicorn_ms"] = round(figures["p50_ms_c1_ours"] - figures["p50_ms_c1_uvicorn"], 2)
+        if arguments.litellm:
+            told["rps_over_litellm"] = round(figures["rps_c32_ours"] / figures["rps_c32_litellm"], 2)
+            told["p50_of_litellm"] = round(figures["p50_ms_c1_ours"] / figures["p50_ms_c1_litellm"], 3)
+        told |= overload(client, ours, figures["rps_c32_ours"])
+        if arguments.soak:
+            told |= soak(client, ours, live.process.pid, arguments.soak)
+    client.end()
+    print(table(("load", "", "good/s", "p50 ms", "p99 ms"), rows))
+    settings = {"requests_c1": arguments.requests, "rounds": ROUNDS, "soak": arguments.soak}
+    emit(settings, told, arguments.json)
 
 
 if __name__ == "__main__":
