@@ -23,6 +23,7 @@ from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
 from orchestrator.ray_internals import listen_on_this_node_only
 from workers.base import ChatCall, Delta, Engine, Event, Failure, SleepingEngine, WorkerStats
+from workers.batches import batches
 from workers.checkpoints import problem, weight_bytes
 from workers.families import Family, SharedDevice
 from workers.swap_policy import SwapSettings
@@ -172,11 +173,12 @@ class WorkerDeployment:
             self._launched = True
             self._worker.launch()
 
-    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+    async def generate(self, call: ChatCall) -> AsyncGenerator[tuple[Event, ...], None]:
+        """The call's events, in batches."""
         self._launch()
-        async with contextlib.aclosing(self._worker.generate(call)) as events:
-            async for event in events:
-                yield event
+        async with contextlib.aclosing(batches(self._worker.generate(call), call.every)) as found:
+            async for batch in found:
+                yield batch
 
     async def stats(self) -> dict[str, WorkerStats]:
         """Family -> its stats."""
@@ -210,9 +212,10 @@ class ServeWorkers:
         stream: Any = self._handles[family].options(stream=True).generate.remote(call)
         ended = False
         try:
-            async for event in stream:
-                ended = not isinstance(event, Delta)
-                yield event
+            async for batch in stream:
+                for event in batch:
+                    ended = not isinstance(event, Delta)
+                    yield event
         except (RayActorError, RayServeException) as error:
             ended = True
             yield Failure("engine_died", f"the worker of {call.expert} went down: {type(error).__name__}")

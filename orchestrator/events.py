@@ -25,7 +25,8 @@ class Ask:
     are shared fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it
     is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
-    n: answers, all of one expert. tools: that it may call. text: to be continued as it is, see workers.base.ChatCall.
+    stream: the caller looks on. n: answers, all of one expert. tools: that it may call. text: to be continued as it is,
+    see workers.base.ChatCall.
     """
 
     request_id: str
@@ -42,6 +43,7 @@ class Ask:
     wish: Wish = field(default_factory=Wish)
     conversation: str | None = None
     user: str | None = None
+    stream: bool = False
     n: int = 1
     tools: Tools | None = None
     text: str | None = None

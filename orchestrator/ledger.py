@@ -15,6 +15,8 @@ from routers.policies.constraints import estimated_tokens
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling, Usage
 
 CANCELLED = "cancelled"
+WHOLE_S = 0.5
+"""How often a worker tells what it has so far, where nobody looks on: in case the call is broken off."""
 NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
 """Failures of calls that an engine did not begin, which count for nothing."""
 
@@ -58,6 +60,7 @@ class Ledger:
             self._ask.caller,
             self._ask.tools if messages is None else None,
             self._ask.text if messages is None else None,
+            0.0 if self._ask.stream or role != "answer" else WHOLE_S,
         )
         end: Event | None = None
         usage: Usage | None = None

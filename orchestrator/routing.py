@@ -20,18 +20,24 @@ from routers.policies.base import Excluded, Need, State, Wish
 from routers.policies.budget import NO_BOUND
 from routers.policies.policy_set import Decision, PolicySet
 
+QUICK_CHARACTERS = 2000
+"""Of a prompt that a quick router decides on in the event loop: a thread costs more, and the lock of the interpreter
+comes back from it late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """How the requests of an API key are routed.
 
     experts: that the key may use; None = all. turns: who answered the last turns; None = it is not kept.
+    is_quick: the router decides on a short prompt in less time than a thread takes to be handed it.
     """
 
     router: Router
     policies: PolicySet = field(default_factory=PolicySet)
     turns: Turns | None = None
     experts: frozenset[str] | None = None
+    is_quick: bool = False
 
 
 class Routing:
@@ -71,7 +77,10 @@ class Routing:
                 maker = ensemble.aggregator if ensemble else self._aggregators[aggregator or route.aggregator]
                 return maker.calls(len(route.choices))
 
-            plan = await asyncio.to_thread(lambda: within(wish, own_calls, decide, self._registry))
+            if tenant.is_quick and len(prompt) <= QUICK_CHARACTERS:
+                plan = within(wish, own_calls, decide, self._registry)
+            else:
+                plan = await asyncio.to_thread(within, wish, own_calls, decide, self._registry)
         seconds = time.perf_counter() - began
         self._metrics.router.observe(seconds)
         decision, route = plan.decision, plan.decision.route

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import structlog
+import uvloop
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
@@ -152,7 +153,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         gateway = _gateway(
             config, registry, routers, encoder, measured, workers, redis_url, listener, reporter, started
         )
-        asyncio.run(_beside(gateway, _keep_redis(redis) if redis else None))
+        uvloop.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 
 async def _beside(main: Coroutine[None, None, None], other: Coroutine[None, None, None] | None) -> None:

@@ -36,7 +36,8 @@ def tenants(config: Config, routers: Mapping[str | None, Router], store: Store) 
 def _tenant(
     router: RouterConfig, policies: PoliciesConfig, loaded: Router, store: Store, experts: frozenset[str] | None = None
 ) -> Tenant:
-    return Tenant(loaded, policy_set(router, policies), _turns(policies.conversation, store), experts)
+    is_quick = router.kind == "fixed" or router.encoder == "static"
+    return Tenant(loaded, policy_set(router, policies), _turns(policies.conversation, store), experts, is_quick)
 
 
 def policy_set(router: RouterConfig, policies: PoliciesConfig) -> PolicySet:

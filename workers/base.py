@@ -75,7 +75,8 @@ class ChatCall:
 
     messages: OpenAI message objects whose content is text, oldest first; an assistant's may have `tool_calls`, and a
     tool's `tool_call_id`. text: to be continued as it is, without the chat template; messages hold it once more.
-    deadline: Unix time in seconds after which the answer is of no use.
+    deadline: Unix time in seconds after which the answer is of no use. every: seconds for which what it says may be
+    collected before it is sent, 0 for who looks on.
     priority: lower goes first, as in vLLM; caller: whose request it is, for a fair share among callers.
     """
 
@@ -88,6 +89,7 @@ class ChatCall:
     caller: str = ""
     tools: Tools | None = None
     text: str | None = None
+    every: float = 0.0
 
 
 def seconds_left(call: ChatCall) -> asyncio.Timeout:

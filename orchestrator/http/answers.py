@@ -41,9 +41,9 @@ class Answers:
     def __init__(self, pipeline: Pipeline, keep_alive_s: float, told: Told) -> None:
         self._pipeline, self._keep_alive_s, self._told = pipeline, keep_alive_s, told
 
-    async def respond(self, request: Request, ask: Ask, writer: Writer, *, stream: bool) -> Response:
+    async def respond(self, request: Request, ask: Ask, writer: Writer) -> Response:
         """Raises what the pipeline raises, ApiError for a failure, ClientGone."""
-        if stream:
+        if ask.stream:
             return await self._stream(ask, writer)
         return await until_gone(request.receive, self._whole(ask, writer))
 

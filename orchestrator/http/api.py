@@ -109,20 +109,20 @@ class _Api:
         body = await self._body(request, ChatRequest)
         ask = self._ask(request, body)
         writer = ChatWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
-        return await self._answers.respond(request, ask, writer, stream=body.stream)
+        return await self._answers.respond(request, ask, writer)
 
     async def completion(self, request: Request) -> Response:
         """POST /v1/completions"""
         body = await self._body(request, CompletionRequest)
         ask = self._ask(request, body)
         writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
-        return await self._answers.respond(request, ask, writer, stream=body.stream)
+        return await self._answers.respond(request, ask, writer)
 
     async def response(self, request: Request) -> Response:
         """POST /v1/responses"""
         body = await self._body(request, ResponseRequest)
         ask = self._ask(request, body)
-        return await self._answers.respond(request, ask, ResponseWriter(ask, body), stream=body.stream)
+        return await self._answers.respond(request, ask, ResponseWriter(ask, body))
 
     async def _body(self, request: Request, kind: type[T]) -> T:
         return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names)
@@ -143,6 +143,7 @@ class _Api:
             wish=body.coe.wish,
             conversation=body.conversation,
             user=body.user,
+            stream=body.stream,
             n=body.n_answers,
             tools=body.called_tools,
             text=body.text,
