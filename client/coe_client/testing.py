@@ -81,7 +81,7 @@ class MockService:
     def stream(
         self, texts: Sequence[str], *, error: Mapping[str, Any] | None = None, lost: bool = False, **more: Any
     ) -> None:
-        """A stream of these pieces. error: sent in place of its end. lost: the connection breaks in place of its end."""
+        """A stream of these pieces. In place of its end an error is sent, or the connection is lost."""
         self._queue.append(lambda request: streamed(request, texts, error=error, lost=lost, **more))
 
     def error(
