@@ -80,12 +80,15 @@ def in_threads(
     for, since nothing can wake a thread that waits for an answer."""
     done: SimpleQueue[tuple[int, Outcome | BaseException]] = SimpleQueue()
     todo, lock, left = iter(range(len(requests))), threading.Lock(), threading.Event()
+    room = threading.Semaphore(concurrency)  # for requests that are begun and not yet counted
 
     def work() -> None:
-        while not left.is_set():
+        while True:
+            room.acquire()
             with lock:
                 index = next(todo, None)
-            if index is None:
+            if index is None or left.is_set():
+                room.release()
                 return
             try:
                 done.put((index, ask(requests[index])))
@@ -101,8 +104,10 @@ def in_threads(
             if not isinstance(outcome, Answer | CoeError):
                 raise outcome
             tally.add(index, outcome)
+            room.release()
     finally:
         left.set()
+        room.release()
     return tally.outcomes
 
 

@@ -69,5 +69,3 @@ class TestIntegration(ChatModelIntegrationTests):
     @property
     def model_override_value(self) -> str:
         return "smol-sql"
-
-
