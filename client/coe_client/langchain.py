@@ -55,7 +55,7 @@ class ChatCoE(BaseChatModel):
 
     model: `auto`, an ensemble or an expert. coe: this service's own options. model_kwargs: more fields of the body.
     base_url, api_key, timeout, max_retries: as of `coe_client.Coe`, where COE_URL and COE_API_KEY stand in as well.
-    client, async_client: yours, instead of ones made from these.
+    client, async_client: yours, instead of ones made from these, which `close` and `aclose` close.
 
     The answer's `response_metadata` has `route` (who answered, why, what each call cost), `model_name`,
     `finish_reason`, `request_id` and, if asked for, `logprobs`. Errors are those of `coe_client.errors`.
@@ -228,6 +228,17 @@ class ChatCoE(BaseChatModel):
         return params
 
     # Its clients
+
+    def close(self) -> None:
+        """Closes the connections that blocking methods opened."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+    async def aclose(self) -> None:
+        """Closes the connections that were opened in this event loop."""
+        if own := self._own_by_loop.pop(asyncio.get_running_loop(), None):
+            await own.close()
 
     def _sync(self) -> Coe:
         if self.client is not None:

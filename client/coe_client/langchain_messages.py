@@ -54,10 +54,9 @@ def result_of(answer: Answer) -> ChatResult:
             response_metadata=metadata,
             additional_kwargs={"refusal": choice.refusal} if choice.refusal else {},
         )
-        info = {"finish_reason": choice.finish_reason, "logprobs": choice.logprobs}
+        info = {"finish_reason": choice.finish_reason}
         generations.append(ChatGeneration(message=message, generation_info=info))
-    output = {"model_name": answer.model, "token_usage": answer.usage.model_dump() if answer.usage else {}}
-    return ChatResult(generations=generations, llm_output=output)
+    return ChatResult(generations=generations)
 
 
 def chunk_of(chunk: Chunk) -> ChatGenerationChunk | None:

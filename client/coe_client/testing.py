@@ -167,7 +167,7 @@ def answered(
     if request.json.get("stream"):
         words = [word if n == 0 else " " + word for n, word in enumerate(text.split(" "))] if text else []
         return streamed(request, words, expert=expert, finish_reason=ended, tool_calls=calls, usage=usage, **coe)
-    message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text}
+    message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
     if calls:
         message["tool_calls"] = calls
     choices = [
@@ -274,8 +274,8 @@ def _coe(expert: str | None, usage: tuple[int, int], more: Mapping[str, Any], *,
         "expert": expert,
         "experts": experts,
         "category": None,
-        "probabilities": None,
-        "margin": None,
+        "probabilities": {},
+        "margin": 1.0,
         "reason": f"{expert} was put in by a test",
         "router": "mock",
         "aggregator": "single",
