@@ -18,7 +18,6 @@
       `Unavailable`           503: it cannot answer now and expects to later
 """
 
-import copyreg
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,14 @@ class CoeError(Exception):
         self.message, self.request_id = message, request_id
 
     def __reduce__(self) -> Any:
-        # The default calls the class with `args` alone; errors must survive process pools and Ray.
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]  # not in stubs
+        # By default the class is called with `args` alone; errors must survive process pools and Ray.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[CoeError], args: tuple[Any, ...], state: Mapping[str, Any]) -> CoeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(CoeError, ValueError):

@@ -99,6 +99,8 @@ async def test_errors_of_the_real_service_have_their_class(served: Served) -> No
     assert (not_found.value.request_id or "").startswith("req-")
     with pytest.raises(BadRequest, match="max_tokens"):
         await served.coe.chat("hi", max_tokens=0)
+    with pytest.raises(BadRequest, match="did you mean 'temperature'"):
+        await served.coe.chat("hi", temperture=1)  # type: ignore[call-arg]  # a type checker sees it first
     with pytest.raises(BadRequest, match="no expert is named 'nobody'"):
         await served.coe.chat("hi", coe=Options(allow=["nobody"]))
     with pytest.raises(NotFound, match="answer_not_found"):
