@@ -4,7 +4,7 @@ import asyncio
 import random as randomness
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -22,6 +22,7 @@ from coe_client.options import (
     EmbeddingFields,
     Messages,
     ResponseFields,
+    Thumbs,
 )
 from coe_client.retries import Backoff, Done, Failed, Send, Sleep, tries
 from coe_client.settings import POOL, encoded, request_id_of, settings, timeouts
@@ -98,7 +99,7 @@ class AsyncCoe:
         """Continues a text: OpenAI's older protocol. Several prompts give several choices."""
         return await self._run(calls.completions(prompt, fields))
 
-    async def responses(self, input: str | Sequence[dict[str, Any]], **fields: Unpack[ResponseFields]) -> Answer:
+    async def responses(self, input: str | Sequence[Mapping[str, Any]], **fields: Unpack[ResponseFields]) -> Answer:
         """OpenAI's newer protocol, for text and tools, nothing stored."""
         return await self._run(calls.responses(input, fields))
 
@@ -119,7 +120,7 @@ class AsyncCoe:
         answer: Answer | str,
         *,
         score: float | None = None,
-        thumbs: str | None = None,
+        thumbs: Thumbs | None = None,
         **fields: Unpack[CallFields],
     ) -> Feedback:
         """What a user says of an answer, or of the answer of this id: score from 0 to 1, or thumbs `up` or `down`."""

@@ -3,7 +3,7 @@
 import random as randomness
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
@@ -21,6 +21,7 @@ from coe_client.options import (
     EmbeddingFields,
     Messages,
     ResponseFields,
+    Thumbs,
 )
 from coe_client.retries import Backoff, Done, Failed, Send, Sleep, tries
 from coe_client.settings import POOL, encoded, request_id_of, settings, timeouts
@@ -91,7 +92,7 @@ class Coe:
         """Continues a text: OpenAI's older protocol. Several prompts give several choices."""
         return self._run(calls.completions(prompt, fields))
 
-    def responses(self, input: str | Sequence[dict[str, Any]], **fields: Unpack[ResponseFields]) -> Answer:
+    def responses(self, input: str | Sequence[Mapping[str, Any]], **fields: Unpack[ResponseFields]) -> Answer:
         """OpenAI's newer protocol, for text and tools, nothing stored."""
         return self._run(calls.responses(input, fields))
 
@@ -110,7 +111,7 @@ class Coe:
         answer: Answer | str,
         *,
         score: float | None = None,
-        thumbs: str | None = None,
+        thumbs: Thumbs | None = None,
         **fields: Unpack[CallFields],
     ) -> Feedback:
         """What a user says of an answer, or of the answer of this id: score from 0 to 1, or thumbs `up` or `down`."""

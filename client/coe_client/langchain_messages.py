@@ -9,10 +9,10 @@ from langchain_core.messages import (
     BaseMessage,
     InvalidToolCall,
     ToolMessage,
-    UsageMetadata,
     convert_to_openai_messages,
 )
 from langchain_core.messages import ToolCall as LangChainToolCall
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 

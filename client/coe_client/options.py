@@ -9,6 +9,7 @@ from pydantic import BaseModel
 Messages = str | Sequence[Mapping[str, Any]]
 """A conversation in OpenAI's form; a string is one message of the user."""
 Need = Literal["tools", "image", "audio"]
+Thumbs = Literal["up", "down"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
