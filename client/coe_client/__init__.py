@@ -1,0 +1,90 @@
+"""Client of a Composition of Experts. `Coe` blocks, `AsyncCoe` is awaited; `coe_client.errors` lists what they raise.
+
+with Coe() as coe:
+    answer = coe.chat("Which SQL lists the users older than 30?")
+    print(answer.text, answer.route.reason)
+"""
+
+from coe_client.aio import AsyncChatStream, AsyncCoe
+from coe_client.answers import (
+    Answer,
+    Choice,
+    Embeddings,
+    Expert,
+    ExpertCall,
+    Feedback,
+    Health,
+    Model,
+    Route,
+    ToolCall,
+    Usage,
+)
+from coe_client.batch import Outcome, Progress
+from coe_client.chunks import Chunk, Part, ToolCallPart
+from coe_client.client import ChatStream, Coe
+from coe_client.errors import (
+    AuthenticationFailed,
+    BadRequest,
+    CoeError,
+    ConfigError,
+    Conflict,
+    ConnectionFailed,
+    InvalidAnswer,
+    NotFound,
+    Overloaded,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    StatusError,
+    StreamBroken,
+    TimedOut,
+    Unavailable,
+)
+from coe_client.options import Budget, ChatRequest, Messages, Options
+from coe_client.retries import Backoff
+from coe_client.version import VERSION as __version__
+
+__all__ = [
+    "Answer",
+    "AsyncChatStream",
+    "AsyncCoe",
+    "AuthenticationFailed",
+    "Backoff",
+    "BadRequest",
+    "Budget",
+    "ChatRequest",
+    "ChatStream",
+    "Choice",
+    "Chunk",
+    "Coe",
+    "CoeError",
+    "ConfigError",
+    "Conflict",
+    "ConnectionFailed",
+    "Embeddings",
+    "Expert",
+    "ExpertCall",
+    "Feedback",
+    "Health",
+    "InvalidAnswer",
+    "Messages",
+    "Model",
+    "NotFound",
+    "Options",
+    "Outcome",
+    "Overloaded",
+    "Part",
+    "PermissionDenied",
+    "Progress",
+    "RateLimited",
+    "Route",
+    "ServerError",
+    "StatusError",
+    "StreamBroken",
+    "TimedOut",
+    "ToolCall",
+    "ToolCallPart",
+    "Unavailable",
+    "Usage",
+    "__version__",
+]

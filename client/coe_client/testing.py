@@ -1,0 +1,289 @@
+"""A service without a service, for your tests: put answers in, ask the client, look at what was asked.
+
+    service = MockService()
+    service.answer("SELECT 1", expert="smol-sql")
+    with service.client() as coe:
+        assert coe.chat("hello").text == "SELECT 1"
+    assert service.requests[0].json["messages"][0]["content"] == "hello"
+
+Answers are taken in the order in which they were put in, one for each try. One that has no answer left raises
+`NothingLeft`, unless `respond` was given, which makes answers of requests.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from coe_client.aio import AsyncCoe
+from coe_client.client import Coe
+
+KEY = "mock-key"
+URL = "http://coe.mock"
+
+
+class NothingLeft(AssertionError):
+    """A request came for which nothing was put in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it arrived. path: after the host, e.g. /v1/chat/completions."""
+
+    method: str
+    path: str
+    headers: httpx.Headers
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content or b"null")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered. frames: sent one by one, as a stream. lost: the connection breaks after them."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    frames: tuple[bytes, ...] = ()
+    lost: bool = False
+
+
+Answering = Callable[[Request], Reply]
+
+
+class MockService:
+    """Answers the requests of clients that have its `transport`, in this process and without a socket.
+
+    requests: all that came, oldest first. closed: for each reply, whether its connection was closed.
+    respond: answers when nothing is put in.
+    """
+
+    def __init__(self, respond: Answering | None = None) -> None:
+        self.requests: list[Request] = []
+        self.transport = httpx.MockTransport(self._handle)
+        self._bodies: list[_Body] = []
+        self._queue: deque[Answering] = deque()
+        self._respond = respond
+        self._lock = threading.Lock()
+
+    # Putting in
+
+    def answer(self, text: str = "", **more: Any) -> None:
+        """An answer, whole or as a stream of words, as it is asked for. more: see `answered`."""
+        self._queue.append(lambda request: answered(request, text, **more))
+
+    def stream(
+        self, texts: Sequence[str], *, error: Mapping[str, Any] | None = None, lost: bool = False, **more: Any
+    ) -> None:
+        """A stream of these pieces. In place of its end an error is sent, or the connection is lost."""
+        self._queue.append(lambda request: streamed(request, texts, error=error, lost=lost, **more))
+
+    def error(
+        self,
+        status: int,
+        code: str | None = None,
+        message: str = "put in by a test",
+        *,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """An error of the service. headers: such as retry-after."""
+        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+        kind = "server_error" if status >= 500 else kind
+        body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.reply(body, status=status, headers=headers)
+
+    def reply(self, body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
+        """Anything: JSON, or bytes as they are."""
+        made = replied(body, status=status, headers=headers)
+        self._queue.append(lambda _: made)
+
+    def lose(self, error: type[httpx.TransportError] = httpx.ConnectError) -> None:
+        """No answer: the connection fails."""
+
+        def fail(_: Request) -> Reply:
+            raise error("put in by a test")
+
+        self._queue.append(fail)
+
+    # Asking
+
+    def client(self, **settings: Any) -> Coe:
+        """A client of this service. settings: of `Coe`."""
+        return Coe(URL, KEY, **{"transport": self.transport, **settings})
+
+    def async_client(self, **settings: Any) -> AsyncCoe:
+        """A client of this service. settings: of `AsyncCoe`."""
+        return AsyncCoe(URL, KEY, **{"transport": self.transport, **settings})
+
+    @property
+    def closed(self) -> list[bool]:
+        return [body.closed for body in self._bodies]
+
+    @property
+    def left(self) -> int:
+        """Answers that were put in and not taken."""
+        return len(self._queue)
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        came = Request(request.method, request.url.path, request.headers, request.content)
+        with self._lock:
+            self.requests.append(came)
+            respond = self._queue.popleft() if self._queue else self._respond
+        if respond is None:
+            raise NothingLeft(f"{came.method} {came.path}: request {len(self.requests)} has no answer; put one in")
+        reply = respond(came)
+        body = _Body(reply)
+        with self._lock:
+            self._bodies.append(body)
+        return httpx.Response(reply.status, headers=dict(reply.headers), stream=body)
+
+
+def answered(
+    request: Request,
+    text: str = "",
+    *,
+    expert: str | None = "expert",
+    finish_reason: str | None = None,
+    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    usage: tuple[int, int] = (3, 2),
+    **coe: Any,
+) -> Reply:
+    """An answer to this request as the service writes it: JSON, or the same as a stream if the request asks for one.
+
+    tool_calls: (name, arguments). usage: tokens of prompt and answer. coe: more of that field, such as category.
+    """
+    calls = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for n, (name, arguments) in enumerate(tool_calls)
+    ]
+    ended = finish_reason or ("tool_calls" if calls else "stop")
+    if request.json.get("stream"):
+        words = [word if n == 0 else " " + word for n, word in enumerate(text.split(" "))] if text else []
+        return streamed(request, words, expert=expert, finish_reason=ended, tool_calls=calls, usage=usage, **coe)
+    message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
+    if calls:
+        message["tool_calls"] = calls
+    choices = [
+        {"index": n, "message": message, "logprobs": None, "finish_reason": ended}
+        for n in range(request.json.get("n") or 1)
+    ]
+    head = _head(request, "chat.completion", expert)
+    return replied({**head, "choices": choices, "usage": _usage(usage), "coe": _coe(expert, usage, coe, ended=True)})
+
+
+def streamed(
+    request: Request,
+    texts: Sequence[str],
+    *,
+    expert: str | None = "expert",
+    finish_reason: str = "stop",
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    usage: tuple[int, int] = (3, 2),
+    error: Mapping[str, Any] | None = None,
+    lost: bool = False,
+    **coe: Any,
+) -> Reply:
+    """A stream as the service writes it. tool_calls: of a message, sent in fragments."""
+    head = _head(request, "chat.completion.chunk", expert)
+    deltas: list[dict[str, Any]] = [{"content": text} for text in texts]
+    for index, call in enumerate(tool_calls):
+        arguments = call["function"]["arguments"]
+        middle = len(arguments) // 2
+        begun = {**call["function"], "arguments": ""}
+        deltas.append({"tool_calls": [{**call, "index": index, "function": begun}]})
+        deltas += [
+            {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
+            for part in (arguments[:middle], arguments[middle:])
+        ]
+    first = {**_chunk(head, {"role": "assistant", "content": ""}), "coe": _coe(expert, usage, coe, ended=False)}
+    events: list[Mapping[str, Any]] = [first, *(_chunk(head, delta) for delta in deltas)]
+    if error is not None:
+        events.append({"error": {"message": "put in by a test", "type": "server_error", "param": None, **error}})
+    elif not lost:
+        events.append({**_chunk(head, {}, finish_reason), "coe": _coe(expert, usage, coe, ended=True)})
+        if (request.json.get("stream_options") or {}).get("include_usage"):
+            events.append({**head, "choices": [], "usage": _usage(usage)})
+    frames = [b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events]
+    if not lost:
+        frames.append(b"data: [DONE]\n\n")
+    headers = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req-mock"}
+    return Reply(headers=headers, frames=tuple(frames), lost=lost)
+
+
+def replied(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """JSON, or bytes as they are."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
+    return Reply(status, {"content-type": kind, "x-request-id": "req-mock", **(headers or {})}, (content,))
+
+
+class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._reply.frames
+        if self._reply.lost:
+            raise httpx.ReadError("put in by a test")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for frame in self:
+            yield frame
+
+    def close(self) -> None:
+        self.closed = True
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def _head(request: Request, kind: str, expert: str | None) -> dict[str, Any]:
+    model = expert or str(request.json.get("model"))
+    return {"id": "chatcmpl-mock", "object": kind, "created": 1_700_000_000, "model": model}
+
+
+def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    return {**head, "choices": [choice], "usage": None}
+
+
+def _usage(usage: tuple[int, int]) -> dict[str, Any]:
+    prompt, completion = usage
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def _coe(expert: str | None, usage: tuple[int, int], more: Mapping[str, Any], *, ended: bool) -> dict[str, Any]:
+    """As far as it is known: who took part is known at the end."""
+    experts = [expert] if expert else []
+    call = {"role": "answer", "usage": _usage(usage), "seconds": 0.1, "cost": None, "error": None}
+    known = {
+        "request_id": "req-mock",
+        "expert": expert,
+        "experts": experts,
+        "category": None,
+        "probabilities": {},
+        "margin": 1.0,
+        "reason": f"{expert} was put in by a test",
+        "router": "mock",
+        "aggregator": "single",
+        "used": experts,
+        "failed": {},
+        "usage_by_expert": {name: _usage(usage) for name in experts},
+        "calls": [{"expert": name, **call} for name in experts],
+        "note": "",
+        **more,
+    }
+    return known if ended else {**known, "used": [], "failed": {}, "usage_by_expert": {}, "calls": []}
