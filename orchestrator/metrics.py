@@ -52,6 +52,21 @@ class Metrics:
         self.records_lost = Counter(
             "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
         )
+        self.refused = Counter(
+            "coe_refusals",
+            "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "
+            "store_unavailable, queue_full, queue_time, deadline or fair_share.",
+            ("reason",),
+            registry=registry,
+        )
+        self.unlimited = Counter(
+            "coe_unlimited", "Requests of keys with limits that were admitted without Redis.", registry=registry
+        )
+        self.settlements_lost = Counter(
+            "coe_settlements_lost",
+            "Requests whose use could not be counted; what they had reserved stays taken.",
+            registry=registry,
+        )
         self._workers = _WorkerCollector()
         registry.register(self._workers)
 

@@ -1,13 +1,17 @@
 """The path of a request: admission, route, submit, stream or aggregate, record. `Pipeline.run` is all of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 
 import structlog
 
 from aggregators.base import Aggregator
 from experts.registry import Registry
+from orchestrator.access.grant import EVERYTHING, Grant
+from orchestrator.access.limiter import Limiter
+from orchestrator.access.quota import Allowance, Use
 from orchestrator.calls import Calls, Workers
 from orchestrator.drafting import request_of, several
 from orchestrator.ensembles import Ensembles
@@ -26,12 +30,27 @@ STATS_S = 5.0
 log = structlog.stdlib.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Spending:
+    """What a request was allowed, and its calls."""
+
+    allowance: Allowance
+    ledger: Ledger | None = None
+    refused: bool = False
+
+    @property
+    def use(self) -> Use:
+        used = self.ledger.used if self.ledger else Use()
+        return replace(used, requests=0 if self.refused else 1)
+
+
 class Pipeline:
     """The service without HTTP. One per process; it belongs to the event loop that it runs in.
 
     default: how requests are routed; others: how those of the API keys with these ids or names are.
-    concurrent: requests at a time, more are refused. backoff: first and longest wait in seconds before a request is
-    submitted again to an engine that is starting.
+    limiter: of the limits of keys; by default no key has any but its own. concurrent: requests at a time, more are
+    refused. backoff: first and longest wait in seconds before a request is submitted again to an engine that is
+    starting.
     """
 
     def __init__(
@@ -46,8 +65,10 @@ class Pipeline:
         concurrent: int,
         others: Mapping[str, Tenant] | None = None,
         ensembles: Ensembles | None = None,
+        limiter: Limiter | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
     ) -> None:
+        self.limiter = limiter or Limiter(store, metrics)
         self.aggregators: Mapping[str, Aggregator] = aggregators
         self.ensembles: Ensembles = ensembles or {}
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
@@ -60,29 +81,31 @@ class Pipeline:
     async def run(self, ask: Ask) -> AsyncGenerator[PipelineEvent, None]:
         """Routed, then Deltas, then one Answered or Failure. Closing the generator aborts the request everywhere.
 
-        Raises, before the first event: Overloaded, UnknownExpert, NoCandidate (Excluded where trying again is of no
-        use), TimeoutError (no route in time).
+        Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
+        again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
-        with self._admitted(), self._recorder.of(ask) as record:
-            routed = await self._routing.route(ask)
-            record.see(routed)
-            yield routed
-            record.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
-            async with aclosing(self._answer(ask, routed, record.ledger)) as answer:
-                async for event in answer:
-                    record.see(event)
-                    if isinstance(event, Answered):
-                        self._routing.answered(ask, routed, event)
-                    yield event
+        async with self._allowed(ask, self._routing.most_used) as spending:
+            with self._admitted(), self._recorder.of(ask) as record:
+                routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+                record.see(routed)
+                yield routed
+                record.ledger = spending.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
+                async with aclosing(self._answer(ask, routed, record.ledger)) as answer:
+                    async for event in answer:
+                        record.see(event)
+                        if isinstance(event, Answered):
+                            self._routing.answered(ask, routed, event)
+                        yield event
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
-        with self._admitted():
-            return await self._routing.route(ask)
+        async with self._allowed(ask, lambda _: Use()) as spending:
+            with self._admitted():
+                return replace(await self._routing.route(ask), allowance=spending.allowance)
 
-    def experts(self, caller: str, caller_name: str) -> tuple[str, ...]:
-        """Names of the experts that the API key of this id and name may use."""
-        return self._routing.experts(caller, caller_name)
+    def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
+        """Names of the experts that the API key of this lineage and name, with this grant, may use."""
+        return self._routing.experts(caller, caller_name, grant)
 
     async def stats(self) -> dict[str, WorkerStats | str]:
         """Family -> its worker's stats, or why there are none; never raises, never takes long."""
@@ -104,8 +127,24 @@ class Pipeline:
         """Waits for what is still to be written, and for the workers if they are being asked."""
         await self._routing.drain()
         await self._recorder.drain()
+        await self.limiter.drain()
 
     # Admission
+
+    @asynccontextmanager
+    async def _allowed(self, ask: Ask, most_used: Callable[[Ask], Use]) -> AsyncIterator[_Spending]:
+        """What the key's limits allow is reserved for the block, and settled with what its calls have used."""
+        caps = self.limiter.caps(ask.grant)
+        use = most_used(ask) if caps else Use()
+        spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use))
+        try:
+            yield spending
+        except Overloaded:
+            spending.refused = True
+            raise
+        finally:
+            if ask.caller:
+                self.limiter.settle(spending.allowance, spending.use)
 
     @contextmanager
     def _admitted(self) -> Iterator[None]:

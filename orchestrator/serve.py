@@ -175,6 +175,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     import uvicorn
 
+    from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
     from orchestrator.http.wire import Limits
@@ -192,6 +193,7 @@ async def _gateway(
         keep_alive_s=config.limits.keep_alive_s,
     )
     default, others = tenants(config, routers, store)
+    per_key, away = config.limits.per_key.model_dump(), config.limits.without_redis.model_dump()
     pipeline = Pipeline(
         default=default,
         others=others,
@@ -201,6 +203,7 @@ async def _gateway(
         ensembles=ensembles(config, measured),
         store=store,
         metrics=metrics,
+        limiter=Limiter(store, metrics, per_key, away),
         concurrent=config.limits.concurrent_requests,
     )
     app = create_app(pipeline, registry, Keys(store), limits, metrics)

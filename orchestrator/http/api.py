@@ -16,11 +16,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
+from orchestrator.access.grant import Grant
 from orchestrator.errors import ApiError, from_exception, from_failure
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
+from orchestrator.http.admin import Admin
 from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.models import Models
+from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
 from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
 from orchestrator.http.wire_coe import Names
@@ -58,6 +61,8 @@ def create_app(
     v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)
     v1.add_api_route("/swaps", api.swaps, methods=["GET"], response_model=None)
     app.include_router(v1)
+    admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
+    app.include_router(admin.router(api.caller))
     app.add_api_route("/health/live", api.live, methods=["GET"], response_model=None)
     app.add_api_route("/health/ready", api.ready, methods=["GET"], response_model=None)
     app.add_api_route("/health", api.health, methods=["GET"], response_model=None)
@@ -86,12 +91,19 @@ class _Api:
         request.state.caller = known
         return known
 
+    def _names_of(self, request: Request) -> Names:
+        """What the request may name: what is outside of the scopes of its key does not exist for it."""
+        grant: Grant = request.state.caller.grant
+        if grant.experts is None:
+            return self._names
+        return Names([name for name in self._names.experts if grant.may_ask(name)], self._names.aggregators)
+
     # Chat
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
         raw = await read_body(request, self._limits.body_bytes)
-        body = parse_chat(raw, self._limits, self._names)
+        body = parse_chat(raw, self._limits, self._names_of(request))
         ask = self._ask(request, body)
         if body.stream:
             return await self._stream(ask, body)
@@ -150,6 +162,7 @@ class _Api:
             await feed.close()
 
     def _ask(self, request: Request, body: ChatRequest) -> Ask:
+        caller: KeyInfo = request.state.caller
         return Ask(
             request_id=request.state.request_id,
             model=body.model,
@@ -159,9 +172,10 @@ class _Api:
             sampling=body.sampling,
             k=body.coe.k,
             aggregator=body.coe.aggregator,
-            priority=body.priority,
-            caller=request.state.caller.id,
-            caller_name=request.state.caller.name,
+            priority=caller.grant.band(body.priority),
+            caller=caller.lineage,
+            caller_name=caller.name,
+            grant=caller.grant,
             wish=body.coe.wish,
             conversation=body.conversation,
             user=body.user,
@@ -172,7 +186,7 @@ class _Api:
     async def route(self, request: Request) -> Response:
         """POST /v1/route"""
         raw = await read_body(request, self._limits.body_bytes)
-        body = parse_route(raw, self._limits, self._names)
+        body = parse_route(raw, self._limits, self._names_of(request))
         ask = self._ask(request, body)
         routed = await self._pipeline.decide(ask)
         return _json(
@@ -180,11 +194,14 @@ class _Api:
             headers=route_headers(ask.request_id, routed),
         )
 
-    async def experts(self) -> Response:
+    async def experts(self, request: Request) -> Response:
         """GET /v1/experts"""
-        stats = await self._pipeline.stats()
+        grant: Grant = request.state.caller.grant
+        stats = seen_by(grant, await self._pipeline.stats())
         data = []
         for spec in self._registry:
+            if not grant.may_ask(spec.name):
+                continue
             worker = stats.get(spec.family_name, "the worker of its family does not run")
             tier = worker.tiers.get(spec.name, "not loaded yet") if isinstance(worker, WorkerStats) else worker
             ready = tier in READY_TIERS
@@ -204,9 +221,9 @@ class _Api:
         families = {family: _worker_field(family, worker) for family, worker in stats.items()}
         return _json({"object": "list", "data": data, "families": families})
 
-    async def swaps(self) -> Response:
+    async def swaps(self, request: Request) -> Response:
         """GET /v1/swaps"""
-        stats = await self._pipeline.stats()
+        stats = seen_by(request.state.caller.grant, await self._pipeline.stats())
         events = [
             {"family": family, **asdict(event)}
             for family, worker in stats.items()

@@ -194,12 +194,12 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 def parse_chat(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The checked request. Raises ApiError (400)."""
-    return _checked(_json_object(body), limits, names)
+    return _checked(json_object(body), limits, names)
 
 
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
-    data = _json_object(body)
+    data = json_object(body)
     data.setdefault("model", AUTO)
     if "prompt" in data and "messages" not in data:
         prompt = data.pop("prompt")
@@ -212,12 +212,13 @@ def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
 def parse_feedback(body: bytes) -> FeedbackRequest:
     """The body of /v1/feedback. Raises ApiError (400)."""
     try:
-        return FeedbackRequest.model_validate(_json_object(body))
+        return FeedbackRequest.model_validate(json_object(body))
     except ValidationError as error:
-        raise _from_pydantic(error) from None
+        raise from_pydantic(error) from None
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """Raises ApiError (400)."""
     try:
         # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
         data = pydantic_core.from_json(body, allow_inf_nan=False)
@@ -234,7 +235,7 @@ def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
         request = ChatRequest.model_validate(given)
         check_names(request.coe, names)
     except ValidationError as error:
-        raise as_written(_from_pydantic(error), given.get("coe")) from None
+        raise as_written(from_pydantic(error), given.get("coe")) from None
     except ApiError as error:
         raise as_written(error, given.get("coe")) from None
     if len(request.messages) > limits.messages:
@@ -264,7 +265,8 @@ def _without_neutral(data: Mapping[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _from_pydantic(error: ValidationError) -> ApiError:
+def from_pydantic(error: ValidationError) -> ApiError:
+    """The first of its errors, for the caller."""
     first = error.errors(include_url=False, include_context=False)[0]
     param = ""
     for part in first["loc"]:
