@@ -64,6 +64,15 @@ TABLE: dict[str, Row] = {
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert or ensemble."),
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
+    "idempotency_mismatch": Row(
+        422, _INVALID, "idempotency_mismatch", "The `Idempotency-Key` was used with another path or body."
+    ),
+    "idempotency_running": Row(
+        409, _INVALID, "idempotency_running", "The request with this `Idempotency-Key` is still running."
+    ),
+    "idempotency_lost": Row(
+        409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
+    ),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
     "requests_per_minute_exceeded": Row(
         429,

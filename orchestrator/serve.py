@@ -178,6 +178,7 @@ async def _gateway(
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
+    from orchestrator.http.once import Rules
     from orchestrator.http.wire import Limits
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
@@ -206,7 +207,16 @@ async def _gateway(
         limiter=Limiter(store, metrics, per_key, away),
         concurrent=config.limits.concurrent_requests,
     )
-    app = create_app(pipeline, registry, Keys(store), limits, metrics)
+    kept = config.limits.idempotency
+    once = Rules(
+        enabled=kept.enabled,
+        ttl_s=kept.ttl_s,
+        max_bytes=kept.max_bytes,
+        closed=kept.without_redis == "closed",
+        wait_s=config.limits.timeout_s,
+        body_bytes=config.limits.body_bytes,
+    )
+    app = create_app(pipeline, registry, Keys(store), limits, metrics, once=once)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
     )

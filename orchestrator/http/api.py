@@ -23,6 +23,7 @@ from orchestrator.http.admin import Admin
 from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.models import Models
+from orchestrator.http.once import Once, Rules
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
 from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
@@ -45,9 +46,16 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def create_app(
-    pipeline: Pipeline, registry: Registry, keys: Keys, limits: Limits, metrics: Metrics, ready: Ready | None = None
+    pipeline: Pipeline,
+    registry: Registry,
+    keys: Keys,
+    limits: Limits,
+    metrics: Metrics,
+    ready: Ready | None = None,
+    once: Rules | None = None,
 ) -> FastAPI:
-    """The ASGI application. ready: by default what the workers say of their experts."""
+    """The ASGI application. ready: by default what the workers say of their experts. once: for requests with an
+    Idempotency-Key."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
     feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry)
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -68,6 +76,7 @@ def create_app(
     app.add_api_route("/health", api.health, methods=["GET"], response_model=None)
     app.add_api_route("/metrics", api.metrics, methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _refused_by_framework)
+    app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())
     app.add_middleware(_Frame, metrics=metrics)
     return app
 

@@ -15,6 +15,7 @@ from experts.spec import ExpertSpec
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.ensembles import Ensemble
 from orchestrator.http.api import create_app
+from orchestrator.http.once import Rules
 from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
@@ -172,6 +173,7 @@ class Service:
         ensembles: Iterable[Ensemble] = (),
         aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
+        once: Rules | None = None,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -194,7 +196,7 @@ class Service:
             concurrent=concurrent,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics)
+        app = create_app(pipeline, registry, keys, limits, metrics, once=once)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property
