@@ -103,7 +103,7 @@ TABLE: dict[str, Row] = {
         429,
         _LIMIT,
         "overloaded",
-        "Too many requests are running, or, with `swap.strict`, wait for other experts.",
+        "There is no room for the request in time; with `swap.strict` also where others wait for other experts.",
         retry_after=1,
     ),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),

@@ -49,6 +49,7 @@ class Metrics:
             "coe_tokens", "Tokens, by kind: prompt, completion, cached.", ("expert", "kind"), registry=registry
         )
         self.in_flight = Gauge("coe_requests_in_flight", "Requests admitted and not ended.", registry=registry)
+        self.waiting = Gauge("coe_requests_waiting", "Requests that wait to be admitted.", registry=registry)
         self.records_lost = Counter(
             "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
         )

@@ -1,15 +1,17 @@
 """The path of a request: admission, route, submit, stream or aggregate, record. `Pipeline.run` is all of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
 from aggregators.base import Aggregator
 from experts.registry import Registry
-from orchestrator.access.grant import EVERYTHING, Grant
+from orchestrator.access.admission import Admission, Place, loop_time
+from orchestrator.access.grant import EVERYTHING, SHARES, Grant
 from orchestrator.access.limiter import Limiter
 from orchestrator.access.quota import Allowance, Use
 from orchestrator.calls import Calls, Workers
@@ -48,9 +50,9 @@ class Pipeline:
     """The service without HTTP. One per process; it belongs to the event loop that it runs in.
 
     default: how requests are routed; others: how those of the API keys with these ids or names are.
-    limiter: of the limits of keys; by default no key has any but its own. concurrent: requests at a time, more are
-    refused. backoff: first and longest wait in seconds before a request is submitted again to an engine that is
-    starting.
+    limiter: of the limits of keys; by default no key has any but its own. concurrent: requests that run at a time;
+    waiting: that wait; more are refused, and those that would wait for more than queue_s seconds. batches, backoff: see
+    Calls.
     """
 
     def __init__(
@@ -63,6 +65,9 @@ class Pipeline:
         store: Store,
         metrics: Metrics,
         concurrent: int,
+        waiting: int = 0,
+        queue_s: float = 30.0,
+        batches: Mapping[str, int] | None = None,
         others: Mapping[str, Tenant] | None = None,
         ensembles: Ensembles | None = None,
         limiter: Limiter | None = None,
@@ -74,9 +79,8 @@ class Pipeline:
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
         states = ExpertStates(registry, self.stats)
         self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
-        self._calls = Calls(workers, states, backoff)
-        self._concurrent = concurrent
-        self._running = 0
+        self._calls = Calls(workers, states, registry, batches or {}, backoff)
+        self._admission = Admission(concurrent, waiting, queue_s, metrics)
 
     async def run(self, ask: Ask) -> AsyncGenerator[PipelineEvent, None]:
         """Routed, then Deltas, then one Answered or Failure. Closing the generator aborts the request everywhere.
@@ -84,9 +88,10 @@ class Pipeline:
         Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
         again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
-        async with self._allowed(ask, self._routing.most_used) as spending:
-            with self._admitted(), self._recorder.of(ask) as record:
+        async with self._allowed(ask, self._routing.most_used) as spending, self._admitted(ask) as place:
+            with self._recorder.of(ask) as record:
                 routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+                self._timely(ask, routed)
                 record.see(routed)
                 yield routed
                 record.ledger = spending.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
@@ -94,14 +99,14 @@ class Pipeline:
                     async for event in answer:
                         record.see(event)
                         if isinstance(event, Answered):
+                            place.answered = True
                             self._routing.answered(ask, routed, event)
                         yield event
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
-        async with self._allowed(ask, lambda _: Use()) as spending:
-            with self._admitted():
-                return replace(await self._routing.route(ask), allowance=spending.allowance)
+        async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
+            return replace(await self._routing.route(ask), allowance=spending.allowance)
 
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that the API key of this lineage and name, with this grant, may use."""
@@ -146,17 +151,16 @@ class Pipeline:
             if ask.caller:
                 self.limiter.settle(spending.allowance, spending.use)
 
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._running >= self._concurrent:
-            raise Overloaded(f"{self._running} requests are running, which is the limit; try again shortly")
-        self._running += 1
-        self._metrics.in_flight.inc()
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._metrics.in_flight.dec()
+    def _admitted(self, ask: Ask) -> AbstractAsyncContextManager[Place]:
+        return self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
+
+    def _timely(self, ask: Ask, routed: Routed) -> None:
+        """Raises Overloaded if none of the experts can answer in time, by what is known of their queues."""
+        now = loop_time()
+        lanes = {expert: self._calls.lane(expert) for expert in routed.route.experts}
+        expert, lane = min(lanes.items(), key=lambda one: one[1].wait_s(now))
+        who = f"the request to {expert!r}"
+        self._admission.check(lane.wait_s(now), lane.fast_s, ask.deadline - time.time(), who)
 
     # Answer
 

@@ -206,6 +206,13 @@ async def _gateway(
         metrics=metrics,
         limiter=Limiter(store, metrics, per_key, away),
         concurrent=config.limits.concurrent_requests,
+        waiting=config.limits.waiting_requests,
+        queue_s=config.limits.queue_s,
+        batches={
+            family: config.family(family).max_num_seqs
+            for family in registry.families()
+            if config.engine(family) == "vllm"
+        },
     )
     kept = config.limits.idempotency
     once = Rules(

@@ -174,6 +174,8 @@ class Service:
         aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
         once: Rules | None = None,
+        waiting: int = 0,
+        batches: Mapping[str, int] | None = None,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -194,6 +196,8 @@ class Service:
             store=store,
             metrics=metrics,
             concurrent=concurrent,
+            waiting=waiting,
+            batches=batches,
             backoff=(0.01, 0.02),
         )
         app = create_app(pipeline, registry, keys, limits, metrics, once=once)
