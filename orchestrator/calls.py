@@ -83,8 +83,12 @@ class Calls:
     async def submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish of the right expert or one Failure. Closing it aborts the call in its engine.
 
-        The one retry loop of the path: only an engine that has not started anything is asked again, until the deadline.
+        The one retry loop of the path, before the first token only: an engine that has not started anything is asked
+        again until the deadline, and once again where it died; Serve then chooses a replica that is up.
         """
+        if problem := self._states.enter(call.expert):
+            yield Failure("expert_unavailable", f"expert {call.expert!r}: {problem}")
+            return
         lane, answered = self.lane(call.expert), False
         began = lane.begin(loop_time())
         try:
@@ -94,18 +98,22 @@ class Calls:
                     yield event
         finally:
             lane.end(began, loop_time(), answered=answered)
+            self._states.left(call.expert)
 
     async def _submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         wait, longest = self._backoff
+        again = {"engine_starting": float("inf"), "engine_died": 1}
         while True:
             async with aclosing(self._checked(call)) as events:
                 first = await anext(events)
-                starting = isinstance(first, Failure) and first.code == "engine_starting"
-                if not starting or time.time() + wait >= call.deadline:
+                left = again.get(first.code, 0) if isinstance(first, Failure) else 0
+                if not left or time.time() + wait >= call.deadline:
                     yield first
                     async for event in events:
                         yield event
                     return
+                assert isinstance(first, Failure)
+                again[first.code] = left - 1
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
 

@@ -68,6 +68,12 @@ class Metrics:
             "Requests whose use could not be counted; what they had reserved stays taken.",
             registry=registry,
         )
+        self.circuit = Gauge(
+            "coe_expert_circuit",
+            "State of a remote expert's circuit breaker: 0 closed, 1 half open, 2 open.",
+            ("expert",),
+            registry=registry,
+        )
         self._workers = _WorkerCollector()
         registry.register(self._workers)
 

@@ -5,12 +5,14 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from aggregators.base import Aggregator
 from experts.registry import Registry
 from orchestrator.access.admission import Admission, Place, loop_time
+from orchestrator.access.breaker import Rules
 from orchestrator.access.grant import EVERYTHING, SHARES, Grant
 from orchestrator.access.limiter import Limiter
 from orchestrator.access.quota import Allowance, Use
@@ -52,7 +54,7 @@ class Pipeline:
     default: how requests are routed; others: how those of the API keys with these ids or names are.
     limiter: of the limits of keys; by default no key has any but its own. concurrent: requests that run at a time;
     waiting: that wait; more are refused, and those that would wait for more than queue_s seconds. batches, backoff: see
-    Calls.
+    Calls; breaker: see ExpertStates.
     """
 
     def __init__(
@@ -71,13 +73,19 @@ class Pipeline:
         others: Mapping[str, Tenant] | None = None,
         ensembles: Ensembles | None = None,
         limiter: Limiter | None = None,
+        breaker: Rules | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
     ) -> None:
         self.limiter = limiter or Limiter(store, metrics)
         self.aggregators: Mapping[str, Aggregator] = aggregators
         self.ensembles: Ensembles = ensembles or {}
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
-        states = ExpertStates(registry, self.stats)
+        states = ExpertStates(registry, self.stats, rules=breaker)
+        for spec in registry:
+            if spec.kind == "remote":
+                value = partial(_circuit_value, states, spec.name)
+                metrics.circuit.labels(spec.name).set_function(value)
+        self.circuit = states.circuit
         self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
         self._calls = Calls(workers, states, registry, batches or {}, backoff)
         self._admission = Admission(concurrent, waiting, queue_s, metrics)
@@ -179,6 +187,10 @@ async def _one(expert: str, ledger: Ledger) -> AsyncGenerator[Delta | Answered |
                 yield Answered(event.reason, ledger.calls, winner=expert, used=(expert,))
             else:
                 yield event
+
+
+def _circuit_value(states: ExpertStates, expert: str) -> float:
+    return {"closed": 0.0, "half_open": 1.0, "open": 2.0}.get(states.circuit(expert) or "closed", 0.0)
 
 
 def not_ready(registry: Registry, stats: Mapping[str, WorkerStats | str]) -> dict[str, str]:

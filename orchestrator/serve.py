@@ -175,6 +175,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     import uvicorn
 
+    from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
@@ -206,6 +207,7 @@ async def _gateway(
         metrics=metrics,
         limiter=Limiter(store, metrics, per_key, away),
         concurrent=config.limits.concurrent_requests,
+        breaker=BreakerRules(**config.limits.breaker.model_dump()),
         waiting=config.limits.waiting_requests,
         queue_s=config.limits.queue_s,
         batches={

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats, seconds_left
+from workers.base import ChatCall, Delta, Event, Failure, FailureCode, Finish, Usage, WorkerStats, seconds_left
 from workers.chat import StopAt
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class RemoteEngine:
             return
         except Exception as error:
             # Providers' clients share no base class; their texts may quote the request, so only the kind goes out.
-            yield Failure("expert_unavailable", f"the remote expert {call.expert} failed: {type(error).__name__}")
+            yield Failure(_code(error), f"the remote expert {call.expert} failed: {type(error).__name__}")
             return
         if rest := stop.flush():
             yield Delta(rest)
@@ -89,6 +89,15 @@ class RemoteEngine:
 
     async def close(self) -> None:
         self._models.clear()
+
+
+def _code(error: Exception) -> FailureCode:
+    """Whose fault it is: the request's where the provider's status says so, else the provider's.
+
+    The clients of most providers have `status_code` on the error, or on its `response` as httpx does.
+    """
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return "invalid_request" if status in (400, 413, 422) else "expert_unavailable"
 
 
 def make_model(spec: ExpertSpec) -> "BaseChatModel":

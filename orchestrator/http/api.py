@@ -26,7 +26,7 @@ from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
-from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
+from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body, timeout_s
 from orchestrator.http.wire_coe import Names
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
@@ -177,7 +177,7 @@ class _Api:
             model=body.model,
             messages=tuple(message.plain() for message in body.messages),
             prompt=body.prompt,
-            deadline=time.time() + self._limits.timeout_s,
+            deadline=time.time() + timeout_s(request, self._limits),
             sampling=body.sampling,
             k=body.coe.k,
             aggregator=body.coe.aggregator,
@@ -222,6 +222,7 @@ class _Api:
                     "state": "ready" if ready else "failed" if tier.startswith("failed") else "starting",
                     "tier": tier if ready else None,
                     "why": None if ready else tier,
+                    "circuit": self._pipeline.circuit(spec.name),
                     "active": isinstance(worker, WorkerStats) and worker.active == spec.name,
                     "queued": worker.queued_by_expert.get(spec.name, 0) if isinstance(worker, WorkerStats) else 0,
                     "description": spec.description,

@@ -23,6 +23,7 @@ from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutra
 from workers.base import Sampling
 
 INT64 = 2**63
+TIMEOUT_HEADER = "x-coe-timeout-s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +191,23 @@ async def read_body(request: Request, limit: int) -> bytes:
             # It may have no end: the connection is of no more use.
             raise ApiError("request_too_large", text, headers={"connection": "close"})
     return bytes(body)
+
+
+def timeout_s(request: Request, limits: Limits) -> float:
+    """Seconds until an answer is of no more use: what the header says, but no more than the limit. Raises ApiError."""
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return limits.timeout_s
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        text = (
+            f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limits.timeout_s:g} count"
+        )
+        raise ApiError("invalid_value", text, TIMEOUT_HEADER)
+    return min(seconds, limits.timeout_s)
 
 
 def parse_chat(body: bytes, limits: Limits, names: Names) -> ChatRequest:

@@ -107,6 +107,7 @@ def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
         metrics.first_token,
         metrics.tokens,
         metrics.refused,
+        metrics.circuit,
     ):
         metric.labels(*["x"] * len(metric._labelnames))
     metrics.render(STATS)
