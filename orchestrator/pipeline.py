@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
 from aggregators.base import Aggregator
-from experts.registry import Registry
+from experts.registry import Registry, UnknownExpert
 from orchestrator.access.admission import Admission, Place, loop_time
 from orchestrator.access.breaker import Rules
 from orchestrator.access.grant import EVERYTHING, SHARES, Grant
@@ -18,7 +18,7 @@ from orchestrator.access.limiter import Limiter
 from orchestrator.access.quota import Allowance, Use
 from orchestrator.calls import Calls, Workers
 from orchestrator.drafting import request_of, several
-from orchestrator.ensembles import Ensembles
+from orchestrator.ensembles import Ensembles, UnknownEnsemble
 from orchestrator.errors import Overloaded
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
@@ -148,7 +148,10 @@ class Pipeline:
     async def _allowed(self, ask: Ask, most_used: Callable[[Ask], Use]) -> AsyncIterator[_Spending]:
         """What the key's limits allow is reserved for the block, and settled with what its calls have used."""
         caps = self.limiter.caps(ask.grant)
-        use = most_used(ask) if caps else Use()
+        use = Use()
+        if caps:
+            with suppress(UnknownExpert, UnknownEnsemble):  # the routing tells; it is a request all the same
+                use = most_used(ask)
         spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use))
         try:
             yield spending

@@ -9,8 +9,9 @@ While Redis is away, each limit is open or closed, as the configuration says: a 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Literal
 
 import structlog
 
@@ -67,7 +68,11 @@ class Limiter:
         windows = {limit: most for limit, most in caps.items() if limit in WINDOWS}
         if not caps:
             return Allowance(request_id, caller)
-        costs = {limit: _cost(limit, most, use) for limit, most in windows.items()}
+        try:
+            costs = {limit: _cost(limit, most, use) for limit, most in windows.items()}
+        except LimitReached:
+            self._metrics.refused.labels("over_limit").inc()
+            raise
         args: list[str | int | float] = [request_id, int(self._lease_s * 1000), int(caps.get("concurrent", -1))]
         for limit, most in windows.items():
             window = WINDOWS[limit]
@@ -75,7 +80,7 @@ class Limiter:
         try:
             if self._now() < self._quiet_until:
                 raise StoreUnavailable("Redis did not answer just now")
-            refused, wait, at, held, *rest = await self._store.run(ADMIT, _keys(caller), args)
+            refused, wait, at, held, *rest = await self._decided(request_id, caller, costs, args)
         except StoreUnavailable as error:
             return self._without_redis(request_id, caller, caps, error)
         standings = {}
@@ -103,9 +108,7 @@ class Limiter:
         if len(self._settling) >= MAX_UNSETTLED or self._now() < self._quiet_until:
             self._metrics.settlements_lost.inc()
             return
-        task = asyncio.get_running_loop().create_task(self._settle(allowance, use))
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
+        self._in_background(self._settle(allowance, use))
 
     async def used(self, caller: str) -> dict[str, float]:
         """Limit -> what the key has used of it within the last minute or day, whether it is limited or not; and
@@ -124,6 +127,30 @@ class Limiter:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
             self._renewing = None
+
+    async def _decided(
+        self, request_id: str, caller: str, costs: Mapping[str, int], args: list[str | int | float]
+    ) -> list[Any]:
+        """What ADMIT says. If the client leaves meanwhile, what was taken for it is given back."""
+        decision = asyncio.ensure_future(self._store.run(ADMIT, _keys(caller), args))
+
+        async def undo() -> None:
+            with suppress(StoreUnavailable):
+                refused, _, at, *_ = await decision
+                if not refused:
+                    await self._settle(Allowance(request_id, caller, int(at), costs), Use(requests=0))
+
+        try:
+            answer: list[Any] = await asyncio.shield(decision)
+        except asyncio.CancelledError:
+            self._in_background(undo())
+            raise
+        return answer
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
 
     def _without_redis(
         self, request_id: str, caller: str, caps: Mapping[str, float], error: StoreUnavailable

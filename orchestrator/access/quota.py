@@ -12,6 +12,10 @@ UNIT = {"requests": 1, "tokens": 1, "usd": 1e-9}
 """What one of a stored amount stands for."""
 
 
+PATIENCE_S = 60.0
+"""OpenAI's clients try again sooner than a longer Retry-After says; `x-should-retry` tells them not to."""
+
+
 class Window(NamedTuple):
     """Where use is counted. name: of its ring in Redis; measure: requests, tokens or usd; seconds: its length."""
 
@@ -42,6 +46,8 @@ class LimitReached(RuntimeError):
         self.cause, self.headers = cause, dict(headers)
         if retry_after is not None:
             self.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+        if retry_after is None or retry_after > PATIENCE_S:
+            self.headers["x-should-retry"] = "false"
 
 
 @dataclass(frozen=True, slots=True)

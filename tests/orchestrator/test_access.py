@@ -186,6 +186,40 @@ async def test_a_request_that_can_never_pass_says_what_to_lower(service: Service
     assert "retry-after" not in answer.headers
 
 
+async def test_an_unknown_model_is_a_request_too(service: Service) -> None:
+    http = await with_key(service, limits={"requests_per_day": 2})
+    assert [code(await chat(http, model="nobody"))[0] for _ in range(3)] == [404, 404, 429]
+
+
+async def test_who_has_used_its_day_is_told_not_to_try_again_soon(service: Service) -> None:
+    http = await with_key(service, limits={"requests_per_day": 1, "concurrent": 1})
+    await chat(http)
+    assert (await chat(http)).headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("limits", "trips"), [({}, 0), ({"requests_per_day": 9, "tokens_per_day": 9000, "concurrent": 9}, 1)]
+)
+async def test_limits_cost_one_trip_to_redis_before_the_answer_and_none_without_them(
+    service: Service, monkeypatch: pytest.MonkeyPatch, limits: dict[str, float], trips: int
+) -> None:
+    http = await with_key(service, limits=limits)
+    await chat(http)
+    await settled(service)
+    await service.pipeline.drain()
+    asked: list[int] = []
+    run = service.store._do
+
+    def counting(command: Any) -> Any:
+        asked.append(len(service.engine.calls))
+        return run(command)
+
+    monkeypatch.setattr(service.store, "_do", counting)
+    before = len(service.engine.calls)
+    await chat(http)
+    assert asked.count(before) == trips
+
+
 # The API for keys
 
 

@@ -199,6 +199,7 @@ async def test_what_a_caller_has_bounded_above_the_whole_limit_can_never_pass(co
         await counted.admit({"tokens_per_minute": 1000}, Use(tokens=5000, bounded=True))
     assert caught.value.cause == "over_limit"
     assert "retry-after" not in caught.value.headers
+    assert counted.count("coe_refusals_total", reason="over_limit") == 1
 
 
 async def test_what_nobody_has_bounded_takes_the_whole_limit_until_it_is_settled(counted: Counted) -> None:
@@ -225,6 +226,19 @@ async def test_a_key_without_limits_asks_nobody_and_its_use_is_counted_all_the_s
     await counted.settle(allowance, Use(tokens=5, usd=0.5))
     used = await counted.limiter.used(KEY)
     assert (used["requests_per_day"], used["tokens_per_minute"], used["usd_per_day"]) == (1, 5, 0.5)
+
+
+@pytest.mark.parametrize("moment", range(8))
+async def test_a_client_that_leaves_while_it_is_decided_takes_nothing(counted: Counted, moment: int) -> None:
+    admission = asyncio.create_task(counted.admit({"tokens_per_day": 100, "concurrent": 1}, Use(tokens=60)))
+    for _ in range(moment):
+        await asyncio.sleep(0)
+    admission.cancel()
+    await asyncio.wait([admission])
+    assert admission.cancelled()
+    await asyncio.gather(*counted.limiter._settling)
+    used = await counted.limiter.used(KEY)
+    assert (used["tokens_per_day"], used["concurrent"]) == (0, 0)
 
 
 # At a time
