@@ -10,6 +10,8 @@ from typing import Protocol
 import structlog
 
 from experts.registry import Registry
+from orchestrator.access.admission import loop_time
+from orchestrator.access.lanes import Lane
 from orchestrator.expert_states import ExpertStates
 from orchestrator.routing import until
 from workers.base import ChatCall, Delta, Engine, Event, Failure, Finish, WorkerStats
@@ -58,28 +60,60 @@ class LocalWorkers:
 class Calls:
     """Submits calls to workers, and tells `states` how they ended.
 
-    backoff: first and longest wait in seconds before a call goes again to an engine that is starting.
+    registry: knows each expert's family. batches: family -> requests that its engine runs at a time; none for one that
+    has no bound. backoff: first and longest wait in seconds before a call goes again to an engine that is starting.
     """
 
-    def __init__(self, workers: Workers, states: ExpertStates, backoff: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        states: ExpertStates,
+        registry: Registry,
+        batches: Mapping[str, int],
+        backoff: tuple[float, float],
+    ) -> None:
         self.workers = workers
-        self._states, self._backoff = states, backoff
+        self._states, self._registry, self._backoff = states, registry, backoff
+        self._lanes = {family: Lane(batches.get(family)) for family in registry.families()}
+
+    def lane(self, expert: str) -> Lane:
+        """What is known of the queue of the expert's family."""
+        return self._lanes[self._registry.get(expert).family_name]
 
     async def submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish of the right expert or one Failure. Closing it aborts the call in its engine.
 
-        The one retry loop of the path: only an engine that has not started anything is asked again, until the deadline.
+        The one retry loop of the path, before the first token only: an engine that has not started anything is asked
+        again until the deadline, and once again where it died; Serve then chooses a replica that is up.
         """
+        if problem := self._states.enter(call.expert):
+            yield Failure("expert_unavailable", f"expert {call.expert!r}: {problem}")
+            return
+        lane, answered = self.lane(call.expert), False
+        began = lane.begin(loop_time())
+        try:
+            async with aclosing(self._submit(call)) as events:
+                async for event in events:
+                    answered = isinstance(event, Finish)
+                    yield event
+        finally:
+            lane.end(began, loop_time(), answered=answered)
+            self._states.left(call.expert)
+
+    async def _submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         wait, longest = self._backoff
+        again = {"engine_starting": float("inf"), "engine_died": 1}
         while True:
             async with aclosing(self._checked(call)) as events:
                 first = await anext(events)
-                starting = isinstance(first, Failure) and first.code == "engine_starting"
-                if not starting or time.time() + wait >= call.deadline:
+                left = again.get(first.code, 0) if isinstance(first, Failure) else 0
+                if not left or time.time() + wait >= call.deadline:
                     yield first
                     async for event in events:
                         yield event
                     return
+                assert isinstance(first, Failure)
+                again[first.code] = left - 1
             await asyncio.sleep(wait)
             wait = min(2 * wait, longest)
 

@@ -1,15 +1,17 @@
 """What the API answers when it cannot answer: one table from cause to HTTP status, OpenAI error type and code.
 
 `ApiError`            an answer that is an error: a cause of the table with a message for the caller
-`Overloaded`          too many requests are running in this process
+`Overloaded`          there is no room for the request in time
 Everything else that can be raised on the way is a key of the table by its class, or else "internal".
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from experts.registry import UnknownExpert
+from orchestrator.access.quota import LimitReached
 from orchestrator.ensembles import UnknownEnsemble
 from orchestrator.keys import InvalidKey
 from orchestrator.store import StoreUnavailable
@@ -32,7 +34,8 @@ class Row:
     retry_after: int | None = None
 
 
-_INVALID, _AUTH, _LIMIT, _SERVER = "invalid_request_error", "authentication_error", "rate_limit_error", "server_error"
+_INVALID, _AUTH, _PERMISSION = "invalid_request_error", "authentication_error", "permission_error"
+_LIMIT, _SERVER = "rate_limit_error", "server_error"
 
 TABLE: dict[str, Row] = {
     "invalid_json": Row(400, _INVALID, "invalid_json", "The body is not one JSON object in UTF-8."),
@@ -49,18 +52,59 @@ TABLE: dict[str, Row] = {
         "Constraints of the request, or of its key, leave no expert; the message names each and whom it removed.",
     ),
     "invalid_request": Row(400, _INVALID, "invalid_request", "The expert cannot serve what was asked."),
+    "over_limit": Row(
+        400, _INVALID, "request_over_limit", "The request may use more than a limit of its key allows at all."
+    ),
     "missing_api_key": Row(401, _AUTH, "missing_api_key", "No `Authorization: Bearer <key>` header."),
-    "invalid_api_key": Row(401, _AUTH, "invalid_api_key", "The key is not known, or was revoked."),
+    "invalid_api_key": Row(
+        401, _AUTH, "invalid_api_key", "The key is not known, was revoked or disabled, or has expired."
+    ),
+    "admin_only": Row(403, _PERMISSION, "admin_only", "The path is for keys with the scope `admin`."),
+    "key_not_found": Row(404, _INVALID, "key_not_found", "No API key has this id."),
     "not_found": Row(404, _INVALID, "not_found", "No such path."),
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert or ensemble."),
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
+    "idempotency_mismatch": Row(
+        422, _INVALID, "idempotency_mismatch", "The `Idempotency-Key` was used with another path or body."
+    ),
+    "idempotency_running": Row(
+        409, _INVALID, "idempotency_running", "The request with this `Idempotency-Key` is still running."
+    ),
+    "idempotency_lost": Row(
+        409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
+    ),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
+    "requests_per_minute_exceeded": Row(
+        429,
+        _LIMIT,
+        "requests_per_minute_exceeded",
+        "The key's limit of requests per minute is reached.",
+        retry_after=60,
+    ),
+    "requests_per_day_exceeded": Row(
+        429, _LIMIT, "requests_per_day_exceeded", "The key's limit of requests per day is reached.", retry_after=3600
+    ),
+    "tokens_per_minute_exceeded": Row(
+        429, _LIMIT, "tokens_per_minute_exceeded", "The key's limit of tokens per minute is reached.", retry_after=60
+    ),
+    "tokens_per_day_exceeded": Row(
+        429, _LIMIT, "tokens_per_day_exceeded", "The key's limit of tokens per day is reached.", retry_after=3600
+    ),
+    "usd_per_minute_exceeded": Row(
+        429, _LIMIT, "usd_per_minute_exceeded", "The key's limit of US dollars per minute is reached.", retry_after=60
+    ),
+    "usd_per_day_exceeded": Row(
+        429, _LIMIT, "usd_per_day_exceeded", "The key's limit of US dollars per day is reached.", retry_after=3600
+    ),
+    "concurrent_exceeded": Row(
+        429, _LIMIT, "concurrent_exceeded", "The key's limit of requests at a time is reached.", retry_after=1
+    ),
     "overloaded": Row(
         429,
         _LIMIT,
         "overloaded",
-        "Too many requests are running, or, with `swap.strict`, wait for other experts.",
+        "There is no room for the request in time; with `swap.strict` also where others wait for other experts.",
         retry_after=1,
     ),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
@@ -72,13 +116,19 @@ TABLE: dict[str, Row] = {
         503, _SERVER, "engine_died", "The engine went down under the request; it is starting again.", retry_after=10
     ),
     "engine_starting": Row(503, _SERVER, "engine_starting", "The engine is not up yet.", retry_after=5),
-    "store_unavailable": Row(503, _SERVER, "store_unavailable", "The key store (Redis) is unreachable.", retry_after=5),
+    "store_unavailable": Row(
+        503, _SERVER, "store_unavailable", "The store of keys and limits (Redis) is unreachable.", retry_after=5
+    ),
     "deadline": Row(504, _SERVER, "deadline_exceeded", "The answer was not ready within the time limit."),
 }
 
 
 class Overloaded(RuntimeError):
-    """Too many requests are running in this process; nothing was started."""
+    """There is no room for the request in time; nothing was started. retry_after: seconds after which there may be."""
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, math.ceil(retry_after))
 
 
 _PRIVATE = ("internal", "store_unavailable")
@@ -88,7 +138,6 @@ Told = Callable[["ApiError", Exception], "ApiError"]
 """(what is answered, what was raised) -> the first, once it is counted and logged."""
 
 CAUSES: dict[type[Exception], str] = {  # a class before the one that it is made from
-    Overloaded: "overloaded",
     Excluded: "excluded",
     NoCandidate: "no_expert",
     InvalidKey: "invalid_api_key",
@@ -108,7 +157,7 @@ class ApiError(Exception):
         self.row = TABLE[cause]
         self.headers = dict(headers or {})
         if self.row.retry_after is not None:
-            self.headers["retry-after"] = str(self.row.retry_after)
+            self.headers.setdefault("retry-after", str(self.row.retry_after))
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The OpenAI error object. Of a fault inside it tells the kind and the request id; the log has the rest."""
@@ -129,6 +178,10 @@ def from_exception(error: Exception) -> ApiError:
         return error
     if isinstance(error, UnknownExpert | UnknownEnsemble):
         return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
+    if isinstance(error, LimitReached):
+        return ApiError(error.cause, str(error), headers=error.headers)
+    if isinstance(error, Overloaded):
+        return ApiError("overloaded", str(error), headers={"retry-after": str(error.retry_after)})
     for kind, cause in CAUSES.items():
         if isinstance(error, kind):
             return ApiError(cause, str(error) or TABLE[cause].meaning)

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.access.grant import EVERYTHING, Grant
+from orchestrator.access.quota import Allowance
 from routers.base import Route
 from routers.policies.base import Wish
 from routers.policies.budget import NO_BOUND, Budget
@@ -21,9 +23,9 @@ class Ask:
 
     model: "auto", an expert, or an ensemble. prompt: what is to be answered, for aggregators; the router reads what
     `routers.ask` finds in the messages. deadline: Unix time in seconds. k: how many experts answer; None = what the
-    policies say. priority: lower goes first. caller, caller_name: id and name of the key it came with; experts' queues
-    are shared fairly among callers. wish: what it asks of the experts; its k and what the key implies are added when it
-    is routed.
+    policies say. priority: lower goes first. caller, caller_name: lineage and name of the key it came with; experts'
+    queues are shared fairly among callers. grant: what that key may do. wish: what it asks of the experts; its k and
+    what the key implies are added when it is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     stream: the caller looks on. n: answers, all of one expert. tools: that it may call. text: to be continued as it is,
     see workers.base.ChatCall.
@@ -40,6 +42,7 @@ class Ask:
     priority: int = 0
     caller: str = ""
     caller_name: str = ""
+    grant: Grant = EVERYTHING
     wish: Wish = field(default_factory=Wish)
     conversation: str | None = None
     user: str | None = None
@@ -69,7 +72,8 @@ class Routed:
 
     seconds: what it took. candidates: the experts it chose from. removed: expert -> why it is no candidate.
     notes: what the caller did not get as asked for, for people. budget: the most that the request may cost.
-    writer: an expert that is no candidate and may judge and write, None for nobody.
+    writer: an expert that is no candidate and may judge and write, None for nobody. allowance: what the limits of its
+    key said of the request.
     """
 
     request_id: str
@@ -80,6 +84,7 @@ class Routed:
     notes: tuple[str, ...] = ()
     budget: Budget = NO_BOUND
     writer: str | None = None
+    allowance: Allowance | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from experts.registry import Registry
+from orchestrator.access.breaker import Breaker, Rules
+from orchestrator.access.breaker import State as Circuit
 from orchestrator.events import READY_TIERS
 from routers.policies.base import State
 from workers.base import Failure, WorkerStats
@@ -20,12 +22,14 @@ DOUBT_S = 10.0
 """How long an expert is in doubt after it failed; what the worker says of it may come later."""
 
 _OF_EXPERT, _OF_FAMILY = ("expert_unavailable",), ("engine_died",)
+_OF_PROVIDER = ("expert_unavailable",)
+"""Failures of a remote expert that are its provider's: not what the request or its deadline brought about."""
 
 
 class ExpertStates:
     """The state of the service for routing. It belongs to one event loop.
 
-    stats: asks the workers; never raises. now: a clock in seconds.
+    stats: asks the workers; never raises. now: a clock in seconds. rules: of the breakers, one for each remote expert.
     """
 
     def __init__(
@@ -34,7 +38,9 @@ class ExpertStates:
         stats: Callable[[], Awaitable[Stats]],
         *,
         now: Callable[[], float] = time.monotonic,
+        rules: Rules | None = None,
     ) -> None:
+        self._breakers = {spec.name: Breaker(rules or Rules()) for spec in registry if spec.kind == "remote"}
         self._registry, self._stats, self._now = registry, stats, now
         self._said: State | None = None
         self._at = float("-inf")
@@ -50,7 +56,23 @@ class ExpertStates:
         said, now = self._said or State(), self._now()
         self._seen = {expert: doubt for expert, doubt in self._seen.items() if doubt[0] > now}
         seen = {expert: why for expert, (_, why) in self._seen.items()}
-        return State(said.failed, {**said.doubtful, **seen}, said.load_s)
+        broken = {name: why for name, breaker in self._breakers.items() if (why := breaker.problem(now))}
+        return State({**said.failed, **broken}, {**said.doubtful, **seen}, said.load_s)
+
+    def circuit(self, expert: str) -> Circuit | None:
+        """The state of a remote expert's breaker; None for any other expert."""
+        breaker = self._breakers.get(expert)
+        return breaker.state(self._now()) if breaker else None
+
+    def enter(self, expert: str) -> str | None:
+        """A request to `expert` is to begin: None if it may, and then `left` must follow; else why not."""
+        breaker = self._breakers.get(expert)
+        return breaker.enter(self._now()) if breaker else None
+
+    def left(self, expert: str) -> None:
+        """A request that `enter` let through has ended, however it did."""
+        if breaker := self._breakers.get(expert):
+            breaker.left()
 
     def failed(self, expert: str, failure: Failure) -> None:
         """A request to `expert` failed. What is the request's own fault says nothing about the expert."""
@@ -60,10 +82,14 @@ class ExpertStates:
         else:
             those = [expert] if failure.code in _OF_EXPERT else []
         self._seen |= dict.fromkeys(those, (self._now() + DOUBT_S, failure.message))
+        if failure.code in _OF_PROVIDER and (breaker := self._breakers.get(expert)):
+            breaker.failed(self._now())
 
     def answered(self, expert: str) -> None:
         """`expert` has answered a request, so it is in doubt no more."""
         self._seen.pop(expert, None)
+        if breaker := self._breakers.get(expert):
+            breaker.answered()
 
     async def drain(self) -> None:
         """Waits for the workers' answer if they are being asked."""

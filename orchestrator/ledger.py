@@ -7,6 +7,7 @@ from contextlib import aclosing
 from aggregators.base import Messages
 from experts.registry import Registry
 from experts.spec import ExpertSpec
+from orchestrator.access.quota import Use
 from orchestrator.calls import Calls
 from orchestrator.events import Ask, CallMade
 from orchestrator.spending import Spent
@@ -29,11 +30,22 @@ class Ledger:
         self._began = 0
         self._made: dict[int, CallMade] = {}
         self._of_expert: dict[str, int] = {}
+        self._untold: dict[int, Usage] = {}  # of calls that said something and not what they used
 
     @property
     def calls(self) -> tuple[CallMade, ...]:
         """Those that have ended, in the order in which they began."""
         return tuple(self._made[number] for number in sorted(self._made))
+
+    @property
+    def used(self) -> Use:
+        """What the calls have used. One that broke off without telling counts for its prompt and a token a piece."""
+        tokens, usd = 0, 0.0
+        for number, call in self._made.items():
+            if usage := call.usage or self._untold.get(number):
+                tokens += usage.prompt_tokens + usage.completion_tokens
+                usd += _cost(self._registry.get(call.expert), usage) or 0.0
+        return Use(tokens=tokens, usd=usd)
 
     async def call(
         self,
@@ -64,12 +76,14 @@ class Ledger:
         )
         end: Event | None = None
         usage: Usage | None = None
+        said = 0
         refusal = self._spent.begin(number, self._most_usd(call))
         try:
             async with aclosing(_refused(refusal) if refusal else self._calls.submit(call)) as events:
                 async for event in events:
                     if isinstance(event, Delta):
                         usage = event.usage or usage
+                        said += 1
                     else:
                         end = event
                         usage = event.usage if isinstance(event, Finish) else usage
@@ -78,6 +92,8 @@ class Ledger:
         finally:
             if end is None:
                 self._made[number] = self._entry(number, expert, role, began, usage, None)
+            if said and self._made[number].usage is None:
+                self._untold[number] = Usage(_prompt_tokens(call), said)
 
     def _id(self, expert: str) -> str:
         """The request's id, of which an engine makes its own with the expert's name: further calls need another."""
@@ -85,8 +101,7 @@ class Ledger:
         return self._ask.request_id if count == 1 else f"{self._ask.request_id}.{count}"
 
     def _most_usd(self, call: ChatCall) -> float:
-        prompt = estimated_tokens(message["content"] for message in call.messages)
-        return most_usd(self._registry.get(call.expert), prompt, call.sampling.max_tokens)
+        return most_usd(self._registry.get(call.expert), _prompt_tokens(call), call.sampling.max_tokens)
 
     def _entry(
         self, number: int, expert: str, role: str, began: float, usage: Usage | None, end: Finish | Failure | None
@@ -99,6 +114,10 @@ class Ledger:
         if isinstance(end, Failure) and end.code in NOT_BEGUN:
             self._spent.undo(number)
         return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else CANCELLED)
+
+
+def _prompt_tokens(call: ChatCall) -> int:
+    return estimated_tokens(message["content"] for message in call.messages)
 
 
 async def _refused(why: str) -> AsyncGenerator[Event, None]:

@@ -49,8 +49,30 @@ class Metrics:
             "coe_tokens", "Tokens, by kind: prompt, completion, cached.", ("expert", "kind"), registry=registry
         )
         self.in_flight = Gauge("coe_requests_in_flight", "Requests admitted and not ended.", registry=registry)
+        self.waiting = Gauge("coe_requests_waiting", "Requests that wait to be admitted.", registry=registry)
         self.records_lost = Counter(
             "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
+        )
+        self.refused = Counter(
+            "coe_refusals",
+            "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "
+            "store_unavailable, queue_full, queue_time, deadline or fair_share.",
+            ("reason",),
+            registry=registry,
+        )
+        self.unlimited = Counter(
+            "coe_unlimited", "Requests of keys with limits that were admitted without Redis.", registry=registry
+        )
+        self.settlements_lost = Counter(
+            "coe_settlements_lost",
+            "Requests whose use could not be counted; what they had reserved stays taken.",
+            registry=registry,
+        )
+        self.circuit = Gauge(
+            "coe_expert_circuit",
+            "State of a remote expert's circuit breaker: 0 closed, 1 half open, 2 open.",
+            ("expert",),
+            registry=registry,
         )
         self._workers = _WorkerCollector()
         registry.register(self._workers)

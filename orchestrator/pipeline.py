@@ -1,17 +1,25 @@
 """The path of a request: admission, route, submit, stream or aggregate, record. `Pipeline.run` is all of it."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
 from aggregators.base import Aggregator
-from experts.registry import Registry
+from experts.registry import Registry, UnknownExpert
+from orchestrator.access.admission import Admission, Place, loop_time
+from orchestrator.access.breaker import Rules
+from orchestrator.access.grant import EVERYTHING, SHARES, Grant
+from orchestrator.access.limiter import Limiter
+from orchestrator.access.quota import Allowance, Use
 from orchestrator.calls import Calls, Workers
 from orchestrator.choices import many, one
 from orchestrator.drafting import request_of, several
-from orchestrator.ensembles import Ensembles
+from orchestrator.ensembles import Ensembles, UnknownEnsemble
 from orchestrator.errors import Overloaded
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
@@ -27,12 +35,27 @@ STATS_S = 5.0
 log = structlog.stdlib.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Spending:
+    """What a request was allowed, and its calls."""
+
+    allowance: Allowance
+    ledger: Ledger | None = None
+    refused: bool = False
+
+    @property
+    def use(self) -> Use:
+        used = self.ledger.used if self.ledger else Use()
+        return replace(used, requests=0 if self.refused else 1)
+
+
 class Pipeline:
     """The service without HTTP. One per process; it belongs to the event loop that it runs in.
 
     default: how requests are routed; others: how those of the API keys with these ids or names are.
-    concurrent: requests at a time, more are refused. backoff: first and longest wait in seconds before a request is
-    submitted again to an engine that is starting.
+    limiter: of the limits of keys; by default no key has any but its own. concurrent: requests that run at a time;
+    waiting: that wait; more are refused, and those that would wait for more than queue_s seconds. batches, backoff: see
+    Calls; breaker: see ExpertStates.
     """
 
     def __init__(
@@ -45,45 +68,58 @@ class Pipeline:
         store: Store,
         metrics: Metrics,
         concurrent: int,
+        waiting: int = 0,
+        queue_s: float = 30.0,
+        batches: Mapping[str, int] | None = None,
         others: Mapping[str, Tenant] | None = None,
         ensembles: Ensembles | None = None,
+        limiter: Limiter | None = None,
+        breaker: Rules | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
     ) -> None:
+        self.limiter = limiter or Limiter(store, metrics)
         self.aggregators: Mapping[str, Aggregator] = aggregators
         self.ensembles: Ensembles = ensembles or {}
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
-        states = ExpertStates(registry, self.stats)
+        states = ExpertStates(registry, self.stats, rules=breaker)
+        for spec in registry:
+            if spec.kind == "remote":
+                value = partial(_circuit_value, states, spec.name)
+                metrics.circuit.labels(spec.name).set_function(value)
+        self.circuit = states.circuit
         self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
-        self._calls = Calls(workers, states, backoff)
-        self._concurrent = concurrent
-        self._running = 0
+        self._calls = Calls(workers, states, registry, batches or {}, backoff)
+        self._admission = Admission(concurrent, waiting, queue_s, metrics)
 
     async def run(self, ask: Ask) -> AsyncGenerator[PipelineEvent, None]:
         """Routed, then Deltas, then one Answered or Failure. Closing the generator aborts the request everywhere.
 
-        Raises, before the first event: Overloaded, UnknownExpert, NoCandidate (Excluded where trying again is of no
-        use), TimeoutError (no route in time).
+        Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
+        again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
-        with self._admitted(), self._recorder.of(ask) as record:
-            routed = await self._routing.route(ask)
-            record.see(routed)
-            yield routed
-            record.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
-            async with aclosing(self._answer(ask, routed, record.ledger)) as answer:
-                async for event in answer:
-                    record.see(event)
-                    if isinstance(event, Answered):
-                        self._routing.answered(ask, routed, event)
-                    yield event
+        async with self._allowed(ask, self._routing.most_used) as spending, self._admitted(ask) as place:
+            with self._recorder.of(ask) as record:
+                routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+                self._timely(ask, routed)
+                record.see(routed)
+                yield routed
+                record.ledger = spending.ledger = Ledger(ask, self._calls, self._registry, routed.budget)
+                async with aclosing(self._answer(ask, routed, record.ledger)) as answer:
+                    async for event in answer:
+                        record.see(event)
+                        if isinstance(event, Answered):
+                            place.answered = True
+                            self._routing.answered(ask, routed, event)
+                        yield event
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
-        with self._admitted():
-            return await self._routing.route(ask)
+        async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
+            return replace(await self._routing.route(ask), allowance=spending.allowance)
 
-    def experts(self, caller: str, caller_name: str) -> tuple[str, ...]:
-        """Names of the experts that the API key of this id and name may use."""
-        return self._routing.experts(caller, caller_name)
+    def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
+        """Names of the experts that the API key of this lineage and name, with this grant, may use."""
+        return self._routing.experts(caller, caller_name, grant)
 
     async def stats(self) -> dict[str, WorkerStats | str]:
         """Family -> its worker's stats, or why there are none; never raises, never takes long."""
@@ -105,20 +141,38 @@ class Pipeline:
         """Waits for what is still to be written, and for the workers if they are being asked."""
         await self._routing.drain()
         await self._recorder.drain()
+        await self.limiter.drain()
 
     # Admission
 
-    @contextmanager
-    def _admitted(self) -> Iterator[None]:
-        if self._running >= self._concurrent:
-            raise Overloaded(f"{self._running} requests are running, which is the limit; try again shortly")
-        self._running += 1
-        self._metrics.in_flight.inc()
+    @asynccontextmanager
+    async def _allowed(self, ask: Ask, most_used: Callable[[Ask], Use]) -> AsyncIterator[_Spending]:
+        """What the key's limits allow is reserved for the block, and settled with what its calls have used."""
+        caps = self.limiter.caps(ask.grant)
+        use = Use()
+        if caps:
+            with suppress(UnknownExpert, UnknownEnsemble):  # the routing tells; it is a request all the same
+                use = most_used(ask)
+        spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use))
         try:
-            yield
+            yield spending
+        except Overloaded:
+            spending.refused = True
+            raise
         finally:
-            self._running -= 1
-            self._metrics.in_flight.dec()
+            if ask.caller:
+                self.limiter.settle(spending.allowance, spending.use)
+
+    def _admitted(self, ask: Ask) -> AbstractAsyncContextManager[Place]:
+        return self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
+
+    def _timely(self, ask: Ask, routed: Routed) -> None:
+        """Raises Overloaded if none of the experts can answer in time, by what is known of their queues."""
+        now = loop_time()
+        lanes = {expert: self._calls.lane(expert) for expert in routed.route.experts}
+        expert, lane = min(lanes.items(), key=lambda one: one[1].wait_s(now))
+        who = f"the request to {expert!r}"
+        self._admission.check(lane.wait_s(now), lane.fast_s, ask.deadline - time.time(), who)
 
     # Answer
 
@@ -129,6 +183,10 @@ class Pipeline:
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)
+
+
+def _circuit_value(states: ExpertStates, expert: str) -> float:
+    return {"closed": 0.0, "half_open": 1.0, "open": 2.0}.get(states.circuit(expert) or "closed", 0.0)
 
 
 def not_ready(registry: Registry, stats: Mapping[str, WorkerStats | str]) -> dict[str, str]:

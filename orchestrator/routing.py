@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from aggregators.base import Aggregator
-from experts.registry import Registry
+from experts.registry import Registry, UnknownExpert
+from experts.spec import ExpertSpec
+from orchestrator.access.estimate import most_used
+from orchestrator.access.grant import EVERYTHING, Grant
+from orchestrator.access.quota import Use
 from orchestrator.ensembles import Ensemble, Ensembles, find
 from orchestrator.events import AUTO, Answered, Ask, Routed
 from orchestrator.expert_states import ExpertStates
@@ -61,14 +65,17 @@ class Routing:
         """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
         deadline."""
         began, tenant = time.perf_counter(), self._tenant(ask)
-        ensemble = find(ask.model, self._ensembles, self._registry.names)
+        ensemble = self._ensemble(ask)
         if ensemble is None and ask.model != AUTO:
             return self._named(ask, tenant, began)
         async with until(ask.deadline):
             state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
             wish = _wish(ask, tenant, ensemble)
             aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
-            prompt, specs = text_of(ask.messages), tuple(self._registry)
+            prompt, specs = (
+                text_of(ask.messages),
+                tuple(spec for spec in self._registry if ask.grant.may_ask(spec.name)),
+            )
 
             def decide(wish: Wish) -> Decision:
                 return tenant.policies.decide(tenant.router, prompt, specs, wish, state)
@@ -105,10 +112,28 @@ class Routing:
             if tenant.turns is not None:
                 await tenant.turns.drain()
 
-    def experts(self, caller: str, caller_name: str) -> tuple[str, ...]:
+    def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that this API key may use, in the registry's order."""
         own = self._of_key(caller, caller_name).experts
-        return tuple(name for name in self._registry.names if own is None or name in own)
+        return tuple(name for name in self._registry.names if (own is None or name in own) and grant.may_ask(name))
+
+    def ensembles(self, grant: Grant) -> Ensembles:
+        """Those that the API key may use."""
+        return {name: ensemble for name, ensemble in self._ensembles.items() if grant.may_use(name)}
+
+    def most_used(self, ask: Ask) -> Use:
+        """What the request may use at most. Raises UnknownExpert, UnknownEnsemble."""
+        ensemble = self._ensemble(ask)
+        if ensemble is None and ask.model != AUTO:
+            return most_used([self._own(ask)], prompt_tokens(ask), ask.sampling.max_tokens, 1, 0, ask.wish.budget)
+        specs = [self._registry.get(name) for name in self.experts(ask.caller, ask.caller_name, ask.grant)]
+        if ensemble is not None:
+            drafts, budget, own = ensemble.k, ask.wish.budget.within(ensemble.budget), ensemble.aggregator.calls
+            return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, drafts, own(drafts), budget)
+        drafts = ask.k or self._tenant(ask).policies.k
+        makers = [self._aggregators[ask.aggregator]] if ask.aggregator else self._aggregators.values()
+        own_calls = max((maker.calls(drafts) for maker in makers), default=0) if drafts > 1 else 0
+        return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, drafts, own_calls, ask.wish.budget)
 
     def _tenant(self, ask: Ask) -> Tenant:
         return self._of_key(ask.caller, ask.caller_name)
@@ -118,7 +143,7 @@ class Routing:
 
     def _named(self, ask: Ask, tenant: Tenant, began: float) -> Routed:
         """The caller has decided; only its key may stand against it."""
-        expert = self._registry.get(ask.model).name
+        expert = self._own(ask).name
         if tenant.experts is not None and expert not in tenant.experts:
             raise Excluded(
                 f"this API key may not use the expert {expert!r}; 'auto' chooses among those that it may use"
@@ -127,6 +152,20 @@ class Routing:
             raise Excluded(f"the expert {expert!r} calls no tools; 'auto' chooses among those that do")
         route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
         return Routed(ask.request_id, route, time.perf_counter() - began, self._registry.names)
+
+    def _own(self, ask: Ask) -> ExpertSpec:
+        """The expert that the caller named. One outside of the scopes of its key is as unknown as one that is not.
+
+        Raises UnknownExpert.
+        """
+        if ask.model not in self._registry or not ask.grant.may_ask(ask.model):
+            raise UnknownExpert(ask.model, self.experts(ask.caller, ask.caller_name, ask.grant))
+        return self._registry.get(ask.model)
+
+    def _ensemble(self, ask: Ask) -> Ensemble | None:
+        """Raises UnknownEnsemble, also for one outside of the scopes of the key."""
+        experts = [name for name in self._registry.names if ask.grant.may_ask(name)]
+        return find(ask.model, self.ensembles(ask.grant), experts)
 
     def _writer(self, ensemble: Ensemble | None, allow: frozenset[str] | None, wish: Wish, state: State) -> str | None:
         """Who judges and writes for an ensemble without a seat in it, if the request's own constraints allow it and it
@@ -146,7 +185,7 @@ class Routing:
 def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
     """What the request asks for in so many words, and what it, its ensemble and its key imply."""
     said = [message["content"] for message in ask.messages if message["role"] == "user"]
-    tokens = constraints.estimated_tokens(message["content"] for message in ask.messages)
+    tokens = prompt_tokens(ask)
     earlier = "\n".join(reversed(said[:-1]))
     needs = frozenset((*ask.wish.needs, *_needs(ask)))
     wish = replace(
@@ -156,7 +195,7 @@ def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
         earlier=earlier,
         tokens=tokens + (ask.sampling.max_tokens or 1),
         answer=ask.sampling.max_tokens,
-        tenant=tenant.experts,
+        tenant=_both(tenant.experts, ask.grant.experts),
     )
     if ensemble is None:
         return wish
@@ -170,6 +209,17 @@ def _wish(ask: Ask, tenant: Tenant, ensemble: Ensemble | None) -> Wish:
 def _needs(ask: Ask) -> tuple[Need, ...]:
     """What its tools imply."""
     return ("tools",) if ask.tools is not None and ask.tools.choice != "none" else ()
+
+
+def prompt_tokens(ask: Ask) -> int:
+    """Estimate of what the messages have."""
+    return constraints.estimated_tokens(message["content"] for message in ask.messages)
+
+
+def _both(tenant: frozenset[str] | None, scope: tuple[str, ...] | None) -> frozenset[str] | None:
+    if scope is None:
+        return tenant
+    return frozenset(scope) if tenant is None else tenant & frozenset(scope)
 
 
 def _few(route: Route, wish: Wish, aggregator: str | None) -> str:

@@ -182,8 +182,11 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     import uvicorn
 
+    from orchestrator.access.breaker import Rules as BreakerRules
+    from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
+    from orchestrator.http.once import Rules
     from orchestrator.http.wire import Limits
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
@@ -199,6 +202,7 @@ async def _gateway(
         keep_alive_s=config.limits.keep_alive_s,
     )
     default, others = tenants(config, routers, store)
+    per_key, away = config.limits.per_key.model_dump(), config.limits.without_redis.model_dump()
     pipeline = Pipeline(
         default=default,
         others=others,
@@ -208,9 +212,27 @@ async def _gateway(
         ensembles=ensembles(config, measured),
         store=store,
         metrics=metrics,
+        limiter=Limiter(store, metrics, per_key, away),
         concurrent=config.limits.concurrent_requests,
+        breaker=BreakerRules(**config.limits.breaker.model_dump()),
+        waiting=config.limits.waiting_requests,
+        queue_s=config.limits.queue_s,
+        batches={
+            family: config.family(family).max_num_seqs
+            for family in registry.families()
+            if config.engine(family) == "vllm"
+        },
     )
-    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder)
+    kept = config.limits.idempotency
+    once = Rules(
+        enabled=kept.enabled,
+        ttl_s=kept.ttl_s,
+        max_bytes=kept.max_bytes,
+        closed=kept.without_redis == "closed",
+        wait_s=config.limits.timeout_s,
+        body_bytes=config.limits.body_bytes,
+    )
+    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
     )

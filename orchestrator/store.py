@@ -9,17 +9,20 @@ Keys in Redis:
     coe:feedback:<id>   what a user said of the answer to that request as JSON, expires after FEEDBACK_TTL_S
     coe:feedbacks       sorted set of these request ids by Unix time, at most MAX_FEEDBACK
     coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
+    coe:use:{<id>}, coe:lease:{<id>}    what a key has used, and its requests under way: orchestrator.access.limiter
+    coe:once:<digest>   a request with an Idempotency-Key, under way or answered: orchestrator.access.once
 """
 
 import asyncio
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 T = TypeVar("T")
@@ -34,6 +37,13 @@ TIMEOUT_S = 1.0
 _KEYS, _DECISION, _DECISIONS = "coe:keys", "coe:decision:", "coe:decisions"
 _FEEDBACK, _FEEDBACKS = "coe:feedback:", "coe:feedbacks"
 _TURN = "coe:turn:"
+
+_SWAP = """
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+"""Writes a field of a hash, if nobody else has meanwhile."""
 
 
 class StoreUnavailable(RuntimeError):
@@ -65,6 +75,7 @@ class Store:
             allowed = "redis://HOST:6379/0, rediss://HOST:6380/0 or unix:///PATH"
             raise ValueError(f"the Redis URL (not shown) is not valid; allowed: {allowed}") from None
         self._redis = Redis(connection_pool=pool)
+        self._scripts: dict[str, AsyncScript] = {}
 
     def __repr__(self) -> str:
         return f"Store({self._shown!r})"
@@ -92,6 +103,25 @@ class Store:
 
     async def delete_key(self, digest: str) -> bool:
         return bool(await self._do(self._redis.hdel(_KEYS, digest)))
+
+    async def change_key(
+        self, digest: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """Stores what `change` makes of the key, also when others change it too; None if it is gone."""
+        while (raw := await self._do(cast(Awaitable[str | None], self._redis.hget(_KEYS, digest)))) is not None:
+            changed = change(json.loads(raw))
+            if await self.run(_SWAP, [_KEYS], [digest, raw, json.dumps(changed)]):
+                return changed
+        return None
+
+    # Scripts
+
+    async def run(self, script: str, keys: Sequence[str], args: Sequence[str | int | float | bytes]) -> Any:
+        """The result of a Lua script, which the server knows by its digest after the first time (EVALSHA)."""
+        known = self._scripts.get(script)
+        if known is None:
+            known = self._scripts[script] = self._redis.register_script(script)
+        return await self._do(known(keys=list(keys), args=list(args)))
 
     # Decision records
 

@@ -15,6 +15,7 @@ from workers.base import (
     Delta,
     Event,
     Failure,
+    FailureCode,
     Finish,
     FinishReason,
     Form,
@@ -88,7 +89,7 @@ class RemoteEngine:
             return
         except Exception as error:
             # Providers' clients share no base class; their texts may quote the request, so only the kind goes out.
-            yield Failure("expert_unavailable", f"the remote expert {call.expert} failed: {type(error).__name__}")
+            yield Failure(_code(error), f"the remote expert {call.expert} failed: {type(error).__name__}")
             return
         if rest := stop.flush():
             yield Delta(rest)
@@ -108,6 +109,15 @@ class RemoteEngine:
 
     async def close(self) -> None:
         self._models.clear()
+
+
+def _code(error: Exception) -> FailureCode:
+    """Whose fault it is: the request's where the provider's status says so, else the provider's.
+
+    The clients of most providers have `status_code` on the error, or on its `response` as httpx does.
+    """
+    status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return "invalid_request" if status in (400, 413, 422) else "expert_unavailable"
 
 
 def make_model(spec: ExpertSpec) -> "BaseChatModel":

@@ -1,6 +1,5 @@
 """The command line: `coe serve`, `coe chat`, `coe route`, `coe experts`, `coe router`, `coe keys`, `coe setup`."""
 
-import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +12,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from orchestrator.cli.keys import keys_app
 from orchestrator.cli.profile import profile_command
 from orchestrator.cli.router import router_app
 from orchestrator.settings import ConfigError, Settings
@@ -24,7 +24,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals may hold keys
 )
 experts_app = typer.Typer(help="The experts of a running service; without a command: list them.")
-keys_app = typer.Typer(help="API keys.", no_args_is_help=True)
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(router_app, name="router")
@@ -196,79 +195,6 @@ def measure(home: HomeFlag = None) -> None:
             measure_pool(settings.home, reporter)
 
 
-@keys_app.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    config: ConfigFlag = None,
-    home: HomeFlag = None,
-    redis_url: RedisFlag = None,
-) -> None:
-    """Make a new key and show it once. Works beside a running service."""
-
-    async def create(keys: Any) -> None:
-        key, info = await keys.create(name)
-        typer.echo(f"{key}\n{info.prefix}... is {name!r}. It is not shown again: only its hash is kept.")
-
-    _with_keys(create, config, home, redis_url)
-
-
-@keys_app.command("list")
-def list_keys(config: ConfigFlag = None, home: HomeFlag = None, redis_url: RedisFlag = None) -> None:
-    """List the keys: their beginnings and names."""
-
-    async def show(keys: Any) -> None:
-        for info in await keys.list():
-            typer.echo(f"{info.prefix}...  {info.name}")
-
-    _with_keys(show, config, home, redis_url)
-
-
-@keys_app.command("revoke")
-def revoke_key(
-    which: Annotated[str, typer.Argument(help="Name or beginning of the key.")],
-    config: ConfigFlag = None,
-    home: HomeFlag = None,
-    redis_url: RedisFlag = None,
-) -> None:
-    """Revoke a key."""
-
-    async def revoke(keys: Any) -> None:
-        info = await keys.revoke(which)
-        typer.echo(f"revoked {info.prefix}... ({info.name})")
-
-    _with_keys(revoke, config, home, redis_url)
-
-
-def _with_keys(action: Any, config: str | None, home: str | None, redis_url: str | None) -> None:
-    """Runs `action(keys)` on the service's Redis: the configured one, the running embedded one, or one of its own."""
-    with errors_told():
-        from contextlib import ExitStack, suppress
-
-        from orchestrator.config import load as configuration
-        from orchestrator.embedded_redis import AlreadyRunning, EmbeddedRedis
-        from orchestrator.keys import Keys
-        from orchestrator.store import Store
-
-        flags = {"config": config, "home": home, "redis_url": redis_url}
-        settings, _ = configuration.load(flags, os.environ, Path.cwd())
-
-        async def run(url: str) -> None:
-            store = Store(url)
-            try:
-                await action(Keys(store))
-            finally:
-                await store.close()
-
-        with ExitStack() as stack:
-            url = settings.redis_url
-            if url is None:
-                embedded = EmbeddedRedis(settings.home)
-                with suppress(AlreadyRunning):  # by the service, whose Redis it is
-                    stack.enter_context(embedded)
-                url = embedded.url
-            asyncio.run(run(url))
-
-
 # The running service, as a client
 
 
@@ -341,7 +267,7 @@ def errors_told() -> Iterator[None]:
     """What a user can mend is told in a sentence, without a traceback; the command then ends with 1."""
     from experts.starter import StarterUnavailable
     from orchestrator.embedded_redis import EmbeddedRedisError
-    from orchestrator.keys import UnknownKey
+    from orchestrator.keys import EndedKey, UnknownKey
     from orchestrator.serve import CannotStart
     from orchestrator.store import StoreUnavailable
     from routers.encoders.base import EncoderUnavailable
@@ -354,6 +280,7 @@ def errors_told() -> Iterator[None]:
         CannotStart,
         EmbeddedRedisError,
         EncoderUnavailable,
+        EndedKey,
         StarterUnavailable,
         StoreUnavailable,
         UnknownKey,

@@ -11,6 +11,7 @@ from experts.spec import ExpertSpec, Frozen
 from orchestrator.config import checks as config_checks
 from orchestrator.config.aggregation import AggregationConfig, AggregatorName, EnsembleConfig
 from orchestrator.config.file import Located
+from orchestrator.config.limits import Limits
 from orchestrator.config.policies import Float, Int, PoliciesConfig
 from orchestrator.settings import Server, check_path
 
@@ -156,17 +157,6 @@ class TenantConfig(Frozen):
     experts: tuple[str, ...] | None = Field(None, min_length=1, description="Experts that it may use. Default: all.")
     router: RouterConfig | None = Field(None, description="In place of the service's router.")
     policies: PoliciesConfig | None = Field(None, description="In place of the service's policies, all of them.")
-
-
-class Limits(Frozen):
-    """What a caller may ask for."""
-
-    body_bytes: Int = Field(1 << 20, ge=1024, description="Bytes of a request's body.")
-    messages: Int = Field(256, ge=1, description="Messages of a chat.")
-    max_tokens: Int = Field(8192, ge=1, description="Tokens of an answer that a caller may ask for.")
-    timeout_s: Float = Field(600.0, gt=0, le=86400, description="Seconds until a request without an answer fails.")
-    concurrent_requests: Int = Field(256, ge=1, description="Requests at a time; one more is turned away (429).")
-    keep_alive_s: Float = Field(10.0, gt=0, le=3600, description="Seconds of silence before a stream gets a comment.")
 
 
 class Config(Frozen):

@@ -16,17 +16,30 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
+from orchestrator.access.grant import Grant
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import READY_TIERS, Ask
+from orchestrator.http.admin import Admin
 from orchestrator.http.answers import Answers
 from orchestrator.http.chat import ChatWriter, coe_field, route_headers
 from orchestrator.http.completions import CompletionWriter
 from orchestrator.http.embeddings import Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.models import Models
+from orchestrator.http.once import Once, Rules
 from orchestrator.http.responses import ResponseWriter
+from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
-from orchestrator.http.wire import ChatRequest, CompletionRequest, Generation, Limits, parse, parse_route, read_body
+from orchestrator.http.wire import (
+    ChatRequest,
+    CompletionRequest,
+    Generation,
+    Limits,
+    parse,
+    parse_route,
+    read_body,
+    timeout_s,
+)
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
@@ -54,8 +67,10 @@ def create_app(
     metrics: Metrics,
     encoder: TokenEncoder | None = None,
     ready: Ready | None = None,
+    once: Rules | None = None,
 ) -> FastAPI:
-    """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts."""
+    """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
+    once: for requests with an Idempotency-Key."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
     feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
     embeddings = Embeddings(encoder, limits.body_bytes)
@@ -73,11 +88,14 @@ def create_app(
     v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)
     v1.add_api_route("/swaps", api.swaps, methods=["GET"], response_model=None)
     app.include_router(v1)
+    admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
+    app.include_router(admin.router(api.caller))
     app.add_api_route("/health/live", api.live, methods=["GET"], response_model=None)
     app.add_api_route("/health/ready", api.ready, methods=["GET"], response_model=None)
     app.add_api_route("/health", api.health, methods=["GET"], response_model=None)
     app.add_api_route("/metrics", api.metrics, methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _refused_by_framework)
+    app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())
     app.add_middleware(_Frame, metrics=metrics)
     return app
 
@@ -102,6 +120,13 @@ class _Api:
         request.state.caller = known
         return known
 
+    def _names_of(self, request: Request) -> Names:
+        """What the request may name: what is outside of the scopes of its key does not exist for it."""
+        grant: Grant = request.state.caller.grant
+        if grant.experts is None:
+            return self._names
+        return Names([name for name in self._names.experts if grant.may_ask(name)], self._names.aggregators)
+
     # Chat
 
     async def chat(self, request: Request) -> Response:
@@ -125,21 +150,23 @@ class _Api:
         return await self._answers.respond(request, ask, ResponseWriter(ask, body))
 
     async def _body(self, request: Request, kind: type[T]) -> T:
-        return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names)
+        return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names_of(request))
 
     def _ask(self, request: Request, body: Generation) -> Ask:
+        caller: KeyInfo = request.state.caller
         return Ask(
             request_id=request.state.request_id,
             model=body.model,
             messages=body.plain_messages,
             prompt=body.prompt,
-            deadline=time.time() + self._limits.timeout_s,
+            deadline=time.time() + timeout_s(request, self._limits),
             sampling=body.sampling,
             k=body.coe.k,
             aggregator=body.coe.aggregator,
-            priority=body.priority,
-            caller=request.state.caller.id,
-            caller_name=request.state.caller.name,
+            priority=caller.grant.band(body.priority),
+            caller=caller.lineage,
+            caller_name=caller.name,
+            grant=caller.grant,
             wish=body.coe.wish,
             conversation=body.conversation,
             user=body.user,
@@ -154,7 +181,7 @@ class _Api:
     async def route(self, request: Request) -> Response:
         """POST /v1/route"""
         raw = await read_body(request, self._limits.body_bytes)
-        body = parse_route(raw, self._limits, self._names)
+        body = parse_route(raw, self._limits, self._names_of(request))
         ask = self._ask(request, body)
         routed = await self._pipeline.decide(ask)
         return _json(
@@ -162,11 +189,14 @@ class _Api:
             headers=route_headers(ask.request_id, routed),
         )
 
-    async def experts(self) -> Response:
+    async def experts(self, request: Request) -> Response:
         """GET /v1/experts"""
-        stats = await self._pipeline.stats()
+        grant: Grant = request.state.caller.grant
+        stats = seen_by(grant, await self._pipeline.stats())
         data = []
         for spec in self._registry:
+            if not grant.may_ask(spec.name):
+                continue
             worker = stats.get(spec.family_name, "the worker of its family does not run")
             tier = worker.tiers.get(spec.name, "not loaded yet") if isinstance(worker, WorkerStats) else worker
             ready = tier in READY_TIERS
@@ -178,6 +208,7 @@ class _Api:
                     "state": "ready" if ready else "failed" if tier.startswith("failed") else "starting",
                     "tier": tier if ready else None,
                     "why": None if ready else tier,
+                    "circuit": self._pipeline.circuit(spec.name),
                     "active": isinstance(worker, WorkerStats) and worker.active == spec.name,
                     "queued": worker.queued_by_expert.get(spec.name, 0) if isinstance(worker, WorkerStats) else 0,
                     "description": spec.description,
@@ -186,9 +217,9 @@ class _Api:
         families = {family: _worker_field(family, worker) for family, worker in stats.items()}
         return _json({"object": "list", "data": data, "families": families})
 
-    async def swaps(self) -> Response:
+    async def swaps(self, request: Request) -> Response:
         """GET /v1/swaps"""
-        stats = await self._pipeline.stats()
+        stats = seen_by(request.state.caller.grant, await self._pipeline.stats())
         events = [
             {"family": family, **asdict(event)}
             for family, worker in stats.items()

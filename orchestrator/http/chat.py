@@ -200,6 +200,7 @@ def route_headers(request_id: str, routed: Routed | None, answered: Answered | N
         headers["x-coe-category"] = route.category or ""
         headers["x-coe-reason"] = route.reason
         headers["x-coe-router"] = route.router
+        headers |= routed.allowance.headers if routed.allowance else {}
     return {name: _ascii(value) for name, value in headers.items() if value}
 
 

@@ -39,7 +39,9 @@ class Feedback:
         await self._store.put_feedback(request_id, row, row["at"])
         return Response(orjson.dumps({"object": "feedback", **row}), media_type="application/json")
 
-    async def list(self) -> Response:
-        """GET /v1/feedback: all that is kept, oldest first."""
-        content = {"object": "list", "data": await self._store.feedback()}
+    async def list(self, request: Request) -> Response:
+        """GET /v1/feedback: all that is kept of the experts that the key may use, oldest first."""
+        grant = request.state.caller.grant
+        rows = [row for row in await self._store.feedback() if grant.experts is None or row["expert"] in grant.experts]
+        content = {"object": "list", "data": rows}
         return Response(orjson.dumps(content), media_type="application/json")

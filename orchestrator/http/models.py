@@ -26,7 +26,8 @@ class Models:
     async def list(self, request: Request) -> Response:
         """GET /v1/models"""
         allowed = self._allowed(request)
-        ensembles = [self._model(name, one.shown(allowed)) for name, one in self._ensembles(allowed).items()]
+        shown = self._ensembles(request, allowed)
+        ensembles = [self._model(name, one.shown(allowed)) for name, one in shown.items()]
         experts = [self._expert(self._registry.get(name)) for name in allowed]
         return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts, *self._encoders()]})
 
@@ -35,7 +36,7 @@ class Models:
         allowed = self._allowed(request)
         if name == AUTO:
             return _json(self._auto(allowed))
-        if ensemble := find(name, self._ensembles(allowed), allowed):
+        if ensemble := find(name, self._ensembles(request, allowed), allowed):
             return _json(self._model(name, ensemble.shown(allowed)))
         for encoder in self._encoders():
             if encoder["id"] == name:
@@ -47,13 +48,14 @@ class Models:
     def _allowed(self, request: Request) -> tuple[str, ...]:
         """The experts that the request's key may use."""
         caller = request.state.caller
-        return self._pipeline.experts(caller.id, caller.name)
+        return self._pipeline.experts(caller.lineage, caller.name, caller.grant)
 
-    def _ensembles(self, allowed: Sequence[str]) -> Ensembles:
+    def _ensembles(self, request: Request, allowed: Sequence[str]) -> Ensembles:
+        grant = request.state.caller.grant
         return {
             name: ensemble
             for name, ensemble in self._pipeline.ensembles.items()
-            if ensemble.experts is None or not set(ensemble.experts).isdisjoint(allowed)
+            if grant.may_use(name) and (ensemble.experts is None or not set(ensemble.experts).isdisjoint(allowed))
         }
 
     def _auto(self, allowed: Sequence[str]) -> dict[str, Any]:

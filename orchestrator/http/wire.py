@@ -28,6 +28,7 @@ INT64 = 2**63
 MAX_N = 16
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
+TIMEOUT_HEADER = "x-coe-timeout-s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +318,23 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
+def timeout_s(request: Request, limits: Limits) -> float:
+    """Seconds until an answer is of no more use: what the header says, but no more than the limit. Raises ApiError."""
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
+        return limits.timeout_s
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        text = (
+            f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limits.timeout_s:g} count"
+        )
+        raise ApiError("invalid_value", text, TIMEOUT_HEADER)
+    return min(seconds, limits.timeout_s)
+
+
 T = TypeVar("T", bound=Generation)
 
 
@@ -346,7 +364,7 @@ def parse_feedback(body: bytes) -> FeedbackRequest:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Raises ApiError."""
+    """Raises ApiError (400)."""
     try:
         # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
         data = pydantic_core.from_json(body, allow_inf_nan=False)

@@ -15,6 +15,7 @@ from experts.spec import ExpertSpec
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.ensembles import Ensemble
 from orchestrator.http.api import create_app
+from orchestrator.http.once import Rules
 from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
@@ -174,6 +175,9 @@ class Service:
         aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
         encoder: TokenEncoder | None = None,
+        once: Rules | None = None,
+        waiting: int = 0,
+        batches: Mapping[str, int] | None = None,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -194,9 +198,11 @@ class Service:
             store=store,
             metrics=metrics,
             concurrent=concurrent,
+            waiting=waiting,
+            batches=batches,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics, encoder)
+        app = create_app(pipeline, registry, keys, limits, metrics, encoder, once=once)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property

@@ -186,7 +186,7 @@ async def test_the_winner_of_several_is_the_model(service: Service) -> None:
 async def test_what_fails_at_once_has_its_status_also_on_a_stream(
     service: Service, streamed: bool, code: Any, status: int, error: type[openai.APIStatusError]
 ) -> None:
-    service.engine.fail_next(code, "the reason")
+    service.engine.fail_next(code, "the reason", times=2)  # an engine that died is asked once more
     with pytest.raises(error) as caught:
         await service.openai.chat.completions.create(model="auto", messages=[USER], stream=streamed)
     assert caught.value.status_code == status
@@ -476,3 +476,29 @@ async def test_metrics_need_no_key_and_have_no_label_that_a_caller_made_up(servi
     assert 'coe_errors_total{cause="unknown_parameter"} 1.0' in response.text
     assert 'coe_expert_tier{expert="sql",family="small",tier="device"} 1.0' in response.text
     assert "made-up-name" not in response.text
+
+
+# A deadline of one's own
+
+
+async def test_a_request_may_bring_its_own_time_limit(service: Service) -> None:
+    service.engine.token_delay = 60
+    answer = await service.http.post("/v1/chat/completions", json=CHAT, headers={"x-coe-timeout-s": "0.3"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "deadline_exceeded")
+    assert service.engine.running == 0
+
+
+async def test_a_time_limit_is_bounded_by_the_services(store: Store) -> None:
+    service = await Service.start(store, replace(LIMITS, timeout_s=0.3))
+    service.engine.token_delay = 60
+    answer = await service.http.post("/v1/chat/completions", json=CHAT, headers={"x-coe-timeout-s": "1e9"})
+    assert answer.status_code == 504
+    await service.stop()
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", ""])
+async def test_a_time_limit_is_a_number_of_seconds(service: Service, seconds: str) -> None:
+    answer = await service.http.post("/v1/chat/completions", json=CHAT, headers={"x-coe-timeout-s": seconds})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_value", "x-coe-timeout-s")
+    assert "allowed: seconds, more than 0, of which 60 count" in error["message"]

@@ -8,8 +8,9 @@ import pytest
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from experts.starter import starter_experts
+from orchestrator.config.limits import Limits
 from orchestrator.config.load import ConfigError, default_config, load_config
-from orchestrator.config.model import Config, FamilyConfig, Limits, RouterConfig, SwapConfig
+from orchestrator.config.model import Config, FamilyConfig, RouterConfig, SwapConfig
 from tests.orchestrator.config_parts import ENV, HOME, read, told
 
 

@@ -1,11 +1,26 @@
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from redis import Redis
 
+from orchestrator.access.grant import LIMITS, Grant
 from orchestrator.embedded_redis import EmbeddedRedis
-from orchestrator.keys import ASK_AGAIN_S, FRESH_S, KEY_FORM, STALE_S, InvalidKey, Keys, UnknownKey
+from orchestrator.keys import (
+    ASK_AGAIN_S,
+    FRESH_S,
+    KEY_FORM,
+    STALE_S,
+    EndedKey,
+    InvalidKey,
+    KeyInfo,
+    Keys,
+    UnknownKey,
+    digest,
+)
 from orchestrator.store import Store, StoreUnavailable
 
 
@@ -145,3 +160,98 @@ async def test_a_key_revoked_while_redis_was_away_is_refused_when_it_is_back(tmp
     finally:
         await store.close()
         server.stop()
+
+
+# Ends, rotation and changes
+
+
+async def test_a_key_works_until_it_expires(keys: Keys, clock: Clock) -> None:
+    key, info = await keys.create("laptop", expires=clock.time + 30)
+    await keys.verify(key)
+    clock.time += 30
+    assert info.state(clock.time) == "expired"
+    with pytest.raises(InvalidKey, match="has expired, 1970-01-01 00:17 UTC"):
+        await keys.verify(key)
+
+
+async def test_a_disabled_key_does_not_work_until_it_is_enabled(keys: Keys) -> None:
+    key, info = await keys.create("laptop")
+    await keys.verify(key)
+    await keys.update(info.id, lambda old: replace(old, enabled=False))
+    with pytest.raises(InvalidKey, match="is disabled"):
+        await keys.verify(key)
+    await keys.update("laptop", lambda old: replace(old, enabled=True))
+    assert (await keys.verify(key)).enabled
+
+
+async def test_what_a_key_may_do_is_stored_with_it(keys: Keys, store: Store) -> None:
+    grant = Grant(("sql",), (), True, "batch", {"concurrent": 2.0, "usd_per_day": None})
+    key, info = await keys.create("laptop", grant)
+    assert info.grant == grant
+    assert await Keys(store).verify(key) == info
+
+
+async def test_a_key_of_a_service_that_knew_no_scopes_may_do_all(keys: Keys, store: Store) -> None:
+    await store.put_key(digest("old"), {"id": "abc", "name": "old", "prefix": "", "created": 1.0})
+    info = await keys.verify("old")
+    assert (info.lineage, info.grant, info.enabled, info.expires) == ("abc", Grant(), True, None)
+
+
+async def test_a_rotated_key_has_a_successor_and_ends_after_the_grace(keys: Keys, clock: Clock) -> None:
+    grant = Grant(("sql",), limits={"concurrent": 1.0})
+    old, first = await keys.create("laptop", grant, clock.time + 10_000)
+    new, second = await keys.rotate(first.id, 100)
+    assert (second.name, second.grant, second.lineage, second.expires) == ("laptop", grant, first.id, first.expires)
+    assert second.id != first.id
+    clock.time += 99
+    assert (await keys.verify(old)).lineage == (await keys.verify(new)).lineage
+    clock.time += 1
+    with pytest.raises(InvalidKey):
+        await keys.verify(old)
+    await keys.verify(new)
+
+
+async def test_a_second_rotation_does_not_prolong_the_first_key(keys: Keys, clock: Clock) -> None:
+    old, first = await keys.create("laptop")
+    await keys.rotate(first.id, 10)
+    _, third = await keys.rotate("laptop", 1000)
+    assert third.lineage == first.id
+    clock.time += 10
+    with pytest.raises(InvalidKey):
+        await keys.verify(old)
+    clock.time += 1
+    await keys.rotate("laptop")
+    assert len(await keys.list()) == 3  # the first one is gone for good
+
+
+async def test_a_key_that_has_ended_is_not_rotated(keys: Keys, clock: Clock) -> None:
+    await keys.create("laptop", expires=clock.time + 1)
+    clock.time += 2
+    with pytest.raises(EndedKey, match="has expired"):
+        await keys.rotate("laptop")
+
+
+async def test_a_name_means_every_key_of_its_lineage_and_an_id_means_one(keys: Keys) -> None:
+    old, first = await keys.create("laptop")
+    new, second = await keys.rotate("laptop", 1000)
+    await keys.update("laptop", lambda info: replace(info, grant=Grant(priority="batch"), expires=None))
+    infos = await keys.list()
+    assert [info.grant.priority for info in infos] == ["batch", "batch"]
+    assert [info.expires for info in infos] == [2000.0, None]  # a change does not undo the rotation
+    await keys.revoke(first.id)
+    await keys.verify(new)
+    await keys.revoke("laptop")
+    for key in (old, new):
+        with pytest.raises(InvalidKey):
+            await keys.verify(key)
+    assert second.lineage == first.id
+
+
+async def test_changes_at_the_same_time_are_all_made(keys: Keys, store: Store) -> None:
+    _, info = await keys.create("laptop")
+
+    def more(name: str) -> Callable[[KeyInfo], KeyInfo]:
+        return lambda old: replace(old, grant=replace(old.grant, limits={**old.grant.limits, name: 1.0}))
+
+    await asyncio.gather(*(Keys(store).update(info.id, more(name)) for name in LIMITS))
+    assert (await keys.find(info.id)).grant.limits == dict.fromkeys(LIMITS, 1.0)

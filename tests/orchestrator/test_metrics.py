@@ -100,7 +100,15 @@ def test_two_sets_of_metrics_are_apart() -> None:
 
 def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
     metrics = Metrics()
-    for metric in (metrics.requests, metrics.errors, metrics.seconds, metrics.first_token, metrics.tokens):
+    for metric in (
+        metrics.requests,
+        metrics.errors,
+        metrics.seconds,
+        metrics.first_token,
+        metrics.tokens,
+        metrics.refused,
+        metrics.circuit,
+    ):
         metric.labels(*["x"] * len(metric._labelnames))
     metrics.render(STATS)
     exposed = {}

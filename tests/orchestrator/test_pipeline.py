@@ -100,8 +100,36 @@ async def test_an_engine_that_never_starts_is_an_error_at_the_deadline(service: 
     assert 1 < len(service.engine.calls) < 1000
 
 
-@pytest.mark.parametrize("code", ["engine_died", "expert_unavailable", "internal", "invalid_request"])
-@pytest.mark.parametrize("after", [0, 2])
+async def test_an_engine_that_died_before_the_first_token_is_asked_once_more(service: Service) -> None:
+    service.engine.fail_next("engine_died")
+    assert isinstance((await events(service, ask()))[-1], Answered)
+    assert len(service.engine.calls) == 2
+    service.engine.fail_next("engine_died", "again", times=2)
+    assert (await events(service, ask()))[1:] == [Failure("engine_died", "again")]
+    assert len(service.engine.calls) == 4
+
+
+async def test_after_an_engine_has_died_its_start_is_waited_for(service: Service) -> None:
+    service.engine.fail_next("engine_died")
+    service.engine.fail_next("engine_starting", times=3)
+    assert isinstance((await events(service, ask()))[-1], Answered)
+    assert len(service.engine.calls) == 5
+
+
+async def test_near_its_deadline_nothing_is_tried_again(service: Service) -> None:
+    service.engine.fail_next("engine_died")
+    made = await events(service, ask(model=GENERALIST, timeout=0.005))
+    assert isinstance(made[-1], Failure)
+    assert len(service.engine.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "after"),
+    [
+        ("engine_died", 2),
+        *((code, after) for code in ("expert_unavailable", "internal", "invalid_request") for after in (0, 2)),
+    ],
+)
 async def test_other_failures_are_told_and_never_tried_again(service: Service, code: FailureCode, after: int) -> None:
     service.engine.fail_next(code, "bad luck", after=after)
     made = await events(service, ask())
@@ -232,7 +260,7 @@ async def test_a_draft_with_a_wrong_stamp_takes_no_part(service: Service) -> Non
 
 
 async def test_no_draft_at_all_is_the_failure_of_the_best_expert(service: Service) -> None:
-    service.engine.fail_next("engine_died", "down", times=2)
+    service.engine.fail_next("engine_died", "down", times=4)
     failure = (await events(service, ask("sql", k=2)))[-1]
     assert isinstance(failure, Failure)
     assert failure.code == "engine_died"
@@ -289,7 +317,7 @@ async def test_the_decision_is_recorded_without_a_word_of_prompt_or_answer(servi
 
 
 async def test_how_a_request_failed_is_recorded(service: Service) -> None:
-    service.engine.fail_next("engine_died")
+    service.engine.fail_next("engine_died", times=2)
     await events(service, ask())
     await service.pipeline.drain()
     [record] = await service.store.decisions()

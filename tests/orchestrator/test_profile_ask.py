@@ -53,7 +53,7 @@ async def test_a_prompt_that_is_too_long_is_the_experts_answer(service: Service)
 
 @pytest.mark.parametrize("after", [0, 2])
 async def test_a_passing_failure_is_told_as_one(service: Service, after: int) -> None:
-    service.engine.fail_next("engine_died", "it went down", after=after)
+    service.engine.fail_next("engine_died", "it went down", after=after, times=2)
     given = await (await asker(service)).ask(SQL, QUESTION)
     assert isinstance(given, Failure)
     assert given.code == "engine_died"

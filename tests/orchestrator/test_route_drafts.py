@@ -51,7 +51,7 @@ def drafts_of(stages: Stages, *experts: str) -> RouteDrafts:
 
 def ledger(stages: Stages) -> Ledger:
     ask = Ask("req-1", "auto", ({"role": "user", "content": "sql"},), "sql", float("inf"))
-    return Ledger(ask, Calls(stages, ExpertStates(REGISTRY, stages.stats), (0.01, 0.02)), REGISTRY)
+    return Ledger(ask, Calls(stages, ExpertStates(REGISTRY, stages.stats), REGISTRY, {}, (0.01, 0.02)), REGISTRY)
 
 
 def request(*experts: str) -> Request:

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from experts.spec import ExpertSpec, Sampling
 from workers import base
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage
-from workers.remote import RemoteEngine
+from workers.remote import RemoteEngine, _code
 
 
 class Telling(BaseChatModel):
@@ -107,6 +107,23 @@ async def test_a_providers_error_is_told_without_its_words(engine: RemoteEngine)
     assert last.code == "expert_unavailable"
     assert "RuntimeError" in last.message
     assert "secret" not in last.message
+
+
+class Refused(Exception):
+    def __init__(self, status: int) -> None:
+        self.status_code = status
+
+
+class WithResponse(Exception):
+    def __init__(self, status: int) -> None:
+        self.response = Refused(status)
+
+
+@pytest.mark.parametrize("kind", [Refused, WithResponse])
+def test_whose_fault_a_failure_is_comes_from_the_providers_status(kind: type[Exception]) -> None:
+    assert [_code(kind(status)) for status in (400, 413, 422)] == ["invalid_request"] * 3
+    assert {_code(kind(status)) for status in (401, 404, 408, 429, 500, 503)} == {"expert_unavailable"}
+    assert _code(ConnectionError()) == "expert_unavailable"
 
 
 async def test_a_deadline_that_passed(engine: RemoteEngine) -> None:
