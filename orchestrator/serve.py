@@ -231,6 +231,7 @@ async def _gateway(
         closed=kept.without_redis == "closed",
         wait_s=config.limits.timeout_s,
         body_bytes=config.limits.body_bytes,
+        linger_s=kept.linger_s,
     )
     app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once)
     server = uvicorn.Server(

@@ -39,6 +39,9 @@ class IdempotencyConfig(Frozen):
     enabled: bool = Field(True, description="Keep their answers; false: the header has no effect.")
     ttl_s: Float = Field(86400.0, ge=1, le=30 * 86400, description="Seconds that an answer is kept.")
     max_bytes: Int = Field(1 << 20, ge=1024, description="Bytes of an answer that is kept.")
+    linger_s: Float = Field(
+        5.0, ge=0, description="Seconds for which one goes on whose client has left, and might try again."
+    )
     without_redis: Literal["open", "closed"] = Field(
         "closed", description="While Redis is away. open: they run as if without the header; closed: refused (503)."
     )

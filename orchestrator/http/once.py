@@ -1,12 +1,13 @@
 """The header Idempotency-Key on POSTs under /v1: the same key twice is one execution and the same answer.
 
-Such a request runs to its end even if its client leaves: the client's next try gets the answer. What ends as an error
-is not kept, so the next try executes it.
+A request whose client leaves goes on for `linger_s`, and to its end if the client's next try has come by then and waits
+for the answer. What ends as an error, or is given up, is not kept, so the next try executes it.
 """
 
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -33,7 +34,8 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.5
 @dataclass(frozen=True, slots=True)
 class Rules:
     """enabled: False = the header has no effect. ttl_s: how long answers are kept; max_bytes: of one; closed: refuse
-    while Redis is away? wait_s: how long a try waits for another that runs; body_bytes: of a request."""
+    while Redis is away? wait_s: how long a try waits for another that runs; linger_s: how long one goes on whose client
+    has left; body_bytes: of a request."""
 
     enabled: bool = True
     ttl_s: float = 86400.0
@@ -42,6 +44,7 @@ class Rules:
     wait_s: float = 600.0
     body_bytes: int = 1 << 20
     lease_s: float = LEASE_S
+    linger_s: float = 5.0
 
 
 class Once:
@@ -51,6 +54,7 @@ class Once:
         self, app: ASGIApp, store: Store, caller: Callable[[Request], Awaitable[KeyInfo]], rules: Rules
     ) -> None:
         self._app, self._store, self._caller, self._rules = app, store, caller, rules
+        self._waiting: Counter[tuple[str, str]] = Counter()  # lineage and key -> tries that wait for another
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._rules.enabled or scope["type"] != "http" or scope["method"] != "POST":
@@ -77,7 +81,8 @@ class Once:
         if isinstance(found, Kept):
             await _replayed(found)(scope, receive, send)
         else:
-            await self._execute(found, scope, body, send)
+            left = _Left(receive, self._rules.linger_s, lambda: self._waiting[caller.lineage, key] > 0)
+            await self._execute(found, scope, _once_read(body, left), send)
 
     async def _found(self, request: Request, caller: KeyInfo, key: str, wanted: bytes) -> Execution | Kept:
         """The answer, or that there is none yet. Waits while another try executes it."""
@@ -98,15 +103,20 @@ class Once:
             if time.monotonic() >= deadline:
                 text = f"the request with the {HEADER} {quote(key)} is still running; try again later"
                 raise ApiError("idempotency_running", text, HEADER)
-            await until_gone(request.receive, asyncio.sleep(look))
+            self._waiting[caller.lineage, key] += 1
+            try:
+                await until_gone(request.receive, asyncio.sleep(look))
+            finally:
+                self._waiting[caller.lineage, key] -= 1
+                self._waiting += Counter()  # drops what is zero
             look = min(2 * look, LONGEST_LOOK_S)
 
-    async def _execute(self, execution: Execution, scope: Scope, body: bytes, send: Send) -> None:
+    async def _execute(self, execution: Execution, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Recorded(send, self._rules.max_bytes)
         kept: Kept | Lost | None = None
         async with execution.held():
             try:
-                await self._app(scope, _once_read(body, _never), answer.send)
+                await self._app(scope, receive, answer.send)
                 kept = answer.kept
             finally:
                 if kept is None:
@@ -178,7 +188,16 @@ def _once_read(body: bytes, then: Receive) -> Receive:
     return receive
 
 
-async def _never() -> Message:
-    """Whether the client leaves is no matter."""
-    await asyncio.Event().wait()
-    raise AssertionError
+class _Left:
+    """A channel that tells late that the client has left: after `linger_s`, and not while another try waits."""
+
+    def __init__(self, receive: Receive, linger_s: float, is_wanted: Callable[[], bool]) -> None:
+        self._receive, self._linger_s, self._is_wanted = receive, linger_s, is_wanted
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            await asyncio.sleep(self._linger_s)
+            while self._is_wanted():  # noqa: ASYNC110  # the other try looks as seldom
+                await asyncio.sleep(LONGEST_LOOK_S)
+        return message

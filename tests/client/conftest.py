@@ -12,6 +12,7 @@ import uvicorn
 
 from coe_client import AsyncCoe
 from orchestrator.embedded_redis import EmbeddedRedis
+from orchestrator.http.once import Rules
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, Service
 
@@ -33,7 +34,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 @pytest_asyncio.fixture
 async def served(redis: EmbeddedRedis) -> AsyncIterator[Served]:
     store = Store(redis.url, timeout=30)
-    service = await Service.start(store, replace(LIMITS, keep_alive_s=0.05))
+    service = await Service.start(store, replace(LIMITS, keep_alive_s=0.05), once=Rules(linger_s=0.05))
     server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve())
     while not server.started:

@@ -121,4 +121,5 @@ def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
 
 def test_other_pages_name_metrics_as_they_are_exposed() -> None:
     for page in DOCS.parent.glob("*.md"):
-        assert set(re.findall(r"`(coe_[a-z_]+)", page.read_text())) <= documented().keys(), page.name
+        named = set(re.findall(r"`(coe_[a-z_]+)", page.read_text())) - {"coe_client"}  # a package
+        assert named <= documented().keys(), page.name

@@ -227,6 +227,31 @@ async def test_a_client_that_leaves_gets_the_answer_at_its_next_try(service: Ser
     assert (len(service.engine.calls), service.engine.aborted) == (1, 0)
 
 
+async def test_what_nobody_comes_back_for_is_given_up_and_executed_by_a_later_try(store: Store) -> None:
+    service = await Service.start(store, once=Rules(linger_s=0.05))
+    service.engine.token_delay = 600
+    server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    headers = {"authorization": f"Bearer {service.key}", "Idempotency-Key": "k-1"}
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
+        leaving = asyncio.create_task(client.post(PATH, json=CHAT))
+        await service.engine.reaches(1)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await service.engine.reaches(0)
+        service.engine.token_delay = 0
+        answer = await client.post(PATH, json=CHAT)
+    server.should_exit = True
+    await serving
+    assert answer.json()["choices"][0]["message"]["content"] == "sql heard: some sql please"
+    assert "x-coe-replayed" not in answer.headers
+    assert (len(service.engine.calls), service.engine.aborted) == (2, 1)
+    await service.stop()
+
+
 @pytest.mark.parametrize(("closed", "status"), [(True, 503), (False, 200)])
 async def test_with_redis_killed_it_is_refused_or_as_without_the_header(
     tmp_path: Path, closed: bool, status: int
