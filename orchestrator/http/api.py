@@ -20,6 +20,7 @@ from orchestrator.errors import ApiError, from_exception, from_failure
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, Chunks, coe_field, completion, route_headers
 from orchestrator.http.feedback import Feedback
+from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.models import Models
 from orchestrator.http.streams import ClientGone, EventStream, Feed, until_gone
 from orchestrator.http.wire import ChatRequest, Limits, parse_chat, parse_route, read_body
@@ -41,8 +42,19 @@ CLIENT_GONE = 499
 log = structlog.stdlib.get_logger(__name__)
 
 
+BOUNDS, NO_CORS = Bounds(), Cors()
+
+
 def create_app(
-    pipeline: Pipeline, registry: Registry, keys: Keys, limits: Limits, metrics: Metrics, ready: Ready | None = None
+    pipeline: Pipeline,
+    registry: Registry,
+    keys: Keys,
+    limits: Limits,
+    metrics: Metrics,
+    ready: Ready | None = None,
+    *,
+    bounds: Bounds = BOUNDS,
+    cors: Cors = NO_CORS,
 ) -> FastAPI:
     """The ASGI application. ready: by default what the workers say of their experts."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
@@ -63,7 +75,9 @@ def create_app(
     app.add_api_route("/health", api.health, methods=["GET"], response_model=None)
     app.add_api_route("/metrics", api.metrics, methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _refused_by_framework)
+    app.add_middleware(Guards, bounds=bounds)  # the last one that is added is the first to see a request
     app.add_middleware(_Frame, metrics=metrics)
+    app.add_middleware(SafeHeaders, cors=cors)
     return app
 
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
+from orchestrator.http.shapes import json_problem
 from orchestrator.http.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
 from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE, is_neutral, refusal
 from workers.base import Sampling
@@ -218,6 +219,8 @@ def parse_feedback(body: bytes) -> FeedbackRequest:
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
+    if problem := json_problem(body):
+        raise ApiError("invalid_json", f"the body is too much to read: {problem}")
     try:
         # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
         data = pydantic_core.from_json(body, allow_inf_nan=False)
@@ -230,6 +233,10 @@ def _json_object(body: bytes) -> dict[str, Any]:
 
 def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
     given = _without_neutral(data)
+    if isinstance(messages := given.get("messages"), list) and len(messages) > limits.messages:
+        # Before they are looked at: an error for each of very many takes long to write.
+        text = f"messages: there are {len(messages)}; the limit is {limits.messages}"
+        raise ApiError("invalid_value", text, "messages")
     try:
         request = ChatRequest.model_validate(given)
         check_names(request.coe, names)
@@ -237,9 +244,6 @@ def _checked(data: dict[str, Any], limits: Limits, names: Names) -> ChatRequest:
         raise as_written(_from_pydantic(error), given.get("coe")) from None
     except ApiError as error:
         raise as_written(error, given.get("coe")) from None
-    if len(request.messages) > limits.messages:
-        text = f"messages: there are {len(request.messages)}; the limit is {limits.messages}"
-        raise ApiError("invalid_value", text, "messages")
     for field in ("max_tokens", "max_completion_tokens"):
         if (wanted := getattr(request, field)) and wanted > limits.max_tokens:
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)

@@ -14,7 +14,8 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.ensembles import Ensemble
-from orchestrator.http.api import create_app
+from orchestrator.http.api import BOUNDS, NO_CORS, create_app
+from orchestrator.http.guards import Bounds, Cors
 from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
@@ -172,6 +173,8 @@ class Service:
         ensembles: Iterable[Ensemble] = (),
         aggregators: Mapping[str, Aggregator] = AGGREGATORS,
         registry: Registry = REGISTRY,
+        bounds: Bounds = BOUNDS,
+        cors: Cors = NO_CORS,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -194,7 +197,7 @@ class Service:
             concurrent=concurrent,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics)
+        app = create_app(pipeline, registry, keys, limits, metrics, bounds=bounds, cors=cors)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property
