@@ -167,6 +167,8 @@ class Limits(Frozen):
     timeout_s: Float = Field(600.0, gt=0, le=86400, description="Seconds until a request without an answer fails.")
     concurrent_requests: Int = Field(256, ge=1, description="Requests at a time; one more is turned away (429).")
     keep_alive_s: Float = Field(10.0, gt=0, le=3600, description="Seconds of silence before a stream gets a comment.")
+    connections: Int = Field(1000, ge=1, description="Connections that are open at a time; one more is refused (429).")
+    body_s: Float = Field(60.0, gt=0, le=3600, description="Seconds for a request's body to arrive, else 408.")
 
 
 class Config(Frozen):
