@@ -142,9 +142,9 @@ def test_what_is_told_of_keys_is_not(stream: io.StringIO) -> None:
 def test_configuration_that_is_logged_or_shown_holds_no_secrets(stream: io.StringIO) -> None:
     remote = ExpertSpec(name="far", kind="remote", source="a.b:C", options={"api_key": "plain-hunter2"})
     config = Config(
-        experts=(remote,),
+        experts=(remote, ExpertSpec(name="near", source="models/near")),
         router=RouterConfig(kind="fixed", fallback="far"),
-        families={"far": FamilyConfig(engine_args={"s3_password": "plain-hunter2"})},
+        families={"near": FamilyConfig(engine_args={"s3_password": "plain-hunter2"})},
         server=Server(redis_url=SecretStr("redis://ada:hunter2@h")),
     )
     settings = resolve({"api_key": "plain-hunter2-key", "redis_url": "redis://ada:hunter2@h"}, {"HOME": "/"}, config)
