@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import resource
 import socket
 import ssl
 from collections.abc import Iterator
@@ -62,4 +63,20 @@ def exposed(settings: Settings, config: Config) -> str | None:
     return (
         f"listens on {settings.host} without TLS: keys, prompts and answers can be read on the way; "
         "name server.tls_cert and server.tls_key, or put a proxy that speaks TLS in front"
+    )
+
+
+def allow_files(connections: int, spare: int = 1024) -> str | None:
+    """Raises this process's limit on open files so that so many connections fit; what is to be told if not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + spare
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return None
+    reached = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (reached, hard))
+    if reached == wanted:
+        return None
+    return (
+        f"may have {reached} files open, too few for limits.connections ({connections}): raise it with ulimit -Hn, or "
+        "lower limits.connections"
     )

@@ -22,7 +22,7 @@ from orchestrator.config.model import Config, RouterConfig
 from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
 from orchestrator.listening import CannotStart as CannotStart
-from orchestrator.listening import exposed, listening, tls_context
+from orchestrator.listening import allow_files, exposed, listening, tls_context
 from orchestrator.settings import Settings, is_loopback
 from orchestrator.store import Store, StoreUnavailable
 
@@ -119,8 +119,9 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         redis = None if settings.redis_url else _embedded(stack, settings.home, reporter)
         redis_url = settings.redis_url or (redis.url if redis else "")
         new_key = asyncio.run(_first_key(redis_url, settings))
-        if told := exposed(settings, config):
-            reporter.say(told)
+        for told in (exposed(settings, config), allow_files(config.limits.connections)):
+            if told:
+                reporter.say(told)
 
         from orchestrator.cluster import TooFewCores, cluster
 

@@ -22,6 +22,9 @@ FULL = "too_many_connections"
 """Key of the ASGI state that `server.py` sets on connections over the bound."""
 
 Headers = Sequence[tuple[bytes, bytes]]
+Seen = dict[bytes, list[bytes]]
+"""Name of a header that is judged -> its values."""
+_WATCHED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -58,30 +61,33 @@ def head_problem(scope: Scope, bounds: Bounds) -> ApiError | None:
         return _closing("path_too_long", f"path and query have {path:,} bytes; the limit is {bounds.path_bytes:,}")
     if len(headers) > bounds.headers:
         return _closing("headers_too_large", f"there are {len(headers)} headers; the limit is {bounds.headers}")
-    size = sum(len(name) + len(value) for name, value in headers)
+    size, seen = 0, Seen()
+    for name, value in headers:  # once: this runs for every request
+        size += len(name) + len(value)
+        if name in _WATCHED:
+            seen.setdefault(name, []).append(value)
     if size > bounds.header_bytes:
         return _closing("headers_too_large", f"the headers have {size:,} bytes; the limit is {bounds.header_bytes:,}")
-    if problem := _framing_problem(headers, scope.get("http_version", "1.1")):
+    if problem := _framing_problem(seen, scope.get("http_version", "1.1")):
         return _closing("malformed_request", problem)
     if scope["method"] not in METHODS:
         text = f"method {quote(scope['method'])}: allowed are {', '.join(METHODS)}"
         return ApiError("method_not_allowed", text, headers={"allow": ", ".join(METHODS)})
-    if scope["method"] in WITH_BODY and (problem := body_problem(headers)):
+    if scope["method"] in WITH_BODY and (problem := body_problem(seen)):
         return ApiError("unsupported_media_type", problem)
     return None
 
 
-def _framing_problem(headers: Headers, version: str) -> str | None:
+def _framing_problem(seen: Seen, version: str) -> str | None:
     """Of what two servers could read differently where the request ends, or for whom it is (RFC 9112, 3.2 and 6.3)."""
     if version not in ("1.0", "1.1"):
         return f"the version of HTTP is {version}; allowed are 1.0 and 1.1"
-    hosts = [value for name, value in headers if name == b"host"]
+    hosts = seen.get(b"host", ())
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         return f"there must be one 'Host' header; there are {len(hosts)}"
     if hosts and hosts[0] and not _HOST.fullmatch(hosts[0]):
         return f"'Host' is no host: {quote(hosts[0].decode('latin-1'))}"
-    lengths = [value for name, value in headers if name == b"content-length"]
-    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    lengths, codings = seen.get(b"content-length", ()), seen.get(b"transfer-encoding", ())
     if len(lengths) + len(codings) > 1:
         return "there must be at most one of 'Content-Length' and 'Transfer-Encoding'"
     if lengths and not _LENGTH.fullmatch(lengths[0]):
@@ -91,15 +97,15 @@ def _framing_problem(headers: Headers, version: str) -> str | None:
     return None
 
 
-def body_problem(headers: Headers) -> str | None:
+def body_problem(seen: Seen) -> str | None:
     """Why a body of this type or encoding is not read; None if it is. Without a type it is taken for JSON."""
-    kinds = [value.decode("latin-1") for name, value in headers if name == b"content-type"]
-    codings = [value for name, value in headers if name == b"content-encoding" and value.strip().lower() != b"identity"]
+    kinds = [value.decode("latin-1") for value in seen.get(b"content-type", ())]
+    codings = [value for value in seen.get(b"content-encoding", ()) if value.strip().lower() != b"identity"]
     if codings:
         return f"'Content-Encoding' {quote(codings[0].decode('latin-1'))} is not read; send the body as it is"
     if len(kinds) > 1:
         return "there is more than one 'Content-Type'"
-    if not kinds or not kinds[0].strip():
+    if not kinds or kinds[0] == "application/json" or not kinds[0].strip():
         return None
     kind, _, parameters = kinds[0].partition(";")
     if not _JSON.fullmatch(kind.strip().lower()):

@@ -34,6 +34,11 @@ class Answer:
         return str(error["code"])
 
 
+def sized(body: bytes) -> bytes:
+    """The end of a head and a body of the length that it says."""
+    return b"content-length: %d\r\n\r\n" % len(body) + body
+
+
 class Wire:
     """A connection of raw bytes."""
 

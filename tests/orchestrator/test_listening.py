@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import resource
 import ssl
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from orchestrator.config.model import Config
 from orchestrator.http.guards import Cors, allowed_origins
 from orchestrator.http.server import Tls
 from orchestrator.keys import Keys
-from orchestrator.listening import CannotStart, exposed, tls_context
+from orchestrator.listening import CannotStart, allow_files, exposed, tls_context
 from orchestrator.serve import _first_key
 from orchestrator.settings import ConfigError, Server, Settings, resolve
 from orchestrator.store import Store
@@ -65,6 +66,19 @@ def test_listening_beyond_loopback_without_tls_is_told(tmp_path: Path) -> None:
     assert "without TLS" in told
     assert exposed(settings("0.0.0.0"), with_tls(certificate(tmp_path, "server"))) is None
     assert exposed(settings("::1"), Config()) is None
+
+
+def test_connections_have_the_files_that_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, asked = (1024, 4096), []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: asked.append(wanted))
+    assert allow_files(1000) is None
+    assert asked.pop() == (2024, 4096)
+    assert "lower limits.connections" in (allow_files(10_000) or "")
+    assert asked.pop() == (4096, 4096)
+    limits = (2**16, 2**16)
+    assert allow_files(1000) is None
+    assert asked == []
 
 
 # TLS
