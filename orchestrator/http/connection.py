@@ -24,6 +24,8 @@ SPARE = 64
 LINGER_S = 2.0
 """Seconds that a client may go on sending after its answer. Closed at once, its machine would throw the answer away."""
 
+LINGER_BYTES = 4 << 20
+"""And as many bytes: what comes then is thrown away, but has come over the network all the same."""
 FRAMING = (b"content-length", b"transfer-encoding")
 
 log = structlog.stdlib.get_logger(__name__)
@@ -76,7 +78,7 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None  # the bound on time that holds now: of a head or an unread body
         self._stalled: asyncio.TimerHandle | None = None
         self._running: RequestResponseCycle | None = None
-        self._head_bytes = 0
+        self._head_bytes = self._lingered = 0
         self._in_head = True  # or between requests
         self._in_message = False
         self._doomed = False  # nothing more is read; closed as soon as the answer under way is complete
@@ -106,6 +108,11 @@ class Connection(HttpToolsProtocol):
             self._running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
+        if self._is_unwanted():
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self.transport.abort()
+                return
         if self._doomed or self.transport.is_closing():
             return
         if self._in_head:
@@ -118,6 +125,11 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self._head_bytes > self.bounds.header_bytes + self.bounds.path_bytes:
             text = f"the head of the request is over the limit of {self.bounds.header_bytes:,} bytes"
             self._fail(ApiError("headers_too_large", text))
+
+    def _is_unwanted(self) -> bool:
+        """Is what comes now of no use to anybody: after the end, or of a body whose request was answered without it?"""
+        answered = self._in_message and not self._in_head and self.cycle.response_complete
+        return self._doomed or self.transport.is_closing() or answered
 
     def _parse(self, data: bytes) -> None:
         try:

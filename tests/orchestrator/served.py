@@ -45,11 +45,14 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def send(self, data: bytes) -> None:
-        """What the server does not take any more is lost, as an attacker would have it."""
-        with suppress(ConnectionError):
+    async def send(self, data: bytes) -> bool:
+        """Is the connection still there? What the server does not take any more is lost."""
+        try:
             self._writer.write(data)
             await self._writer.drain()
+        except ConnectionError:
+            return False
+        return True
 
     async def answer(self) -> Answer:
         """The next answer with a length. Raises EOFError if there is none."""

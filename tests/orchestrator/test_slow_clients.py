@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from orchestrator.http.connection import LINGER_BYTES
 from orchestrator.http.guards import Bounds
 from orchestrator.store import Store
 from tests.orchestrator.parts import SQL, Service
@@ -98,3 +99,15 @@ async def test_who_reads_nothing_of_a_long_answer_loses_it_and_the_engine_is_fre
     assert engine.aborted == 1
     buffer.close()
     assert await impatient.lives()
+
+
+async def test_an_unwanted_body_is_thrown_away_only_up_to_a_bound(impatient: Served) -> None:
+    """At the speed of loopback two seconds are gigabytes."""
+    sent = 0
+    async with impatient.wire() as wire:
+        await wire.send(b"POST /nope HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000000\r\n\r\n")
+        assert (await wire.answer()).status == 404
+        while await wire.send(b"x" * 100_000):
+            sent += 100_000
+            await asyncio.sleep(0)
+    assert LINGER_BYTES / 2 < sent < 100 * LINGER_BYTES
