@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import pytest_asyncio
@@ -235,6 +236,8 @@ async def test_connections_are_bounded_and_the_probe_is_answered_all_the_same(st
         assert len(target.server.server_state.connections) <= 5 + SPARE
         for _, writer in idle:
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
         while target.server.server_state.connections:
             await asyncio.sleep(0.005)
         assert (await target.ask(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n")).code == "missing_api_key"

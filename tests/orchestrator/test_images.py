@@ -3,7 +3,7 @@
 import asyncio
 import base64
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -133,15 +133,21 @@ class Host:
         self.asked: list[bytes] = []
         self.answer = b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: %d\r\n\r\n" % len(PIXEL) + PIXEL
         self.silent = False
+        self.serving: list[asyncio.Task[None]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.asked.append(await reader.readuntil(b"\r\n\r\n"))
-        if not self.silent:
+        task = asyncio.current_task()
+        assert task
+        self.serving.append(task)
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            self.asked.append(await reader.readuntil(b"\r\n\r\n"))
+            if self.silent:
+                await reader.read()
             writer.write(self.answer)
             await writer.drain()
-        else:
-            await reader.read()
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @asynccontextmanager
@@ -150,6 +156,7 @@ async def host() -> AsyncIterator[tuple[Host, str]]:
     server = await asyncio.start_server(it.serve, "127.0.0.1", 0)
     async with server:
         yield it, f"http://img.example.com:{server.sockets[0].getsockname()[1]}/a.png"
+        await asyncio.gather(*it.serving)
 
 
 def resolving(*addresses: str) -> "Resolver":
