@@ -39,7 +39,7 @@ class Bounds:
     headers: their number; header_bytes: of all names and values; path_bytes: of path and query.
     head_s: seconds for a head to arrive, from the first byte or the opening of the connection.
     body_s: seconds for a whole body. stall_s: seconds that a client may read nothing of an answer.
-    idle_s: seconds that a connection may stay open between requests.
+    idle_s: seconds that a connection may stay open between requests: more than the 60 for which proxies keep theirs.
     """
 
     connections: int = 1000
@@ -50,7 +50,7 @@ class Bounds:
     head_s: float = 10.0
     body_s: float = 60.0
     stall_s: float = 60.0
-    idle_s: int = 15
+    idle_s: int = 65
 
 
 def head_problem(scope: Scope, bounds: Bounds) -> ApiError | None:
