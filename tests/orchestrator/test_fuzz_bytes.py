@@ -6,7 +6,7 @@ COE_FUZZ_CASES and COE_FUZZ_SEED as for test_fuzz.py.
 import asyncio
 import re
 from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 import structlog
@@ -52,6 +52,14 @@ def target(loop: asyncio.Runner, redis_server: EmbeddedRedis) -> Iterator[Served
     loop.run(stack.aclose())
 
 
+async def still_serves(target: Served) -> bool:
+    """On a machine that stands still for longer than BOUNDS.head_s a good client is cut off too: it tries again."""
+    for _ in range(5):
+        with suppress(ConnectionError, EOFError):
+            return await target.lives()
+    return False
+
+
 @seed(SEED)
 @settings(max_examples=CASES // 4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(parts=streams, pieces=st.integers(1, 4))
@@ -72,4 +80,4 @@ def test_no_bytes_are_a_fault_of_the_service(
 
     answers = re.findall(rb"HTTP/1\.1 (\d{3}) ", loop.run(attack()))
     assert all(int(status) < 500 for status in answers), answers
-    assert loop.run(target.lives())
+    assert loop.run(still_serves(target))
