@@ -6,7 +6,7 @@ BIN := .venv/bin
 TEST_HOME := $(or $(COE_TEST_HOME),$(CURDIR)/.cache/coe)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test test-fast lint lock clean
+.PHONY: help setup serve test test-fast lint lock audit clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: ## ruff and mypy
 
 lock: setup ## write requirements/cpu.lock anew (ARGS=--upgrade for the newest versions)
 	@$(BIN)/python scripts/lock.py $(ARGS)
+
+audit: ## ask OSV for known faults of the locked packages (ARGS=--strict fails where it cannot be asked)
+	@$(PYTHON) scripts/audit.py $(ARGS)
 
 clean: ## remove .venv, caches and the tests' data folder
 	rm -rf .venv .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -38,6 +38,7 @@ _INVALID, _AUTH, _PERMISSION = "invalid_request_error", "authentication_error", 
 _LIMIT, _SERVER = "rate_limit_error", "server_error"
 
 TABLE: dict[str, Row] = {
+    "malformed_request": Row(400, _INVALID, "malformed_request", "The bytes are not one HTTP request, beyond doubt."),
     "invalid_json": Row(400, _INVALID, "invalid_json", "The body is not one JSON object in UTF-8."),
     "invalid_value": Row(400, _INVALID, "invalid_value", "A field is missing, of a wrong type or out of its range."),
     "unknown_parameter": Row(400, _INVALID, "unknown_parameter", "The field does not exist."),
@@ -65,6 +66,12 @@ TABLE: dict[str, Row] = {
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert or ensemble."),
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
+    "request_timeout": Row(408, _INVALID, "request_timeout", "The request did not arrive in time."),
+    "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
+    "path_too_long": Row(414, _INVALID, "path_too_long", "Path and query are over the limit."),
+    "unsupported_media_type": Row(
+        415, _INVALID, "unsupported_media_type", "The body is of a type, charset or encoding that is not read."
+    ),
     "idempotency_mismatch": Row(
         422, _INVALID, "idempotency_mismatch", "The `Idempotency-Key` was used with another path or body."
     ),
@@ -74,7 +81,6 @@ TABLE: dict[str, Row] = {
     "idempotency_lost": Row(
         409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
     ),
-    "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
     "requests_per_minute_exceeded": Row(
         429,
         _LIMIT,
@@ -107,6 +113,8 @@ TABLE: dict[str, Row] = {
         "There is no room for the request in time; with `swap.strict` also where others wait for other experts.",
         retry_after=1,
     ),
+    "too_many_connections": Row(429, _LIMIT, "too_many_connections", "Too many connections are open.", retry_after=1),
+    "headers_too_large": Row(431, _INVALID, "headers_too_large", "Number or size of the headers is over the limit."),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
     "expert_unavailable": Row(
         503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30

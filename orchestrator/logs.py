@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on standard error, or coloured lines where a person looks on.
 
-The request id is bound by context variables. Prompts and answers are never passed to a logger; what looks like an API
-key is masked wherever it stands.
+The request id is bound by context variables. Prompts and answers are never passed to a logger; what looks like a key,
+a token or a password is masked wherever it stands.
 """
 
 import logging
@@ -13,32 +13,52 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import Processor
 
-_SECRET = re.compile(r"coe-[A-Za-z0-9_-]{32,}|(?i:(?<=bearer )\s*\S+)")
 MASK = "[masked]"
+_SECRET = re.compile(
+    r"""
+    \b(?:coe-[A-Za-z0-9_-]{32,}                      # our own keys
+      |sk-[A-Za-z0-9_-]{16,} |hf_[A-Za-z0-9]{16,}    # of OpenAI, Anthropic and others; of Hugging Face
+      |gh[pousr]_[A-Za-z0-9]{30,} |AKIA[A-Z0-9]{16}  # of GitHub; of AWS
+    )
+    |(?i:(?<=bearer\ )\s*[^\s'",;]+)                  # whoever's key it is
+    |(?<=[Bb]asic\ )(?=[a-z]*[A-Z0-9+/=])[A-Za-z0-9+/=]{8,}
+    |(?<=://)[^\s/@:'"]*:[^\s/'"]+(?=@)               # user and password of a URL
+    |(?i:(?<=api_key=)|(?<=apikey=)|(?<=password=)|(?<=token=)|(?<=secret=))[^\s&'",;)]+
+    """,
+    re.VERBOSE,
+)
+_SECRET_NAME = re.compile(r"(?i)(?:^|[_.-])(?:api_?-?key|password|passwd|secret|authorization|cookie|access_?token)$")
+_PLAIN = (bool, int, float, type(None))
 
 
 def mask(text: str) -> str:
-    """The text without API keys and bearer tokens."""
+    """The text without API keys, tokens and passwords in URLs."""
     return _SECRET.sub(MASK, text)
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """structlog processor: masks keys in all strings of an event, however deep."""
+    """structlog processor: masks secrets in all of an event, however deep, and whatever goes by a secret's name."""
     for key, value in event.items():
-        event[key] = _masked(value)
+        event[key] = _named(key, value)
     return event
+
+
+def _named(name: Any, value: Any) -> Any:
+    hidden = isinstance(name, str) and isinstance(value, str | bytes) and value and _SECRET_NAME.search(name)
+    return MASK if hidden else _masked(value)
 
 
 def _masked(value: Any) -> Any:
     if isinstance(value, str):
         return mask(value)
+    if isinstance(value, _PLAIN):
+        return value
     if isinstance(value, Mapping):
-        return {_masked(key): _masked(inner) for key, inner in value.items()}
+        return {key if isinstance(key, _PLAIN) else _masked(key): _named(key, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_masked(inner) for inner in value]
-    if isinstance(value, BaseException):
-        return mask(repr(value))
-    return value
+    # As the renderer would write it, which comes after this and would not mask it.
+    return mask(repr(value))
 
 
 def configure(*, level: str = "INFO", stream: TextIO | None = None, json: bool | None = None) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -22,10 +22,14 @@ from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, RouterConfig
 from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
-from orchestrator.settings import Settings
+from orchestrator.listening import CannotStart as CannotStart
+from orchestrator.listening import allow_files, exposed, listening, tls_context
+from orchestrator.settings import Settings, is_loopback
 from orchestrator.store import Store, StoreUnavailable
 
 if TYPE_CHECKING:
+    import ssl
+
     import uvicorn
 
     from orchestrator.aggregation import Measured
@@ -35,10 +39,6 @@ if TYPE_CHECKING:
     from routers.encoders.base import TokenEncoder
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class CannotStart(RuntimeError):
-    """The service cannot start. The message says why and what to do."""
 
 
 class Reporter(Protocol):
@@ -115,11 +115,15 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
     else:
         prepare(config, settings.home, reporter)
     registry = config.registry()
+    tls = tls_context(config)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listening(settings.host, settings.port))
+        listener = stack.enter_context(listening(settings.host, settings.port))
         redis = None if settings.redis_url else _embedded(stack, settings.home, reporter)
         redis_url = settings.redis_url or (redis.url if redis else "")
         new_key = asyncio.run(_first_key(redis_url, settings))
+        for told in (exposed(settings, config), allow_files(config.limits.connections)):
+            if told:
+                reporter.say(told)
 
         from orchestrator.cluster import TooFewCores, cluster
 
@@ -151,7 +155,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             )
 
         gateway = _gateway(
-            config, registry, routers, encoder, measured, workers, redis_url, listener, reporter, started
+            config, registry, routers, encoder, measured, workers, redis_url, listener, tls, reporter, started
         )
         uvloop.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
@@ -176,17 +180,18 @@ async def _gateway(
     workers: "Workers",
     redis_url: str,
     listener: socket.socket,
+    tls: "ssl.SSLContext | None",
     reporter: Reporter,
     started: Callable[[dict[str, str]], None],
 ) -> None:
     """The HTTP side, until a signal comes."""
-    import uvicorn
-
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
+    from orchestrator.http.guards import Bounds, Cors, allowed_origins
     from orchestrator.http.once import Rules
+    from orchestrator.http.server import make_server
     from orchestrator.http.wire import Limits
     from orchestrator.metrics import Metrics
     from orchestrator.pipeline import Pipeline
@@ -233,10 +238,10 @@ async def _gateway(
         body_bytes=config.limits.body_bytes,
         linger_s=kept.linger_s,
     )
-    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=10)
-    )
+    bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
+    cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
+    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
+    server = make_server(app, bounds, tls=tls)
     watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
     try:
         await _serve_until_signal(server, listener)
@@ -340,24 +345,6 @@ def _measured(config: Config) -> "Measured":
         raise CannotStart(str(error)) from error
 
 
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket bound to host and port, at once: a port in use is told before anything is started."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        # asyncio switches Nagle's delay off only for sockets that say they are TCP; it costs 40 ms a request.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        raise CannotStart(
-            f"cannot listen on {host}:{port}: {error.strerror}. Another port: --port or COE_PORT; "
-            f"who has this one: ss -ltnp 'sport = :{port}'"
-        ) from error
-    with listener:
-        yield listener
-
-
 def _embedded(stack: contextlib.ExitStack, home: Path, reporter: Reporter) -> EmbeddedRedis:
     reporter.say("starting the embedded Redis")
     return stack.enter_context(EmbeddedRedis(home))
@@ -386,6 +373,12 @@ async def _first_key(redis_url: str, settings: Settings) -> str | None:
             return None
         if await keys.list():
             return None
+        if not is_loopback(settings.host):
+            # A key made here would stand in the log of whatever starts the service, for all who read that.
+            raise CannotStart(
+                f"there is no API key yet, and {settings.host} can be reached from other machines: set COE_API_KEY, or "
+                "make a key first, with `coe keys create NAME`"
+            )
         return (await keys.create("first"))[0]
     except StoreUnavailable as error:
         raise CannotStart(

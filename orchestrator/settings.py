@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from experts.registry import close_matches
 from experts.spec import Frozen
@@ -130,14 +130,15 @@ def _redis_of_yaml(value: SecretStr) -> SecretStr:
     return SecretStr(check_redis_url(value.get_secret_value()))
 
 
+PathInFile = Annotated[Path, AfterValidator(lambda path: check_path(str(path)))]
+
+
 class Server(Frozen):
     """Where the service runs. Flags and environment variables come before what stands here."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # redis_url may hold a password
 
-    home: Annotated[Path, AfterValidator(lambda path: check_path(str(path)))] | None = Field(
-        None, description="Folder of models, keys and data. Default ~/.coe."
-    )
+    home: PathInFile | None = Field(None, description="Folder of models, keys and data. Default ~/.coe.")
     host: Annotated[str, AfterValidator(check_host)] | None = Field(
         None, description="Address to listen on; 0.0.0.0 is every network. Default 127.0.0.1, this machine only."
     )
@@ -150,6 +151,38 @@ class Server(Frozen):
     ray_address: Annotated[str, AfterValidator(lambda text: check_ray_address(text) or "local")] | None = Field(
         None, description="A running Ray cluster (HOST:6379, auto) instead of one that is started here."
     )
+    tls_cert: PathInFile | None = Field(
+        None, description="PEM file of the certificate, with those between it and its root. Default: no TLS."
+    )
+    tls_key: PathInFile | None = Field(None, description="PEM file of the certificate's private key, without password.")
+    tls_client_ca: PathInFile | None = Field(
+        None, description="PEM file of who signs clients' certificates, which they must then show beside an API key."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Web pages (`https://app.example.com`) that may call the API from a browser; `*` is every page."
+    )
+    cors_credentials: bool = Field(
+        False, description="May these pages send cookies and client certificates? Not together with `*`."
+    )
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        from orchestrator.config.file import Located
+        from orchestrator.http.guards import Cors, allowed_origins
+
+        found: list[tuple[tuple[str | int, ...], str]] = []
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, there = ("tls_key", "tls_cert") if self.tls_cert else ("tls_cert", "tls_key")
+            found.append(((there,), f"TLS takes a certificate and its key: name the file of '{missing}' too"))
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            found.append((("tls_client_ca",), "without 'tls_cert' and 'tls_key' no client shows a certificate"))
+        try:
+            Cors(allowed_origins(self.cors_origins), self.cors_credentials)
+        except ValueError as error:
+            found.append((("cors_origins",), str(error)))
+        if found:
+            raise Located(found)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +223,7 @@ class Settings:
     """What `resolve` found. Paths are absolute.
 
     ray_address: None = start a local Ray. redis_url: None = embedded; may hold a password, show `redis_url_safe`.
+    tls: does the service speak HTTPS?
     origins: setting -> "flag", the environment variable, the name of the file, or "default".
     """
 
@@ -200,6 +234,7 @@ class Settings:
     redis_url: str | None = None
     ray_address: str | None = None
     config: Path | None = None
+    tls: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -210,7 +245,8 @@ class Settings:
     def url(self) -> str:
         """Where a client on this machine reaches the service."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  # read, not bound to
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(setting, value, origin) to print; no secrets."""
@@ -261,7 +297,8 @@ def resolve(
             file_name = values["config"].name
     if problems:
         raise ConfigError(problems)
-    return Settings(**values, origins={setting.name: origins[setting.name] for setting in SETTINGS})
+    tls = config is not None and config.server.tls_cert is not None
+    return Settings(**values, tls=tls, origins={setting.name: origins[setting.name] for setting in SETTINGS})
 
 
 def given(

@@ -9,8 +9,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """COE_TEST_HOME names the data folder with the starter models that `make test` prepares; default .cache/coe."""
+    """COE_TEST_HOME names the data folder with the starter models that `make test` prepares; default .cache/coe.
+
+    COE_FUZZ_... is for test_fuzz.py, no setting of the service.
+    """
     home = os.environ.get("COE_TEST_HOME") or str(ROOT / ".cache" / "coe")
-    for name in [name for name in os.environ if name.startswith("COE_") or name == "RAY_ADDRESS"]:
-        del os.environ[name]
+    for name in list(os.environ):
+        if name == "RAY_ADDRESS" or (name.startswith("COE_") and not name.startswith("COE_FUZZ_")):
+            del os.environ[name]
     os.environ["COE_HOME"] = home

@@ -300,7 +300,7 @@ def _told(parse: Callable[[], T]) -> T:
 
 
 def _fail(line: str) -> NoReturn:
-    from orchestrator.cli.main import fail
+    from orchestrator.cli.common import fail
 
     fail(line)
 
@@ -310,7 +310,7 @@ Action = Callable[["Keys", "Config"], Coroutine[Any, Any, None]]
 
 def _with_keys(action: Action, config: str | None, home: str | None, redis_url: str | None) -> None:
     """Runs `action` on the service's Redis: the configured one, the running embedded one, or one of its own."""
-    from orchestrator.cli.main import errors_told
+    from orchestrator.cli.common import errors_told
 
     with errors_told():
         from contextlib import ExitStack, suppress

@@ -61,9 +61,9 @@ def profile_command(
     home: Annotated[str | None, typer.Option("--home", help="Folder of models, keys and data [COE_HOME].")] = None,
 ) -> None:
     """Measure the experts on questions of your own: profile.json, and a labelled file for `coe router fit`."""
-    from orchestrator.cli import main as cli
+    from orchestrator.cli import common
 
-    with cli.errors_told(), _own_errors_told():
+    with common.errors_told(), _own_errors_told():
         from orchestrator.cli.report import ConsoleReporter
         from orchestrator.config import load as configuration
         from orchestrator.profile.files import ProfileError
@@ -254,7 +254,7 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @contextmanager
 def _own_errors_told() -> Iterator[None]:
-    from orchestrator.cli import main as cli
+    from orchestrator.cli import common
     from orchestrator.profile.answers import AnswersError
     from orchestrator.profile.ask import CannotAsk
     from orchestrator.profile.files import ProfileError
@@ -264,4 +264,4 @@ def _own_errors_told() -> Iterator[None]:
     try:
         yield
     except (AnswersError, CannotAsk, ProfileError, QuestionsError, UnknownMethod) as error:
-        cli.fail(str(error))
+        common.fail(str(error))

@@ -252,11 +252,11 @@ def _fitted(router: "FittedRouter") -> list[str]:
 @contextmanager
 def _told() -> Iterator[None]:
     """What a user can mend is told in a sentence, by the rules of all commands."""
-    from orchestrator.cli import main as cli
+    from orchestrator.cli import common
     from routers.files import RouterFileError
 
-    with cli.errors_told():
+    with common.errors_told():
         try:
             yield
         except (RouterFileError, ValueError) as error:  # LabelledFileError is a ValueError
-            cli.fail(str(error))
+            common.fail(str(error))

@@ -120,8 +120,8 @@ def _with_absolute_paths(config: Config, folder: Path, env: Mapping[str, str]) -
     aggregation, server = config.aggregation, config.server
     if aggregation.profile is not None:
         aggregation = aggregation.model_copy(update={"profile": full(aggregation.profile)})
-    if server.home is not None:
-        server = server.model_copy(update={"home": full(server.home)})
+    named = {name: getattr(server, name) for name in ("home", "tls_cert", "tls_key", "tls_client_ca")}
+    server = server.model_copy(update={name: full(path) for name, path in named.items() if path is not None})
     return config.with_routers(routers).model_copy(
         update={"experts": tuple(experts), "aggregation": aggregation, "server": server}
     )

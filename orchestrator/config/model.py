@@ -110,7 +110,9 @@ class FamilyConfig(Frozen):
     swap: SwapConfig = SwapConfig()
     images: ImagesConfig = ImagesConfig()
     engine_args: dict[str, Any] = Field(
-        default_factory=dict, description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are."
+        default_factory=dict,
+        repr=False,  # may hold a token
+        description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are.",
     )
 
     @property

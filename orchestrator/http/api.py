@@ -25,6 +25,7 @@ from orchestrator.http.chat import ChatWriter, coe_field, route_headers
 from orchestrator.http.completions import CompletionWriter
 from orchestrator.http.embeddings import Embeddings
 from orchestrator.http.feedback import Feedback
+from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.responses import ResponseWriter
@@ -59,6 +60,9 @@ CLIENT_GONE = 499
 log = structlog.stdlib.get_logger(__name__)
 
 
+BOUNDS, NO_CORS = Bounds(), Cors()
+
+
 def create_app(
     pipeline: Pipeline,
     registry: Registry,
@@ -67,7 +71,10 @@ def create_app(
     metrics: Metrics,
     encoder: TokenEncoder | None = None,
     ready: Ready | None = None,
+    *,
     once: Rules | None = None,
+    bounds: Bounds = BOUNDS,
+    cors: Cors = NO_CORS,
 ) -> FastAPI:
     """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
     once: for requests with an Idempotency-Key."""
@@ -96,7 +103,9 @@ def create_app(
     app.add_api_route("/metrics", api.metrics, methods=["GET"], response_model=None)
     app.add_exception_handler(HTTPException, _refused_by_framework)
     app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())
+    app.add_middleware(Guards, bounds=bounds)  # the last one that is added is the first to see a request
     app.add_middleware(_Frame, metrics=metrics)
+    app.add_middleware(SafeHeaders, cors=cors)
     return app
 
 

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
+from orchestrator.http.shapes import json_problem
 from orchestrator.http.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
 from orchestrator.http.wire_fields import NOT_YET, alone_with, refusal
 from orchestrator.http.wire_forms import MAX_TOOLS, ResponseFormat, Tool, ToolChoice, tools_of
@@ -365,6 +366,8 @@ def parse_feedback(body: bytes) -> FeedbackRequest:
 
 def json_object(body: bytes) -> dict[str, Any]:
     """Raises ApiError (400)."""
+    if problem := json_problem(body):
+        raise ApiError("invalid_json", f"the body is too much to read: {problem}")
     try:
         # Refuses NaN, invalid UTF-8, lone surrogates and deep nesting, all as ValueError.
         data = pydantic_core.from_json(body, allow_inf_nan=False)
@@ -377,6 +380,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) -> T:
     given = _without_neutral(data, kind)
+    if isinstance(messages := given.get("messages", given.get("input")), list) and len(messages) > limits.messages:
+        # Before they are looked at: an error for each of very many takes long to write.
+        field = "messages" if "messages" in given else "input"
+        text = f"{field}: there are {len(messages)}; the limit is {limits.messages}"
+        raise ApiError("invalid_value", text, field)
     try:
         request = kind.model_validate(given)
         if fields := request.alone:
@@ -389,10 +397,6 @@ def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) 
         raise as_written(ApiError("invalid_value", error.message()), given.get("coe")) from None
     except ApiError as error:
         raise as_written(error, given.get("coe")) from None
-    messages = request.plain_messages
-    if len(messages) > limits.messages:
-        text = f"messages: there are {len(messages)}; the limit is {limits.messages}"
-        raise ApiError("invalid_value", text, "messages")
     for field, wanted in request.most_tokens.items():
         if wanted and wanted > limits.max_tokens:
             raise ApiError("invalid_value", f"{field}: got {quote(wanted)}; the limit is {limits.max_tokens}", field)

@@ -14,7 +14,8 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.ensembles import Ensemble
-from orchestrator.http.api import create_app
+from orchestrator.http.api import BOUNDS, NO_CORS, create_app
+from orchestrator.http.guards import Bounds, Cors
 from orchestrator.http.once import Rules
 from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
@@ -178,6 +179,8 @@ class Service:
         once: Rules | None = None,
         waiting: int = 0,
         batches: Mapping[str, int] | None = None,
+        bounds: Bounds = BOUNDS,
+        cors: Cors = NO_CORS,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -202,7 +205,7 @@ class Service:
             batches=batches,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics, encoder, once=once)
+        app = create_app(pipeline, registry, keys, limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property

@@ -75,6 +75,7 @@ async def test_a_routed_answer_says_who_answered_and_why(service: Service) -> No
         "note": "",
     }
     assert {name: value for name, value in raw.headers.items() if name.startswith("x-")} == {
+        "x-content-type-options": "nosniff",
         "x-request-id": request_id,
         "x-coe-request-id": request_id,
         "x-coe-expert": SQL,

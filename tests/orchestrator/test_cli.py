@@ -1,5 +1,8 @@
 """The command line, as far as it needs no service."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import main as cli
+from orchestrator.cli import reference
+from orchestrator.cli.common import Target
 from orchestrator.settings import SETTINGS
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 KEY = "coe-0123456789abcdef"
 
 
@@ -50,12 +56,71 @@ def test_a_route_is_shown_as_the_readme_has_it(monkeypatch: pytest.MonkeyPatch) 
         "probabilities": {"json": 0.9998, "shell": 0.0001, "regex": 0.0, "language": 0.0, "logs": 0.0},
     }
 
-    def answer(_: Any, method: str, path: str, body: dict[str, str]) -> dict[str, Any]:
+    def answer(_: Target, method: str, path: str, body: dict[str, str]) -> dict[str, Any]:
         assert (method, path) == ("POST", "/v1/route")
         return decision if "Mira Stone" in body["prompt"] else {}
 
     monkeypatch.setenv("COE_API_KEY", KEY)
-    monkeypatch.setattr(cli, "_request", answer)
+    monkeypatch.setattr(Target, "ask", answer)
     [shown] = [part for part in README.read_text().split("$ ") if part.startswith("coe route")]
     command, _, output = shown.partition("```")[0].partition("\n")
     assert run("route", command.split('"')[1]) == (0, output)
+
+
+def test_the_page_of_all_commands_is_current() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert page == reference.page(), "docs/cli.md is out of date: python -m orchestrator.cli.reference"
+
+
+def test_the_page_has_every_command_with_its_flags() -> None:
+    page = reference.page()
+    for command in ("serve", "setup", "doctor", "chat", "route", "bench", "experts", "experts train", "keys create"):
+        assert f"## `coe {command}`" in page
+    assert "| `--concurrency`, `-c` | `8` | How many at a time. |" in page
+    assert "coe route [OPTIONS] PROMPT" in page
+    assert "coe chat [OPTIONS] [PROMPT]" in page
+
+
+def completed(shell: str, words: str) -> list[str]:
+    """What a shell would offer after these words: as its installed script asks for it."""
+    typed = words.split(" ")
+    env = {
+        **os.environ,
+        "_COE_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": words,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(typed) - 1),
+    }
+    program = "import sys; sys.argv = ['coe']; from orchestrator.cli.main import app; app(prog_name='coe')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str) -> None:
+    offered = " ".join(completed(shell, "coe ro"))
+    assert "route" in offered
+    assert "router" in offered
+    assert "serve" not in offered
+
+
+def test_a_shell_completes_commands_of_groups_and_flags() -> None:
+    assert {"create", "list", "revoke"} <= set(completed("bash", "coe keys "))
+    assert "--concurrency" in completed("bash", "coe bench --con")
+
+
+def test_the_script_for_a_shell_is_shown() -> None:
+    env = {**os.environ, "_COE_COMPLETE": "source_bash"}
+    program = "import sys; sys.argv = ['coe']; from orchestrator.cli.main import app; app(prog_name='coe')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "_COE_COMPLETE=complete_bash" in done.stdout
+
+
+def test_each_group_of_commands_has_a_file_of_its_own() -> None:
+    for file in (ROOT / "orchestrator" / "cli").glob("*.py"):
+        assert len(file.read_text().splitlines()) <= 400, file.name

@@ -9,8 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-import uvicorn
 
+from orchestrator.http.guards import Bounds
+from orchestrator.http.server import make_server
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, SQL, Service
 
@@ -20,7 +21,7 @@ CHAT = {"model": SQL, "messages": [{"role": "user", "content": "a b c d e f"}]}
 @pytest_asyncio.fixture
 async def served(store: Store) -> AsyncIterator[tuple[Service, httpx2.AsyncClient]]:
     service = await Service.start(store, replace(LIMITS, keep_alive_s=0.05))
-    server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
+    server = make_server(service.app, Bounds())
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.005)

@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
+from experts.spec import ExpertSpec
 from orchestrator import logs
+from orchestrator.config.model import Config, FamilyConfig, RouterConfig
 from orchestrator.logs import MASK, mask
+from orchestrator.settings import Server, resolve
 from tests.orchestrator.parts import Service
 
 KEY = "coe-" + "aB3_-" * 8 + "xyz"
@@ -60,7 +64,97 @@ def test_keys_are_masked_wherever_they_stand(stream: io.StringIO) -> None:
     assert stream.getvalue().count(MASK) >= 6
 
 
-@pytest.mark.parametrize("text", ["coe-serve", "coe_requests_total", "a sub-coe-x", "req-" + "a" * 32])
+SECRETS = {
+    "ours": KEY,
+    "openai": "sk-proj-" + "aB3_" * 8,
+    "hub": "hf_" + "aB3" * 11,
+    "github": "ghp_" + "aB3" * 12,
+    "aws": "AKIA" + "AB34" * 4,
+    "bearer": "my-own-key",
+    "url": "hunter2",
+}
+TEXTS = [
+    f"got {SECRETS['ours']}.",
+    f"key={SECRETS['openai']}, more",
+    f"HF_TOKEN {SECRETS['hub']}",
+    f"({SECRETS['github']})",
+    f"id {SECRETS['aws']}",
+    "Authorization: Bearer my-own-key",
+    "{'authorization': 'bearer my-own-key', 'a': 1}",
+    "Authorization: Basic aHVudGVyMjpodW50ZXIy",
+    "redis://ada:hunter2@redis:6379/0 is away",
+    "rediss://:hunter2@redis:6379",
+    "https://user:hunter2:hunter2@host/path",
+    "GET /x?api_key=hunter2&a=1 and token=hunter2",
+]
+
+
+def hides(text: str) -> bool:
+    return not any(secret in text for secret in (*SECRETS.values(), "aHVudGVyMjpodW50ZXIy"))
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_secrets_of_all_kinds_are_masked(text: str) -> None:
+    assert not hides(text)
+    assert hides(mask(text))
+    assert MASK in mask(text)
+
+
+class Holder:
+    def __init__(self, secret: str) -> None:
+        self.secret = secret
+
+    def __repr__(self) -> str:
+        return f"Holder({self.secret})"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_they_are_masked_in_every_place_of_an_event(stream: io.StringIO, text: str) -> None:
+    log = structlog.stdlib.get_logger()
+    log.warning(text, text=text, bytes=text.encode(), held=Holder(text), deep={"a": [{text: (text, {text})}]})
+    log.info("as %s", text)
+    logging.getLogger("library").error("%r and %s", Holder(text), text)
+    try:
+        try:
+            raise KeyError(text)
+        except KeyError as error:
+            raise ExceptionGroup("several", [ValueError(text), OSError(5, text)]) from error
+    except ExceptionGroup as error:
+        log.exception("failed", error=error)
+        logging.getLogger("library").exception("failed")
+    assert len(lines(stream)) == 5
+    assert hides(stream.getvalue())
+
+
+def test_what_goes_by_the_name_of_a_secret_is_masked_whatever_it_is(stream: io.StringIO) -> None:
+    structlog.stdlib.get_logger().info("x", api_key="abc", headers={"Authorization": "abc", "cookie": b"abc"})
+    structlog.stdlib.get_logger().info("x", redis_password="abc", nested=[{"openai_api_key": "abc"}])
+    assert "abc" not in stream.getvalue()
+    assert stream.getvalue().count(MASK) == 5
+
+
+def test_what_is_told_of_keys_is_not(stream: io.StringIO) -> None:
+    structlog.stdlib.get_logger().info("x", tokens=5, prompt_tokens=7, key="name", api_key=None)
+    [line] = lines(stream)
+    assert (line["tokens"], line["prompt_tokens"], line["key"], line["api_key"]) == (5, 7, "name", None)
+
+
+def test_configuration_that_is_logged_or_shown_holds_no_secrets(stream: io.StringIO) -> None:
+    remote = ExpertSpec(name="far", kind="remote", source="a.b:C", options={"api_key": "plain-hunter2"})
+    config = Config(
+        experts=(remote, ExpertSpec(name="near", source="models/near")),
+        router=RouterConfig(kind="fixed", fallback="far"),
+        families={"near": FamilyConfig(engine_args={"s3_password": "plain-hunter2"})},
+        server=Server(redis_url=SecretStr("redis://ada:hunter2@h")),
+    )
+    settings = resolve({"api_key": "plain-hunter2-key", "redis_url": "redis://ada:hunter2@h"}, {"HOME": "/"}, config)
+    structlog.stdlib.get_logger().info("x", config=config, settings=settings, spec=remote)
+    for text in (repr(config), str(config), repr(remote), str(remote), repr(settings), stream.getvalue()):
+        assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("text", ["coe-serve", "coe_requests_total", "a sub-coe-x", "req-" + "a" * 32, "http://127.0.0.1:8000/v1",
+    "task-based", "basic knowledge", "https://host/a:b@c", "tokens=5 in 3 s", "risk-free-" + "a" * 20])  # fmt: skip
 def test_other_text_is_left_alone(text: str) -> None:
     assert mask(text) == text
 
