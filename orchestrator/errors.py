@@ -67,6 +67,12 @@ TABLE: dict[str, Row] = {
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
     "request_timeout": Row(408, _INVALID, "request_timeout", "The request did not arrive in time."),
+    "idempotency_running": Row(
+        409, _INVALID, "idempotency_running", "The request with this `Idempotency-Key` is still running."
+    ),
+    "idempotency_lost": Row(
+        409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
+    ),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
     "path_too_long": Row(414, _INVALID, "path_too_long", "Path and query are over the limit."),
     "unsupported_media_type": Row(
@@ -74,12 +80,6 @@ TABLE: dict[str, Row] = {
     ),
     "idempotency_mismatch": Row(
         422, _INVALID, "idempotency_mismatch", "The `Idempotency-Key` was used with another path or body."
-    ),
-    "idempotency_running": Row(
-        409, _INVALID, "idempotency_running", "The request with this `Idempotency-Key` is still running."
-    ),
-    "idempotency_lost": Row(
-        409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
     ),
     "requests_per_minute_exceeded": Row(
         429,

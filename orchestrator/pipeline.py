@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -37,15 +37,16 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Spending:
-    """What a request was allowed, and its calls."""
+    """What a request was allowed, and its calls. own: what it used without any."""
 
     allowance: Allowance
     ledger: Ledger | None = None
+    own: Use = field(default_factory=Use)
     refused: bool = False
 
     @property
     def use(self) -> Use:
-        used = self.ledger.used if self.ledger else Use()
+        used = self.ledger.used if self.ledger else self.own
         return replace(used, requests=0 if self.refused else 1)
 
 
@@ -116,6 +117,15 @@ class Pipeline:
         """The route alone; nothing is generated. Raises as `run` does."""
         async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
             return replace(await self._routing.route(ask), allowance=spending.allowance)
+
+    @asynccontextmanager
+    async def counted(self, ask: Ask, tokens: int) -> AsyncIterator[None]:
+        """A request that asks no expert and reads so many tokens: limits and admission are as for any other. Raises
+        LimitReached, Overloaded, StoreUnavailable."""
+        use = Use(tokens=tokens)
+        async with self._allowed(ask, lambda _: use) as spending, self._admitted(ask):
+            spending.own = use
+            yield
 
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that the API key of this lineage and name, with this grant, may use."""

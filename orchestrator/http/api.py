@@ -80,7 +80,7 @@ def create_app(
     once: for requests with an Idempotency-Key."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
     feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
-    embeddings = Embeddings(encoder, limits.body_bytes)
+    embeddings = Embeddings(encoder, pipeline, limits)
     app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
     v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
     v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)

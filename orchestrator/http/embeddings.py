@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -14,9 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
-from orchestrator.events import AUTO
-from orchestrator.http.wire import from_pydantic, json_object, read_body
+from orchestrator.events import AUTO, Ask
+from orchestrator.http.wire import Limits, from_pydantic, json_object, read_body, timeout_s
 from orchestrator.http.wire_coe import Options
+from orchestrator.keys import KeyInfo
+from orchestrator.pipeline import Pipeline
 from routers.encoders.base import MAX_CHARACTERS, TokenEncoder
 
 MAX_TEXTS = 256
@@ -44,12 +47,12 @@ class EmbeddingRequest(Options):
 class Embeddings:
     """The method of the path. encoder: None for a service whose router has none."""
 
-    def __init__(self, encoder: TokenEncoder | None, body_bytes: int) -> None:
-        self._encoder, self._body_bytes = encoder, body_bytes
+    def __init__(self, encoder: TokenEncoder | None, pipeline: Pipeline, limits: Limits) -> None:
+        self._encoder, self._pipeline, self._limits = encoder, pipeline, limits
 
     async def create(self, request: Request) -> Response:
-        """POST /v1/embeddings. Raises ApiError."""
-        body = _parse(await read_body(request, self._body_bytes))
+        """POST /v1/embeddings. Raises ApiError, and what `Pipeline.counted` raises."""
+        body = _parse(await read_body(request, self._limits.body_bytes))
         encoder = self._encoder
         if encoder is None:
             text = "this service has no encoder: its router is of the kind 'fixed'"
@@ -60,7 +63,22 @@ class Embeddings:
         if body.dimensions not in (None, encoder.dim):
             text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
             raise ApiError("invalid_value", text, "dimensions")
-        return await asyncio.to_thread(_answer, encoder, body)
+        tokens = encoder.tokens(body.input)
+        async with self._pipeline.counted(self._ask(request, body), _read(tokens, encoder.reads)):
+            return await asyncio.to_thread(_answer, encoder, body, tokens)
+
+    def _ask(self, request: Request, body: EmbeddingRequest) -> Ask:
+        caller: KeyInfo = request.state.caller
+        return Ask(
+            request_id=request.state.request_id,
+            model=body.model,
+            messages=(),
+            prompt="",
+            deadline=time.time() + timeout_s(request, self._limits),
+            caller=caller.lineage,
+            caller_name=caller.name,
+            grant=caller.grant,
+        )
 
 
 def _parse(raw: bytes) -> EmbeddingRequest:
@@ -70,9 +88,12 @@ def _parse(raw: bytes) -> EmbeddingRequest:
         raise from_pydantic(error) from None
 
 
-def _answer(encoder: TokenEncoder, body: EmbeddingRequest) -> Response:
-    vectors, tokens = encoder.encode(body.input), encoder.tokens(body.input)
-    used = sum(min(count, encoder.reads) for count in tokens)
+def _read(tokens: Sequence[int], most: int) -> int:
+    return sum(min(count, most) for count in tokens)
+
+
+def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]) -> Response:
+    vectors, used = encoder.encode(body.input), _read(tokens, encoder.reads)
     written = [_base64(row) if body.encoding_format == "base64" else row for row in vectors]
     content = {
         "object": "list",

@@ -7,32 +7,18 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from experts.registry import did_you_mean
+from orchestrator.http.shapes import schema_problem
 from orchestrator.http.wire_coe import Options, Wire
 from orchestrator.http.wire_messages import FunctionName
 from workers.base import Form, Tools
 
 MAX_TOOLS = 128
-MAX_SCHEMA_BYTES = 64 << 10
-MAX_SCHEMA_DEPTH = 32
 
 
 def _schema(value: Any) -> Any:
-    """A JSON schema within bounds; vLLM's grammar compiler is to be spared what takes it minutes."""
-    if not isinstance(value, dict):
-        raise PydanticCustomError("schema", "must be a JSON schema, an object")
-    if len(orjson.dumps(value)) > MAX_SCHEMA_BYTES:
-        raise PydanticCustomError("schema", "the schema has more than {limit} bytes", {"limit": MAX_SCHEMA_BYTES})
-    level: list[Any] = [value]
-    for _ in range(MAX_SCHEMA_DEPTH):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return value
-    raise PydanticCustomError("schema", "the schema is deeper than {limit} levels", {"limit": MAX_SCHEMA_DEPTH})
+    if problem := schema_problem(value):
+        raise PydanticCustomError("schema", "the schema {problem}", {"problem": problem})
+    return value
 
 
 Schema = Annotated[dict[str, Any], BeforeValidator(_schema)]

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
+from orchestrator.access.grant import Grant
 from orchestrator.profile.ask import ServiceAsker
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
@@ -203,6 +204,15 @@ async def test_an_encoder_is_no_expert(encoding: Service) -> None:
         await encoding.openai.chat.completions.create(model="hash-16", messages=[USER])
     asker = await ServiceAsker.connect(encoding.openai, "here")
     assert set(asker.prices) == {GENERALIST, SQL, MATH, REMOTE}
+
+
+async def test_vectors_count_for_the_limits_of_a_key(encoding: Service) -> None:
+    key, _ = await encoding.keys.create("few", Grant(limits={"requests_per_minute": 1}))
+    client = encoding.openai.with_options(api_key=key, max_retries=0)
+    await client.embeddings.create(model="auto", input="x")
+    with pytest.raises(openai.RateLimitError) as caught:
+        await client.embeddings.create(model="auto", input="x")
+    assert caught.value.code == "requests_per_minute_exceeded"
 
 
 async def test_a_router_without_an_encoder_says_so(service: Service) -> None:

@@ -349,10 +349,14 @@ def test_what_binds_an_answer_wrongly_is_told_where(body: dict[str, Any], param:
 
 def test_schemas_are_bounded() -> None:
     deep: dict[str, Any] = {}
-    for _ in range(40):
+    for _ in range(25):
         deep = {"properties": {"a": deep}}
     wide = {"enum": ["x" * 100] * 1000}
-    for schema, words in ((deep, "deeper than 32"), (wide, "more than 65536 bytes")):
+    for schema, words in (
+        (deep, "is nested deeper than 40"),
+        (wide, "bytes; the limit is 65,536"),
+        ({"$ref": "http://x"}, "$ref"),
+    ):
         error = refused(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}})
         assert error.param == "response_format.json_schema.schema"
         assert words in error.message
