@@ -4,7 +4,7 @@ Each function says what is wrong, or None. They take time in proportion to the i
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -101,30 +101,4 @@ def _reference_problem(key: str, target: Any) -> str | None:
     if isinstance(target, str) and not target.startswith("#"):
         shown = target if len(target) <= 100 else target[:100] + "..."
         return f"'{key}' must lead to a place in the same schema, as in '#/$defs/name'; got {shown!r}"
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class StopBounds:
-    """number: of stop strings. length: characters of each. Each is looked for after each token."""
-
-    number: int = 16
-    length: int = 1000
-
-
-STOP = StopBounds()
-
-
-def stop_problem(stop: Any, bounds: StopBounds = STOP) -> str | None:
-    """What is wrong with the stop strings: one, or a list of some; None asks for nothing."""
-    if stop is None:
-        return None
-    strings: Sequence[Any] = [stop] if isinstance(stop, str) else stop if isinstance(stop, list | tuple) else [None]
-    if len(strings) > bounds.number:
-        return f"there are {len(strings)} stop strings; the limit is {bounds.number}"
-    for text in strings:
-        if not isinstance(text, str):
-            return "must be a string or a list of strings"
-        if not 1 <= len(text) <= bounds.length:
-            return f"a stop string has {len(text):,} characters; allowed: 1 to {bounds.length}"
     return None

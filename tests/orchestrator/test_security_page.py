@@ -7,11 +7,10 @@ import pytest
 from orchestrator.config.limits import Limits
 from orchestrator.http.connection import LINGER_S, SPARE
 from orchestrator.http.guards import METHODS, Bounds
-from orchestrator.http.images import ImageRules
 from orchestrator.http.shapes import JSON_DEPTH, JSON_NODES, SCHEMA
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-BOUNDS, LIMITS, IMAGES = Bounds(), Limits(), ImageRules()
+BOUNDS, LIMITS = Bounds(), Limits()
 KIB = 1024
 
 
@@ -37,8 +36,6 @@ KIB = 1024
             f"{SCHEMA.bytes // KIB} KiB, {SCHEMA.depth} levels, {SCHEMA.nodes:,} keys",
         ),
         ("JSON schemas of tools and answers", f"{SCHEMA.patterns} patterns of {SCHEMA.pattern} characters"),
-        ("images by URL", f"up to {IMAGES.bytes // KIB**2} MiB"),
-        ("images by URL", f"{IMAGES.seconds:g} s"),
     ],
 )
 def test_a_bound(guard: str, told: str) -> None:

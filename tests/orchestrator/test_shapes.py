@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from orchestrator.http.shapes import (
     JSON_DEPTH,
     SchemaBounds,
-    StopBounds,
     json_problem,
     schema_problem,
-    stop_problem,
 )
 
 
@@ -120,27 +118,3 @@ def test_a_schema_of_any_depth_is_looked_at_without_recursion() -> None:
 
 
 # Stop strings
-
-
-@pytest.mark.parametrize("stop", [None, "a", [], ["a"] * 16, "x" * 1000])
-def test_stop_strings_that_are_taken(stop: Any) -> None:
-    assert stop_problem(stop) is None
-
-
-@pytest.mark.parametrize(
-    ("stop", "told"),
-    [
-        ("", "a stop string has 0 characters; allowed: 1 to 1000"),
-        (["a", "x" * 1001], "a stop string has 1,001 characters; allowed: 1 to 1000"),
-        (["a"] * 17, "there are 17 stop strings; the limit is 16"),
-        ([1], "must be a string or a list of strings"),
-        ({"a": 1}, "must be a string or a list of strings"),
-        (5, "must be a string or a list of strings"),
-    ],
-)
-def test_stop_strings_that_are_not(stop: Any, told: str) -> None:
-    assert stop_problem(stop) == told
-
-
-def test_the_bounds_can_be_others() -> None:
-    assert stop_problem(["a", "b"], StopBounds(number=1)) == "there are 2 stop strings; the limit is 1"
