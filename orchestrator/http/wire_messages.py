@@ -1,5 +1,6 @@
 """The messages of a chat as they come in, and as experts get them: with text only, tool calls and their results."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import pydantic_core
@@ -12,24 +13,34 @@ from orchestrator.http.wire_fields import NOT_YET_IN_MESSAGE, is_neutral
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 
 
-def _content_text(content: Any) -> Any:
-    """A message's content as one string; text parts are joined by newlines, as vLLM does for plain-text templates."""
+NOT_TEXT = ("image_url", "input_image", "input_audio", "input_file", "file", "refusal")
+"""Types of parts that OpenAI has and that are not supported yet."""
+
+
+PART_KEYS = frozenset(("type", "text", "annotations", "logprobs"))
+"""The last two are in parts of an answer, which clients send back as they came."""
+
+
+def joined(content: Any, kinds: Sequence[str] = ("text",)) -> str:
+    """A message's content as one string; text parts, of these types, are joined by newlines, as vLLM does for
+    plain-text templates. Raises PydanticCustomError."""
+    if isinstance(content, str):
+        return content
     if not isinstance(content, list):
-        if isinstance(content, str):
-            return content
         raise PydanticCustomError("content_type", "must be a string or a list of text parts")
     texts = []
     for index, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("image_url", "input_audio", "file", "refusal"):
+        if kind in NOT_TEXT:
             raise PydanticCustomError(
                 "unsupported_parameter", "part {index} is of type '{kind}'; only text is supported yet",
                 {"index": index, "kind": kind},
             )  # fmt: skip
-        if kind != "text" or not isinstance(part.get("text"), str) or part.keys() != {"type", "text"}:
+        if kind not in kinds or not isinstance(part.get("text"), str) or part.keys() - PART_KEYS:
             raise PydanticCustomError(
-                "content_part", 'part {index} must be {"type": "text", "text": "..."}', {"index": index}
-            )
+                "content_part", 'part {index} must be {"type": "{kind}", "text": "..."}',
+                {"index": index, "kind": kinds[0]},
+            )  # fmt: skip
         texts.append(part["text"])
     return "\n".join(texts)
 
@@ -61,7 +72,7 @@ class ToolCall(Wire):
 
 class Message(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str, BeforeValidator(_content_text)]
+    content: Annotated[str, BeforeValidator(joined)]
     name: str | None = Field(None, max_length=64)
     tool_calls: list[ToolCall] = Field([], max_length=128)
     tool_call_id: str | None = Field(None, min_length=1, max_length=200)

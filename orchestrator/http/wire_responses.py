@@ -9,10 +9,10 @@ from pydantic_core import PydanticCustomError
 from orchestrator.http.wire import Generation
 from orchestrator.http.wire_coe import Options, Wire
 from orchestrator.http.wire_forms import MAX_TOOLS, Function, Schema, form_of, functions_of
-from orchestrator.http.wire_messages import Arguments, FunctionName
+from orchestrator.http.wire_messages import Arguments, FunctionName, joined
 from workers.base import Form, Sampling, Tools
 
-_OWN_TEXT = ("input_text", "output_text", "text")
+TEXT_PARTS = ("input_text", "output_text", "text")
 
 
 class Item(Wire):
@@ -52,7 +52,7 @@ class Item(Wire):
         }
         for field in ("content", "output"):
             if field in given:
-                given[field] = _text(given[field], field)
+                given[field] = joined(given[field], TEXT_PARTS)
         return given
 
     @model_validator(mode="after")
@@ -60,29 +60,6 @@ class Item(Wire):
         if self.type == "message" and self.role == "user" and not self.content.strip():
             raise PydanticCustomError("empty", "the content of a user message must not be empty")
         return self
-
-
-def _text(content: Any, field: str) -> str:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise PydanticCustomError(
-            "content_type", "'{field}' must be a string or a list of text parts", {"field": field}
-        )
-    texts = []
-    for index, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind in ("input_image", "input_file", "input_audio", "refusal"):
-            raise PydanticCustomError(
-                "unsupported_parameter", "part {index} is of type '{kind}'; only text is supported yet",
-                {"index": index, "kind": kind},
-            )  # fmt: skip
-        if kind not in _OWN_TEXT or not isinstance(part.get("text"), str):
-            raise PydanticCustomError(
-                "content_part", 'part {index} must be {"type": "input_text", "text": "..."}', {"index": index}
-            )
-        texts.append(part["text"])
-    return "\n".join(texts)
 
 
 class FunctionTool(Function):
