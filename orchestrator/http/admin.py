@@ -1,11 +1,9 @@
 """/admin/v1: API keys over HTTP, for keys with the scope `admin` alone. docs/limits.md describes it."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import orjson
-from fastapi import APIRouter, Depends
 from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +11,7 @@ from starlette.responses import Response
 from orchestrator.access.grant import LIMITS, Change, Priority, checked_limit, expiry, strangers, with_limits
 from orchestrator.access.limiter import Limiter
 from orchestrator.errors import ApiError
+from orchestrator.http.routes import Path
 from orchestrator.http.wire import from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Wire
 from orchestrator.keys import GRACE_S, EndedKey, KeyInfo, Keys, UnknownKey
@@ -51,28 +50,26 @@ class Admin:
         self._keys, self._limiter, self._body_bytes = keys, limiter, body_bytes
         self._experts, self._ensembles = experts, ensembles
 
-    def router(self, caller: Callable[..., Any]) -> APIRouter:
-        """The paths. caller: the dependency that verifies a request's key."""
-        router = APIRouter(prefix="/admin/v1", dependencies=[Depends(caller), Depends(only_admins)])
-        for path, method, endpoint in (
-            ("/keys", "GET", self.list),
-            ("/keys", "POST", self.create),
-            ("/keys/{key}", "GET", self.show),
-            ("/keys/{key}", "PATCH", self.update),
-            ("/keys/{key}", "DELETE", self.revoke),
-            ("/keys/{key}/rotate", "POST", self.rotate),
-            ("/keys/{key}/usage", "GET", self.usage),
-        ):
-            router.add_api_route(path, endpoint, methods=[method], response_model=None)
-        return router
+    def paths(self) -> tuple[Path, ...]:
+        """Those under /admin/v1."""
+        keys, key = "/admin/v1/keys", "/admin/v1/keys/{key}"
+        return (
+            Path(keys, "GET", self.list, "admin"),
+            Path(keys, "POST", self.create, "admin", NewKey),
+            Path(key, "GET", self.show, "admin"),
+            Path(key, "PATCH", self.update, "admin", Fields),
+            Path(key, "DELETE", self.revoke, "admin"),
+            Path(f"{key}/rotate", "POST", self.rotate, "admin", Rotation),
+            Path(f"{key}/usage", "GET", self.usage, "admin"),
+        )
 
-    async def list(self) -> Response:
+    async def list(self, request: Request) -> Response:
         """GET /admin/v1/keys"""
         return _json({"object": "list", "data": [self._field(info) for info in await self._keys.list()]})
 
-    async def show(self, key: str) -> Response:
+    async def show(self, request: Request) -> Response:
         """GET /admin/v1/keys/{key}"""
-        return _json(self._field(await self._found(key)))
+        return _json(self._field(await self._found(_key(request))))
 
     async def create(self, request: Request) -> Response:
         """POST /admin/v1/keys. The answer's `key` is shown this once."""
@@ -83,31 +80,31 @@ class Admin:
             info = await self._keys.update(info.id, lambda old: replace(old, enabled=False))
         return _json({**self._field(info), "key": key}, 201)
 
-    async def update(self, request: Request, key: str) -> Response:
+    async def update(self, request: Request) -> Response:
         """PATCH /admin/v1/keys/{key}"""
         fields = await self._read(request, Fields)
-        self._changed(await self._found(key), fields)  # what is wrong is told before anything is changed
-        return _json(self._field(await self._keys.update(key, lambda old: self._changed(old, fields))))
+        self._changed(await self._found(_key(request)), fields)  # what is wrong is told before anything is changed
+        return _json(self._field(await self._keys.update(_key(request), lambda old: self._changed(old, fields))))
 
-    async def rotate(self, request: Request, key: str) -> Response:
+    async def rotate(self, request: Request) -> Response:
         """POST /admin/v1/keys/{key}/rotate. The answer's `key` is shown this once."""
         rotation = await self._read(request, Rotation)
-        await self._found(key)
+        await self._found(_key(request))
         try:
-            new, info = await self._keys.rotate(key, rotation.grace_s)
+            new, info = await self._keys.rotate(_key(request), rotation.grace_s)
         except EndedKey as error:
             raise ApiError("invalid_value", str(error)) from None
         return _json({**self._field(info), "key": new}, 201)
 
-    async def revoke(self, key: str) -> Response:
+    async def revoke(self, request: Request) -> Response:
         """DELETE /admin/v1/keys/{key}"""
-        await self._found(key)
-        info = await self._keys.revoke(key)
+        await self._found(_key(request))
+        info = await self._keys.revoke(_key(request))
         return _json({"object": "key", "id": info.id, "deleted": True})
 
-    async def usage(self, key: str) -> Response:
+    async def usage(self, request: Request) -> Response:
         """GET /admin/v1/keys/{key}/usage"""
-        info = await self._found(key)
+        info = await self._found(_key(request))
         used, caps = await self._limiter.used(info.lineage), self._limiter.caps(info.grant)
         fields = {limit: {"used": value, "limit": caps.get(limit)} for limit, value in used.items()}
         return _json({"object": "key.usage", "id": info.id, "usage": fields})
@@ -165,7 +162,11 @@ class Admin:
         }
 
 
-async def only_admins(request: Request) -> None:
+def _key(request: Request) -> str:
+    return str(request.path_params["key"])
+
+
+def only_admins(request: Request) -> None:
     """Raises ApiError (403) if the request's key may not manage keys."""
     if not request.state.caller.grant.admin:
         raise ApiError(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import orjson
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -19,21 +19,24 @@ from experts.registry import Registry
 from orchestrator.access.grant import Grant
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import READY_TIERS, Ask
-from orchestrator.http.admin import Admin
+from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
 from orchestrator.http.chat import ChatWriter, coe_field, route_headers
 from orchestrator.http.completions import CompletionWriter
-from orchestrator.http.embeddings import Embeddings
+from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
+from orchestrator.http.openapi import Described, document
 from orchestrator.http.responses import ResponseWriter
+from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
 from orchestrator.http.wire import (
     ChatRequest,
     CompletionRequest,
+    FeedbackRequest,
     Generation,
     Limits,
     parse,
@@ -75,32 +78,34 @@ def create_app(
     once: Rules | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
-) -> FastAPI:
+) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
     once: for requests with an Idempotency-Key."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
     feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
     embeddings = Embeddings(encoder, pipeline, limits)
-    app = FastAPI(title="Composition of Experts", docs_url=None, redoc_url=None, redirect_slashes=False)
-    v1 = APIRouter(prefix="/v1", dependencies=[Depends(api.caller)])
-    v1.add_api_route("/chat/completions", api.chat, methods=["POST"], response_model=None)
-    v1.add_api_route("/completions", api.completion, methods=["POST"], response_model=None)
-    v1.add_api_route("/responses", api.response, methods=["POST"], response_model=None)
-    v1.add_api_route("/embeddings", embeddings.create, methods=["POST"], response_model=None)
-    v1.add_api_route("/route", api.route, methods=["POST"], response_model=None)
-    v1.add_api_route("/feedback", feedback.put, methods=["POST"], response_model=None)
-    v1.add_api_route("/feedback", feedback.list, methods=["GET"], response_model=None)
-    v1.add_api_route("/models", models.list, methods=["GET"], response_model=None)
-    v1.add_api_route("/models/{name:path}", models.one, methods=["GET"], response_model=None)
-    v1.add_api_route("/experts", api.experts, methods=["GET"], response_model=None)
-    v1.add_api_route("/swaps", api.swaps, methods=["GET"], response_model=None)
-    app.include_router(v1)
     admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
-    app.include_router(admin.router(api.caller))
-    app.add_api_route("/health/live", api.live, methods=["GET"], response_model=None)
-    app.add_api_route("/health/ready", api.ready, methods=["GET"], response_model=None)
-    app.add_api_route("/health", api.health, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", api.metrics, methods=["GET"], response_model=None)
+    paths = (
+        Path("/v1/chat/completions", "POST", api.chat, body=ChatRequest),
+        Path("/v1/completions", "POST", api.completion, body=CompletionRequest),
+        Path("/v1/responses", "POST", api.response, body=ResponseRequest),
+        Path("/v1/embeddings", "POST", embeddings.create, body=EmbeddingRequest),
+        Path("/v1/route", "POST", api.route, body=ChatRequest),
+        Path("/v1/feedback", "POST", feedback.put, body=FeedbackRequest),
+        Path("/v1/feedback", "GET", feedback.list),
+        Path("/v1/models", "GET", models.list),
+        Path("/v1/models/{name:path}", "GET", models.one),
+        Path("/v1/experts", "GET", api.experts),
+        Path("/v1/swaps", "GET", api.swaps),
+        *admin.paths(),
+        Path("/health/live", "GET", api.live, "none"),
+        Path("/health/ready", "GET", api.ready, "none"),
+        Path("/health", "GET", api.health, "none"),
+        Path("/metrics", "GET", api.metrics, "none"),
+    )
+    told = Described(document(paths))
+    app = Starlette(routes=routes((*paths, Path("/openapi.json", "GET", told, "none")), api.caller, only_admins))
+    app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, _refused_by_framework)
     app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())
     app.add_middleware(Guards, bounds=bounds)  # the last one that is added is the first to see a request
@@ -239,17 +244,17 @@ class _Api:
 
     # Health and metrics
 
-    async def live(self) -> Response:
+    async def live(self, request: Request) -> Response:
         """GET /health/live: the process answers."""
         return _json({"status": "live"})
 
-    async def ready(self) -> Response:
+    async def ready(self, request: Request) -> Response:
         """GET /health/ready: 200 when every expert can answer."""
         missing = dict(await self._ready())
         status = {"status": "not_ready" if missing else "ready", "not_ready": missing}
         return _json(status, status=503 if missing else 200)
 
-    async def health(self) -> Response:
+    async def health(self, request: Request) -> Response:
         """GET /health: both, and the store. Without the store chat goes on for a while, so it does not decide."""
         missing = dict(await self._ready())
         store = "ok"
@@ -260,7 +265,7 @@ class _Api:
         status = {"status": "not_ready" if missing else "ready", "live": True, "not_ready": missing, "store": store}
         return _json(status, status=503 if missing else 200)
 
-    async def metrics(self) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """GET /metrics"""
         return Response(self._metrics.render(await self._pipeline.stats()), headers={"content-type": CONTENT_TYPE})
 

@@ -31,8 +31,9 @@ class Models:
         experts = [self._expert(self._registry.get(name)) for name in allowed]
         return _json({"object": "list", "data": [self._auto(allowed), *ensembles, *experts, *self._encoders()]})
 
-    async def one(self, request: Request, name: str) -> Response:
+    async def one(self, request: Request) -> Response:
         """GET /v1/models/{name}. Raises UnknownExpert, UnknownEnsemble."""
+        name = str(request.path_params["name"])
         allowed = self._allowed(request)
         if name == AUTO:
             return _json(self._auto(allowed))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
-from fastapi import FastAPI
 from openai import AsyncOpenAI
+from starlette.applications import Starlette
 
 from aggregators.base import Aggregator, Draft, Drafts, Experts, Piece, Request, Verdict
 from aggregators.drafts import all_of, failed, usable
@@ -158,7 +158,7 @@ class Service:
     router: KeywordRouter
     pipeline: Pipeline
     metrics: Metrics
-    app: FastAPI
+    app: Starlette
     clients: list[Any] = field(default_factory=list)
 
     @classmethod

@@ -117,12 +117,12 @@ def test_while_all_wait_nobody_is_more_than_a_place_above_its_share(
     fair = FairShare(places)
     for caller, weight in enumerate(weights):
         come(fair, str(caller), places + len(ends) + 10, weight)
+    shares = {str(caller): places * weight / sum(weights) for caller, weight in enumerate(weights)}
     for _ in range(places):  # what the first one took alone is given back
-        free(fair, max(fair.running, key=lambda caller: fair.running[caller] / weights[int(caller)]))
+        free(fair, max(fair.running, key=lambda caller: fair.running[caller] - shares[caller]))
     for end in ends:
         running = sorted(fair.running.elements())
         free(fair, running[end % len(running)])
         assert fair.running.total() == places
-        for caller, weight in enumerate(weights):
-            share = places * weight / sum(weights)
-            assert fair.running[str(caller)] <= share + 1 + 1e-9
+        for caller, share in shares.items():
+            assert fair.running[caller] <= share + 1 + 1e-9

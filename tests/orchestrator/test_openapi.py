@@ -1,0 +1,97 @@
+"""/openapi.json: complete, and true of what the API takes."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+
+from orchestrator.errors import TABLE
+from tests.orchestrator.parts import Service
+
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+async def document(service: Service) -> dict[str, Any]:
+    """It takes no key."""
+    response = await service.http.get("/openapi.json", headers={"authorization": ""})
+    assert response.status_code == 200
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def validator(found: dict[str, Any], path: str) -> jsonschema.Draft202012Validator:
+    """Of the bodies of a POST."""
+    schema = found["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return jsonschema.Draft202012Validator({**schema, "components": found["components"]})
+
+
+async def test_every_path_is_described(service: Service) -> None:
+    found = await document(service)
+    served = {
+        (getattr(route, "path", "").replace(":path", ""), method.lower())
+        for route in service.app.routes
+        for method in set(getattr(route, "methods", ())) - {"HEAD"}
+    }
+    assert {(path, method) for path, methods in found["paths"].items() for method in methods} == served - {
+        ("/openapi.json", "get")
+    }
+
+
+async def test_operations_are_told_apart_and_have_a_sentence(service: Service) -> None:
+    operations = [own for methods in (await document(service))["paths"].values() for own in methods.values()]
+    assert len({own["operationId"] for own in operations}) == len(operations)
+    assert all(own["summary"].strip() for own in operations)
+
+
+async def test_schemas_are_schemas_and_lead_nowhere_else(service: Service) -> None:
+    found = await document(service)
+    for schema in found["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    named = {f"#/components/schemas/{name}" for name in found["components"]["schemas"]}
+    text = json.dumps(found)
+    assert {part.split('"')[0] for part in text.split('"$ref": "')[1:]} <= named
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "stop": ["a"], "n": 2}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "tools": [TOOL], "tool_choice": "none"}),
+        ("/v1/completions", {"model": "sql", "prompt": "hi", "max_tokens": 3}),
+        ("/v1/responses", {"model": "sql", "input": [USER], "max_output_tokens": 3}),
+        ("/v1/route", {"model": "auto", "messages": [USER], "coe": {"k": 2}}),
+    ],
+)
+async def test_what_the_document_allows_is_taken(service: Service, path: str, body: dict[str, Any]) -> None:
+    validator(await document(service), path).validate(body)
+    assert (await service.http.post(path, json=body)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"model": "sql", "messages": []}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "temperature": 3}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "mood": "good"}),
+        ("/v1/completions", {"model": "sql", "prompt": "hi", "logprobs": 99}),
+        ("/v1/responses", {"model": "sql", "input": [USER], "max_output_tokens": 0}),
+        ("/v1/embeddings", {"model": "auto", "input": []}),
+        ("/v1/feedback", {"id": ""}),
+    ],
+)
+async def test_what_it_refuses_is_refused_in_its_shape_of_errors(
+    service: Service, path: str, body: dict[str, Any]
+) -> None:
+    found = await document(service)
+    assert not validator(found, path).is_valid(body)
+    response = await service.http.post(path, json=body)
+    assert response.status_code == 400
+    error = {**found["components"]["schemas"]["Error"], "components": found["components"]}
+    jsonschema.Draft202012Validator(error).validate(response.json())
+
+
+async def test_it_knows_every_code_of_an_error(service: Service) -> None:
+    schema = (await document(service))["components"]["schemas"]["Error"]["properties"]["error"]
+    assert set(schema["properties"]["code"]["enum"]) == {row.code for row in TABLE.values()}
