@@ -124,5 +124,5 @@ def test_while_all_wait_nobody_is_more_than_a_place_above_its_share(
         running = sorted(fair.running.elements())
         free(fair, running[end % len(running)])
         assert fair.running.total() == places
-        for caller, share in shares.items():
-            assert fair.running[caller] <= share + 1 + 1e-9
+        for name, share in shares.items():
+            assert fair.running[name] <= share + 1 + 1e-9
