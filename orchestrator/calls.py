@@ -80,11 +80,12 @@ class Calls:
         """What is known of the queue of the expert's family."""
         return self._lanes[self._registry.get(expert).family_name]
 
-    async def submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+    async def submit(self, call: ChatCall, *, alone: bool = True) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish of the right expert or one Failure. Closing it aborts the call in its engine.
 
         The one retry loop of the path, before the first token only: an engine that has not started anything is asked
         again until the deadline, and once again where it died; Serve then chooses a replica that is up.
+        alone: no other expert's draft stands in for this call; else the death of its engine is told at once.
         """
         if problem := self._states.enter(call.expert):
             yield Failure("expert_unavailable", f"expert {call.expert!r}: {problem}")
@@ -92,7 +93,7 @@ class Calls:
         lane, answered = self.lane(call.expert), False
         began = lane.begin(loop_time())
         try:
-            async with aclosing(self._submit(call)) as events:
+            async with aclosing(self._submit(call, alone)) as events:
                 async for event in events:
                     answered = isinstance(event, Finish)
                     yield event
@@ -100,9 +101,9 @@ class Calls:
             lane.end(began, loop_time(), answered=answered)
             self._states.left(call.expert)
 
-    async def _submit(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+    async def _submit(self, call: ChatCall, alone: bool) -> AsyncGenerator[Event, None]:
         wait, longest = self._backoff
-        again = {"engine_starting": float("inf"), "engine_died": 1}
+        again = {"engine_starting": float("inf"), "engine_died": 1 if alone else 0}
         while True:
             async with aclosing(self._checked(call)) as events:
                 first = await anext(events)

@@ -79,7 +79,8 @@ class Ledger:
         said = 0
         refusal = self._spent.begin(number, self._most_usd(call))
         try:
-            async with aclosing(_refused(refusal) if refusal else self._calls.submit(call)) as events:
+            submitted = _refused(refusal) if refusal else self._calls.submit(call, alone=role == "answer")
+            async with aclosing(submitted) as events:
                 async for event in events:
                     if isinstance(event, Delta):
                         usage = event.usage or usage

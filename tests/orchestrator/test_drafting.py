@@ -109,7 +109,7 @@ async def test_single_streams_the_first_expert_and_asks_nobody_else(service: Ser
 
 
 async def test_before_its_first_token_the_next_expert_takes_over(service: Service) -> None:
-    service.engine.fail_next("engine_died", "down", times=2)
+    service.engine.fail_next("engine_died", "down")
     text, end = await answered(service, ask("single"))
     assert (text, end.winner) == ("generalist does not know", GENERALIST)
     assert end.failed == {SQL: "engine_died: down"}
@@ -158,7 +158,7 @@ async def test_one_draft_is_the_answer(service: Service, aggregator: str) -> Non
 
 @pytest.mark.parametrize("aggregator", NAMES)
 async def test_no_draft_is_the_failure_of_the_best_expert(service: Service, aggregator: str) -> None:
-    service.engine.fail_next("engine_died", "down", times=6)
+    service.engine.fail_next("engine_died", "down", times=3)
     text, end = await run(service, ask(aggregator))
     assert text == ""
     assert isinstance(end, Failure)
@@ -197,7 +197,7 @@ async def test_a_vote_counts_what_is_there_at_the_deadline(service: Service) -> 
 @pytest.mark.parametrize("aggregator", ["judge", "synthesize"])
 async def test_an_aggregating_expert_that_never_begins_leaves_the_best_draft(store: Store, aggregator: str) -> None:
     service = await start(store, Settings(expert=REMOTE))
-    service.engines[REMOTE].fail_next("engine_died", "down", times=2)
+    service.engines[REMOTE].fail_next("engine_died", "down")
     text, end = await answered(service, ask(aggregator))
     assert (text, end.winner, end.failed) == ("sql does not know", SQL, {})
     assert "remote failed (engine_died: down); sql's draft has the most weight" in end.note
