@@ -5,9 +5,13 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
+import structlog
+
 from orchestrator.events import Answered
 from orchestrator.ledger import Ledger
 from workers.base import Delta, Event, Failure, Finish, FinishReason, Sampling
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 async def one(expert: str, ledger: Ledger) -> AsyncGenerator[Delta | Answered | Failure, None]:
@@ -59,5 +63,7 @@ async def _follow(
         async with aclosing(ledger.call(expert, "answer", sampling=own)) as events:
             async for event in events:
                 news.put_nowait((choice, event))
+    except Exception:  # a fault of the service is that answer's failure, and not lost
+        log.exception("answer failed", expert=expert, choice=choice)
     finally:
         news.put_nowait((choice, None))

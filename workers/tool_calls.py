@@ -37,6 +37,10 @@ class Reader(Protocol):
         """What can go out once this text has come, decoded from these tokens."""
         ...
 
+    def flush(self) -> Output:
+        """What was held back, once no more text will come."""
+        ...
+
 
 def form_of(tools: Tools) -> Form | None:
     """What an output with these tools is bound to; None where the expert decides whether it calls one."""
@@ -91,6 +95,9 @@ class Arguments:
         name, self._name = self._name, None
         return "", (CallPart(0, text, call_id(), name),)
 
+    def flush(self) -> Output:
+        return "", ()
+
 
 class Listed:
     """The output is a list of calls, each of which goes out when it is whole."""
@@ -114,6 +121,9 @@ class Listed:
             self._count += 1
         return "", tuple(parts)
 
+    def flush(self) -> Output:
+        return "", ()
+
 
 class Parsed:
     """The output is text with calls in a format that one of vLLM's parsers knows."""
@@ -121,7 +131,7 @@ class Parsed:
     def __init__(self, tools: Tools, parser: str, tokenizer: Any) -> None:
         self._parallel = tools.parallel
         self._request, self._parser = _vllm(tools, parser, tokenizer)
-        self._text, self._ids = "", list[int]()
+        self._text, self._said, self._ids = "", "", list[int]()
         self.called = False
 
     def push(self, text: str, token_ids: Sequence[int]) -> Output:
@@ -143,7 +153,13 @@ class Parsed:
             if self._parallel or call.index == 0
         ]
         self.called |= bool(parts)
+        self._said += said.content or ""
         return said.content or "", tuple(parts)
+
+    def flush(self) -> Output:
+        # A parser holds back what may be the beginning of a call.
+        is_held = not self.called and self._text.startswith(self._said)
+        return self._text[len(self._said) :] if is_held else "", ()
 
 
 def check_parser(name: str) -> None:

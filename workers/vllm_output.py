@@ -43,6 +43,9 @@ class Answer:
         calls: tuple[CallPart, ...] = ()
         if self._reader is not None and text:
             text, calls = self._reader.push(text, token_ids)
+        if self._reader is not None and self.reason is not None:
+            rest, more = self._reader.flush()
+            text, calls = text + rest, (*calls, *more)
         if self.reason == "stop" and self._reader is not None and self._reader.called:
             self.reason = "tool_calls"
         found: Any = step.logprobs if self._top is not None else None

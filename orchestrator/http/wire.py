@@ -6,6 +6,7 @@ with which nothing is asked for. Any other field is an error that names it and w
 Null stands for "not given" in every field that may be left out.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -71,13 +72,14 @@ class Generation(Wire):
         return (self.metadata or {}).get("conversation_id")
 
     @property
+    @abstractmethod
     def plain_messages(self) -> tuple[dict[str, Any], ...]:
         """As experts get them."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def sampling(self) -> Sampling:
-        raise NotImplementedError
+        """What it asks for, in experts' terms."""
 
     @property
     def alone(self) -> Sequence[str]:
