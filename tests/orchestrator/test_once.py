@@ -206,8 +206,9 @@ async def test_one_that_lost_its_lease_does_not_overwrite_the_answer(store: Stor
     assert await claim(store, "a", "k", b"") == Lost()
 
 
-async def test_a_client_that_leaves_gets_the_answer_at_its_next_try(service: Service) -> None:
-    service.engine.token_delay = 0.1
+@asynccontextmanager
+async def left(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that has just left its request, over a real socket; it asks under the same key again."""
     server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve())
     while not server.started:
@@ -219,9 +220,15 @@ async def test_a_client_that_leaves_gets_the_answer_at_its_next_try(service: Ser
         await service.engine.reaches(1)
         leaving.cancel()
         await asyncio.wait([leaving])
-        answer = await client.post(PATH, json=CHAT)
+        yield client
     server.should_exit = True
     await serving
+
+
+async def test_a_client_that_leaves_gets_the_answer_at_its_next_try(service: Service) -> None:
+    service.engine.token_delay = 0.1
+    async with left(service) as client:
+        answer = await client.post(PATH, json=CHAT)
     assert answer.json()["choices"][0]["message"]["content"] == "sql heard: some sql please"
     assert answer.headers["x-coe-replayed"] == "true"
     assert (len(service.engine.calls), service.engine.aborted) == (1, 0)
@@ -230,22 +237,10 @@ async def test_a_client_that_leaves_gets_the_answer_at_its_next_try(service: Ser
 async def test_what_nobody_comes_back_for_is_given_up_and_executed_by_a_later_try(store: Store) -> None:
     service = await Service.start(store, once=Rules(linger_s=0.05))
     service.engine.token_delay = 600
-    server = uvicorn.Server(uvicorn.Config(service.app, port=0, log_config=None, lifespan="off"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.005)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    headers = {"authorization": f"Bearer {service.key}", "Idempotency-Key": "k-1"}
-    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
-        leaving = asyncio.create_task(client.post(PATH, json=CHAT))
-        await service.engine.reaches(1)
-        leaving.cancel()
-        await asyncio.wait([leaving])
+    async with left(service) as client:
         await service.engine.reaches(0)
         service.engine.token_delay = 0
         answer = await client.post(PATH, json=CHAT)
-    server.should_exit = True
-    await serving
     assert answer.json()["choices"][0]["message"]["content"] == "sql heard: some sql please"
     assert "x-coe-replayed" not in answer.headers
     assert (len(service.engine.calls), service.engine.aborted) == (2, 1)
