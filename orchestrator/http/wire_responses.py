@@ -50,6 +50,9 @@ class Item(Wire):
         given = {
             key: value for key, value in data.items() if key not in ("id", "status", "phase") and value is not None
         }
+        if odd := sorted(map(str, given.keys() - {"type", *needed})):
+            told = {"kind": kind, "field": odd[0][:100]}
+            raise PydanticCustomError("odd", "an item of the type '{kind}' has no field '{field}'", told)
         for field in ("content", "output"):
             if field in given:
                 given[field] = joined(given[field], TEXT_PARTS)

@@ -363,6 +363,7 @@ async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
         ({"input": []}, "input", "at least 1"),
         ({"input": [{"type": "reasoning"}]}, "input[0]", "items of the type 'reasoning' are not supported yet"),
         ({"input": [{"role": "user"}]}, "input[0]", "needs 'content'"),
+        ({"input": [{"role": "user", "content": "x", "output": "y"}]}, "input[0]", "'message' has no field 'output'"),
         ({"input": [{"type": "function_call_output", "call_id": "c"}]}, "input[0]", "needs 'output'"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0]", "only text"),
         ({"input": "x", "previous_response_id": "resp_1"}, "previous_response_id", "not supported yet; leave it out"),
