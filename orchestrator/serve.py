@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from orchestrator.aggregation import Measured
-    from orchestrator.calls import Workers
+    from orchestrator.cluster import ServeWorkers
     from orchestrator.pipeline import Pipeline
     from routers.base import Router
     from routers.encoders.base import TokenEncoder
@@ -125,7 +125,8 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             if told:
                 reporter.say(told)
 
-        from orchestrator.cluster import TooFewCores, cluster
+        from orchestrator.cluster import cluster
+        from orchestrator.plans import TooFewCores
 
         reporter.say("loading the router")
         encoders = Encoders(settings.home)
@@ -177,7 +178,7 @@ async def _gateway(
     routers: "Mapping[str | None, Router]",
     encoder: "TokenEncoder | None",
     measured: "Measured",
-    workers: "Workers",
+    workers: "ServeWorkers",
     redis_url: str,
     listener: socket.socket,
     tls: "ssl.SSLContext | None",
@@ -244,7 +245,8 @@ async def _gateway(
     server = make_server(app, bounds, tls=tls)
     watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
     try:
-        await _serve_until_signal(server, listener)
+        async with workers:
+            await _serve_until_signal(server, listener)
     finally:
         watch.cancel()
         await asyncio.gather(watch, return_exceptions=True)
