@@ -147,6 +147,10 @@ class Pipeline:
         """Expert -> why it cannot answer; empty when every expert can."""
         return not_ready(self._registry, await self.stats())
 
+    async def recorded(self) -> None:
+        """Waits until the decision records of all answers so far are stored."""
+        await self._recorder.drain()
+
     async def drain(self) -> None:
         """Waits for what is still to be written, and for the workers if they are being asked."""
         await self._routing.drain()

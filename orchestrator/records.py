@@ -1,6 +1,5 @@
 """What is kept of every request: metrics, one line in the log, and the decision record in the store."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import structlog
 from orchestrator.ensembles import is_ensemble
 from orchestrator.errors import from_exception
 from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
+from orchestrator.groups import Groups
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import NO_EXPERT, Metrics
 from orchestrator.store import Store, StoreUnavailable
@@ -28,7 +28,7 @@ class Recorder:
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
-        self._writing: set[asyncio.Task[None]] = set()
+        self._unwritten: Groups[dict[str, Any]] = Groups(self._write, MAX_UNWRITTEN)
         self._store_is_away = False
 
     @contextmanager
@@ -56,20 +56,14 @@ class Recorder:
             self._metrics.count_usage(name, usage)
         decision = record.decision(seconds)
         log.info("request", **decision)
-        if record.routed is None:
-            return
-        if len(self._writing) >= MAX_UNWRITTEN:
+        if record.routed is not None and not self._unwritten.add(decision):
             self._metrics.records_lost.inc()
-            return
-        task = asyncio.get_running_loop().create_task(self._write(decision))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
 
-    async def _write(self, decision: dict[str, Any]) -> None:
+    async def _write(self, decisions: list[dict[str, Any]]) -> None:
         try:
-            await self._store.record(decision["request_id"], decision)
+            await self._store.record(decisions)
         except StoreUnavailable as error:
-            self._metrics.records_lost.inc()
+            self._metrics.records_lost.inc(len(decisions))
             if not self._store_is_away:
                 log.warning("decision records are not stored until Redis is back", why=str(error))
             self._store_is_away = True
@@ -78,7 +72,7 @@ class Recorder:
 
     async def drain(self) -> None:
         """Waits for the decision records that are still to be written."""
-        await asyncio.gather(*self._writing)
+        await self._unwritten.drain()
 
 
 class Record:

@@ -82,7 +82,7 @@ def create_app(
     """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
     once: for requests with an Idempotency-Key."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
-    feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
+    feedback, models = Feedback(keys.store, limits.body_bytes, pipeline.recorded), Models(pipeline, registry, encoder)
     embeddings = Embeddings(encoder, pipeline, limits)
     admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
     paths = (
