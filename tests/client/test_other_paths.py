@@ -16,9 +16,9 @@ def test_a_completion_continues_a_text() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     service.reply({"id": "cmpl-1", "object": "text_completion", "model": "m", "choices": [choice], "usage": usage})
     with service.client() as coe:
-        answer = coe.completions("hello", max_tokens=1, suffix="!")
+        answer = coe.completions("hello", max_tokens=1, top_k=5)
     assert service.requests[0].path == "/v1/completions"
-    assert service.requests[0].json == {"model": "auto", "prompt": "hello", "max_tokens": 1, "suffix": "!"}
+    assert service.requests[0].json == {"model": "auto", "prompt": "hello", "max_tokens": 1, "top_k": 5}
     assert (answer.text, answer.finish_reason, answer.id) == (" world", "length", "cmpl-1")
 
 
