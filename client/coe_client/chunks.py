@@ -139,14 +139,16 @@ class _Choice:
         self._texts: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._finish_reason: str | None = None
-        self._logprobs: dict[str, list[Any]] = {}
+        self._logprobs: dict[str, Any] = {}
 
     def add(self, part: Part) -> None:
         self._texts.append(part.text)
         self._finish_reason = part.finish_reason or self._finish_reason
         for name, tokens in (part.logprobs or {}).items():
-            if isinstance(tokens, list):
-                self._logprobs.setdefault(name, []).extend(tokens)
+            if isinstance(tokens, list) and self._logprobs.setdefault(name, []) is not None:
+                self._logprobs[name].extend(tokens)
+            else:
+                self._logprobs.setdefault(name, tokens)
         for call in part.tool_calls:
             known = self._calls.setdefault(call.index, {"id": "", "name": "", "arguments": []})
             known["id"] = call.id or known["id"]
