@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coe_client import AsyncCoe, Coe, InvalidAnswer, NotFound, Options, ToolCall
+from coe_client import InvalidAnswer, NotFound, Options, ToolCall
 from coe_client.testing import MockService
 
 
@@ -198,10 +198,3 @@ async def test_the_asynchronous_client_has_every_method() -> None:
         assert (await coe.health()).ready
         with pytest.raises(NotFound):
             await coe.chat("a")
-
-
-def test_both_clients_have_the_same_methods() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
-
-    assert public(Coe) == public(AsyncCoe)
