@@ -8,7 +8,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from experts.spec import ExpertSpec
@@ -188,11 +188,11 @@ class FakeEngine:
         self._swaps += self._active is not None and self._active != call.expert
         self._active = call.expert
         prompt_tokens = _count(call)
-        if call.tools and (calls := fake_forms.calls(call, call.tools)):
-            yield Delta(calls=calls)
-            yield Finish("tool_calls", script.stamp or call.expert, Usage(prompt_tokens, len(calls)))
-            return
-        words, reason = self._words(call, prompt_tokens)
+        deltas: list[Delta] = [Delta(calls=parts) for parts in fake_forms.calls(call, call.tools)] if call.tools else []
+        reason: FinishReason = "tool_calls"
+        if not deltas:
+            words, reason = self._words(call, prompt_tokens)
+            deltas = [Delta(word, logprobs=_logprobs(word, call)) for word in words]
         for made in itertools.count():
             if self._dead:
                 yield Failure("engine_died", f"the engine of family {self.family!r} went down")
@@ -200,14 +200,14 @@ class FakeEngine:
                 yield Failure("deadline", "the deadline passed while the answer was generated")
             elif script.failure and made >= script.after:
                 yield script.failure
-            elif made == len(words):
+            elif made == len(deltas):
                 yield Finish(reason, script.stamp or call.expert, Usage(prompt_tokens, made))
             else:
                 # Also without a delay the others get their turn, as they do in a batch.
                 await asyncio.sleep(self.token_delay)
                 await self._awake.wait()
                 if not self._dead:
-                    yield Delta(words[made], Usage(prompt_tokens, made + 1), logprobs=_logprobs(words[made], call))
+                    yield replace(deltas[made], usage=Usage(prompt_tokens, made + 1))
                     self._age()
                 continue
             return
@@ -240,7 +240,11 @@ class FakeEngine:
 
     def _words(self, call: ChatCall, prompt_tokens: int) -> tuple[list[str], FinishReason]:
         """The answer cut at stop strings and limits, as words with the space before them; "".join gives the text."""
-        text = self.answer(call) if call.sampling.form is None else fake_forms.text(call.sampling.form)
+        text = (
+            self.answer(call)
+            if call.sampling.form is None
+            else fake_forms.text(call.sampling.form, fake_forms.user_text(call))
+        )
         cuts = [at for stop in call.sampling.stop if (at := text.find(stop)) >= 0]
         if cuts:
             text = text[: min(cuts)]
