@@ -9,7 +9,6 @@ by a client in a process of its own; the peers take turns, so that they meet the
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -27,6 +26,7 @@ from typing import Any
 
 import httpx
 import psutil
+import uvloop
 
 from benchmarks.http_load import Load, closed, opened, request
 from benchmarks.live import ROOT, free_port, service, stop
@@ -153,7 +153,7 @@ class Client:
 
 
 def _run(load: Any) -> Load:
-    made: Load = asyncio.run(load())
+    made: Load = uvloop.run(load())
     return made
 
 

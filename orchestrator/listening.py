@@ -66,7 +66,7 @@ def exposed(settings: Settings, config: Config) -> str | None:
     )
 
 
-def allow_files(connections: int, spare: int = 1024) -> str | None:
+def allow_files(connections: int, spare: int = 5120) -> str | None:
     """Raises this process's limit on open files so that so many connections fit; what is to be told if not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + spare
