@@ -5,6 +5,7 @@ weights -> router -> port -> Redis -> first key -> Ray and the workers -> the ga
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -247,6 +248,9 @@ async def _gateway(
     keeper = Doorkeeper(Door(room, config.limits.gateway_s), metrics)
     server = make_server(app, bounds, keeper=keeper, tls=tls)
     beside = [asyncio.create_task(each) for each in (_announce(pipeline, registry, reporter, started), keeper.keep())]
+    gc.collect()
+    gc.set_threshold(10_000, 20, 20)
+    gc.freeze()  # what is here now stays: the collector need not look at it again, which stops the loop for 0.1 s
     try:
         await _serve_until_signal(server, listener)
     finally:
