@@ -12,6 +12,7 @@ Either bound is shared among the keys that are there: a key that has less than i
 
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -124,7 +125,7 @@ class Door:
     is_shut: bool = False
     refused: int = 0
     work_s: float | None = None
-    hall_bound: int = 0  # requests that the hall takes
+    hall_bound: int = sys.maxsize  # requests that the hall takes
     rate: float = 0.0  # requests that end per second, lately
     _turn: int = 0
     _worked_s: float = 0.0  # of it, for `_worked` requests
@@ -133,9 +134,6 @@ class Door:
     _ended: int = 0  # since then
     _told: float = 0.0  # when `turned` was last called
     _ended_lately: int = 0  # since then
-
-    def __post_init__(self) -> None:
-        self.hall_bound = self.room
 
     def refuses(self, key: int, makes_work: bool) -> bool:
         """Is a request turned away that comes now? One that makes no work to run may come while that has no room."""

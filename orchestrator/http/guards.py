@@ -43,7 +43,7 @@ class Bounds:
     idle_s: seconds that a connection may stay open between requests: more than the 60 for which proxies keep theirs.
     """
 
-    connections: int = 4000
+    connections: int = 10_000
     spare: int = 4096
     pipelined: int = 16
     headers: int = 100
