@@ -77,7 +77,9 @@ class Limits(Frozen):
         le=3600,
         description="Seconds that a request may wait for the gateway's own work; else it is turned away at once (429).",
     )
-    connections: Int = Field(10_000, ge=1, description="Connections that are open at a time; one more is refused (429).")
+    connections: Int = Field(
+        10_000, ge=1, description="Connections that are open at a time; one more is refused (429)."
+    )
     body_s: Float = Field(60.0, gt=0, le=3600, description="Seconds for a request's body to arrive, else 408.")
     per_key: PerKey = PerKey()
     without_redis: WithoutRedis = WithoutRedis()

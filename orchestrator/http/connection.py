@@ -96,6 +96,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(Line(transport, lambda: self._in_message or self._doomed))  # type: ignore[arg-type]
         count = len(self.connections)
         if count > self.bounds.connections + self.bounds.spare:
+            self.keeper.crowded(self.bounds.connections)
             transport.abort()
             return
         self._over = count > self.bounds.connections

@@ -42,7 +42,7 @@ class Doorkeeper:
             await asyncio.sleep(TICK_S)
 
     def crowded(self, connections: int) -> ApiError:
-        """For a connection over the bound."""
+        """For a connection over the bound, which is counted."""
         self._metrics.refused.labels("connections").inc()
         return _crowded(connections)
 
