@@ -233,7 +233,7 @@ def overload(client: Client, ours: Peer) -> dict[str, Any]:
         "without_answer": load.lost.total(),
         "lost": dict(load.lost),
         "unsent": load.unsent,
-        "p99_ms_good": round(load.milliseconds(0.99)),
+        "p99_ms_good": round(load.milliseconds(0.99), 1),
         "p50_ms_refused": round(load.milliseconds(0.5, status=429), 1),
         "p99_ms_refused": round(load.milliseconds(0.99, status=429), 1),
         "client_cpu_s": round(load.cpu, 2),

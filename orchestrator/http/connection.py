@@ -152,7 +152,7 @@ class Connection(HttpToolsProtocol):
 
     def _turned_away(self, data: bytes) -> bool:
         """Answers without the parser a request that the door does not let in, if it can be told from its bytes."""
-        asked = plain(data)
+        asked = None if self.flow.write_paused else plain(data)  # who does not read fills no memory
         if asked is None or asked.missing > LINGER_BYTES or not self.keeper.door.refuses(asked.key, asked.makes_work):
             return False
         self.transport.write(self.keeper.answer)

@@ -24,7 +24,7 @@ class Doorkeeper:
     """answer: the bytes for a request that is turned away, told anew every TICK_S."""
 
     def __init__(self, door: Door | None = None, metrics: Metrics | None = None) -> None:
-        self.door = door or Door(1 << 30, float("inf"))
+        self.door = door or Door(1 << 30, 1e9)
         self._metrics = metrics or Metrics()
         self._counted, self._logged, self._logged_at = 0, 0, float("-inf")
         self.answer = raw_answer(self.refusal(), closing=False)

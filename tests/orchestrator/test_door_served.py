@@ -125,6 +125,22 @@ async def test_what_cannot_be_told_from_its_bytes_is_refused_behind_the_parser(s
     assert site.target.service.engine.started == 0
 
 
+async def test_who_does_not_read_is_not_answered_on_and_on(site: Guarded) -> None:
+    async with site.target.wire() as wire:
+        with site.full():
+            await wire.send(site.chat)
+            assert "x-request-id" not in (await wire.answer()).headers
+            [connection] = site.target.server.server_state.connections
+            connection.pause_writing()
+            await wire.send(site.chat)
+            while site.door.refused < 2:
+                await asyncio.sleep(0.005)
+            connection.resume_writing()
+            answer = await wire.answer()  # it has come by way of the app, which waits for the client
+            assert told(answer) == REFUSED
+            assert "x-request-id" in answer.headers
+
+
 async def test_behind_a_request_that_is_under_way_the_answers_keep_their_order(site: Guarded) -> None:
     engine = site.target.service.engine
     await engine.sleep()
