@@ -5,6 +5,7 @@ weights -> router -> port -> Redis -> first key -> Ray and the workers -> the ga
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -190,6 +191,8 @@ async def _gateway(
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
     from orchestrator.http.api import create_app
+    from orchestrator.http.door import Door
+    from orchestrator.http.doorkeeper import Doorkeeper
     from orchestrator.http.guards import Bounds, Cors, allowed_origins
     from orchestrator.http.once import Rules
     from orchestrator.http.server import make_server
@@ -242,14 +245,20 @@ async def _gateway(
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
     app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
-    server = make_server(app, bounds, tls=tls)
-    watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
+    room = config.limits.concurrent_requests + config.limits.waiting_requests
+    keeper = Doorkeeper(Door(room, config.limits.gateway_s), metrics)
+    server = make_server(app, bounds, keeper=keeper, tls=tls)
+    beside = [asyncio.create_task(each) for each in (_announce(pipeline, registry, reporter, started), keeper.keep())]
+    gc.collect()
+    gc.set_threshold(10_000, 20, 20)
+    gc.freeze()  # what is here now stays: the collector need not look at it again, which stops the loop for 0.1 s
     try:
         async with workers:
             await _serve_until_signal(server, listener)
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pipeline.drain()

@@ -4,6 +4,7 @@ It answers deterministically, one word a token, and does on request what real en
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
@@ -50,7 +51,8 @@ class _Script:
 class FakeEngine:
     """An `Engine` (see workers.base) without a model. A token is a word.
 
-    answer: what an expert says. token_delay: seconds before each token. keeps_requests: as on CUDA, they go on after a
+    answer: what an expert says. token_delay: seconds before each token. slots: requests that it answers at a time,
+    others wait; None = all. keeps_requests: as on CUDA, they go on after a
     sleep; otherwise it is closed meanwhile, as on the CPU.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
@@ -62,12 +64,14 @@ class FakeEngine:
         *,
         answer: Answer = echo,
         token_delay: float = 0.0,
+        slots: int | None = None,
         keeps_requests: bool = True,
     ) -> None:
         self.family = family
         self.answer = answer
         self.token_delay = token_delay
         self.keeps_requests = keeps_requests
+        self._slots = contextlib.nullcontext() if slots is None else asyncio.Semaphore(slots)
         self.started = self.finished = self.aborted = self.failed = self.running = 0
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
@@ -174,12 +178,13 @@ class FakeEngine:
         self._run(+1)
         ended = False
         try:
-            async for event in self._tokens(call, script):
-                if isinstance(event, Finish | Failure):
-                    ended = True
-                    self.finished += isinstance(event, Finish)
-                    self.failed += isinstance(event, Failure)
-                yield event
+            async with self._slots:
+                async for event in self._tokens(call, script):
+                    if isinstance(event, Finish | Failure):
+                        ended = True
+                        self.finished += isinstance(event, Finish)
+                        self.failed += isinstance(event, Failure)
+                    yield event
         finally:
             self.aborted += not ended
             self._run(-1)

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 
 from orchestrator.http.api import BOUNDS
+from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.guards import Bounds
 from orchestrator.http.server import make_server
 from tests.orchestrator.parts import Service
@@ -107,9 +108,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served(service: Service, bounds: Bounds = BOUNDS, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
+async def served(
+    service: Service, bounds: Bounds = BOUNDS, tls: ssl.SSLContext | None = None, keeper: Doorkeeper | None = None
+) -> AsyncIterator[Served]:
     """The service behind a server, which ends with it."""
-    server = make_server(service.app, bounds, tls=tls)
+    server = make_server(service.app, bounds, tls=tls, keeper=keeper)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.005)
