@@ -35,7 +35,6 @@ from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
 from orchestrator.http.wire import (
     ChatRequest,
-    CompletionRequest,
     FeedbackRequest,
     Generation,
     Limits,
@@ -45,6 +44,7 @@ from orchestrator.http.wire import (
     timeout_s,
 )
 from orchestrator.http.wire_coe import Names
+from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
@@ -154,7 +154,7 @@ class _Api:
         """POST /v1/completions"""
         body = await self._body(request, CompletionRequest)
         ask = self._ask(request, body)
-        writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
+        writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain, echo=body.echo)
         return await self._answers.respond(request, ask, writer)
 
     async def response(self, request: Request) -> Response:
@@ -187,7 +187,7 @@ class _Api:
             stream=body.stream,
             n=body.n_answers,
             tools=body.called_tools,
-            text=body.text,
+            texts=body.texts,
         )
 
     # Route, experts

@@ -100,9 +100,9 @@ class Generation(Wire):
         return None
 
     @property
-    def text(self) -> str | None:
-        """To be continued as it is."""
-        return None
+    def texts(self) -> tuple[str, ...]:
+        """To be continued as they are, in place of messages."""
+        return ()
 
     @property
     def wants_usage(self) -> bool:
@@ -244,47 +244,6 @@ class ChatRequest(Sampled):
             self.response_format.form,
             self.max_tokens or self.max_completion_tokens,
         )
-
-
-class CompletionRequest(Sampled):
-    """The body of /v1/completions: a text that one expert continues, without its chat template."""
-
-    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "best_of": (1,),
-        "echo": (False,),
-        "suffix": ("",),
-        "response_format": ({"type": "text"},),
-    }
-
-    prompt_: str = Field(alias="prompt", min_length=1)
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-
-    @field_validator("prompt_", mode="before")
-    @classmethod
-    def _one_prompt(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-            return value[0]
-        if isinstance(value, list):
-            raise PydanticCustomError(
-                "unsupported_parameter", "must be one text; several, and tokens, are not supported: ask for each alone"
-            )
-        return value
-
-    @property
-    def plain_messages(self) -> tuple[dict[str, Any], ...]:
-        return ({"role": "user", "content": self.prompt_},)
-
-    @property
-    def text(self) -> str | None:
-        return self.prompt_
-
-    @property
-    def alone(self) -> Sequence[str]:
-        return ["prompt"]
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.sampled(self.logprobs, None, self.max_tokens)
 
 
 class FeedbackRequest(Options):
