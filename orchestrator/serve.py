@@ -187,7 +187,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
-    from orchestrator.aggregation import aggregators, ensembles
+    from orchestrator.aggregation import aggregators, ensembles, told_settings
     from orchestrator.http.api import create_app
     from orchestrator.http.guards import Bounds, Cors, allowed_origins
     from orchestrator.http.once import Rules
@@ -240,7 +240,19 @@ async def _gateway(
     )
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
-    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
+    settings = told(config, measured)
+    app = create_app(
+        pipeline,
+        registry,
+        Keys(store),
+        limits,
+        metrics,
+        encoder,
+        settings=settings,
+        once=once,
+        bounds=bounds,
+        cors=cors,
+    )
     server = make_server(app, bounds, tls=tls)
     watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
     try:

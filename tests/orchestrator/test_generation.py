@@ -333,11 +333,12 @@ async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
         ({"input": "x", "store": True}, "store", "not supported yet; allowed: False"),
         ({"input": "x", "max_output_tokens": 501}, "max_output_tokens", "the limit is 500"),
         ({"input": "x", "tools": [{"type": "web_search", "name": "w"}]}, "tools[0].type", "'function'"),
+        ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, None, "'tool_choice' needs 'tools'"),
         ({"input": "x", "temprature": 1}, "temprature", "did you mean 'temperature'"),
     ],
 )
 async def test_what_is_wrong_with_a_response_s_body_is_told(
-    service: Service, body: dict[str, Any], param: str, words: str
+    service: Service, body: dict[str, Any], param: str | None, words: str
 ) -> None:
     response = await service.http.post("/v1/responses", json={"model": "auto", **body})
     error = response.json()["error"]
