@@ -240,18 +240,9 @@ async def _gateway(
     )
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
-    settings = told(config, measured)
+    keys, own = Keys(store), told_settings(config, measured)
     app = create_app(
-        pipeline,
-        registry,
-        Keys(store),
-        limits,
-        metrics,
-        encoder,
-        settings=settings,
-        once=once,
-        bounds=bounds,
-        cors=cors,
+        pipeline, registry, keys, limits, metrics, encoder, settings=own, once=once, bounds=bounds, cors=cors
     )
     server = make_server(app, bounds, tls=tls)
     watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))

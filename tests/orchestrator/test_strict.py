@@ -87,6 +87,7 @@ async def test_strict_is_heeded_wherever_there_is_a_schema(service: Service) -> 
     told = r"the schema is not one for 'strict': true: an object needs 'additionalProperties': false; change it"
     form: Any = {"name": "f", "schema": LOOSE, "strict": True}
     function: Any = {"name": "f", "parameters": LOOSE, "strict": True}
+    text: Any = {"format": {"type": "json_schema", **form}}
     flat: Any = {"type": "function", **function}
     chat, responses = service.openai.chat.completions, service.openai.responses
     with pytest.raises(openai.BadRequestError, match=told):
@@ -94,7 +95,7 @@ async def test_strict_is_heeded_wherever_there_is_a_schema(service: Service) -> 
     with pytest.raises(openai.BadRequestError, match=told):
         await chat.create(model=SQL, messages=[USER], tools=[{"type": "function", "function": function}])
     with pytest.raises(openai.BadRequestError, match=told):
-        await responses.create(model=SQL, input="x", text={"format": {"type": "json_schema", **form}})
+        await responses.create(model=SQL, input="x", text=text)
     with pytest.raises(openai.BadRequestError, match=told):
         await responses.create(model=SQL, input="x", tools=[flat])
     assert not service.engine.calls
