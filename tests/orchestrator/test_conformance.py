@@ -3,9 +3,7 @@
 COE_FUZZ_CASES for more requests to each path, COE_FUZZ_SEED for others.
 """
 
-import asyncio
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -28,7 +26,7 @@ from orchestrator.ensembles import Ensemble
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import LIMITS, REGISTRY, REMOTE, Service
-from tests.orchestrator.served import served
+from tests.orchestrator.served import in_background
 
 CASES = int(os.environ.get("COE_FUZZ_CASES", "20"))
 SEED = int(os.environ.get("COE_FUZZ_SEED", "0"))
@@ -49,31 +47,22 @@ CHECKS = [
 @pytest.fixture(scope="module")
 def live(redis_server: EmbeddedRedis) -> Iterator[tuple[str, str]]:
     """Address and key of a service with every kind of model, whose experts can all answer."""
-    started, stop = threading.Event(), threading.Event()
-    found: list[str] = []
 
-    async def serve() -> None:
-        store = Store(redis_server.url, timeout=30)
+    async def start() -> Service:
         own = {name: shown(name, Settings()) for name in NAMES}
-        ensemble = Ensemble("ensemble/both", 2, build()["synthesize"], settings=own["synthesize"])
-        limits = replace(LIMITS, body_bytes=1 << 20)
-        registry = Registry([spec for spec in REGISTRY if spec.name != REMOTE])
         service = await Service.start(
-            store, limits, registry=registry, encoder=HashEncoder(16), ensembles=[ensemble], settings=own
+            Store(redis_server.url, timeout=30),
+            replace(LIMITS, body_bytes=1 << 20),
+            registry=Registry([spec for spec in REGISTRY if spec.name != REMOTE]),
+            encoder=HashEncoder(16),
+            ensembles=[Ensemble("ensemble/both", 2, build()["synthesize"], settings=own["synthesize"])],
+            settings=own,
         )
-        key, _ = await service.keys.create("all", Grant(admin=True))
-        async with served(service) as running:
-            found.extend((f"http://127.0.0.1:{running.port}", key))
-            started.set()
-            await asyncio.to_thread(stop.wait)
-        await store.close()
+        service.key, _ = await service.keys.create("all", Grant(admin=True))
+        return service
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    started.wait(60)
-    yield found[0], found[1]
-    stop.set()
-    thread.join()
+    with in_background(start) as (url, service):
+        yield url, service.key
 
 
 @pytest.fixture(scope="module")
