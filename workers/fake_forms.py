@@ -6,6 +6,21 @@ from typing import Any
 
 from workers.base import CallPart, ChatCall, Form, Tools
 
+MOST = 10_000
+"""Characters of a text and entries of a list that are written for a schema."""
+
+
+def problem(call: ChatCall) -> str | None:
+    """Why nothing can be written for the schemas of this call: some are none, and some have no end."""
+    try:
+        if call.tools:
+            calls(call, call.tools)
+        if call.sampling.form:
+            text(call.sampling.form)
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        return f"the schema cannot be followed: {type(error).__name__}"
+    return None
+
 
 def text(form: Form) -> str:
     return json.dumps(value(json.loads(form.schema)) if form.schema else {})
@@ -56,14 +71,20 @@ def value(schema: Any, root: Any = None) -> Any:
             properties = schema.get("properties", {})
             return {name: value(properties.get(name, {}), root) for name in schema.get("required", properties)}
         case "array":
-            return [value(schema.get("items", {}), root) for _ in range(schema.get("minItems", 0))]
+            return [value(schema.get("items", {}), root) for _ in range(_few(schema.get("minItems", 0)))]
         case "string":
-            return "x" * schema.get("minLength", 1)
+            return "x" * _few(schema.get("minLength", 1))
         case "integer" | "number":
             return schema.get("minimum", 0)
         case "boolean":
             return True
     return None
+
+
+def _few(number: int) -> int:
+    if number > MOST:
+        raise OverflowError
+    return number
 
 
 def _at(root: Any, pointer: str) -> Any:

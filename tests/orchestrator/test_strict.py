@@ -99,3 +99,19 @@ async def test_strict_is_heeded_wherever_there_is_a_schema(service: Service) -> 
     with pytest.raises(openai.BadRequestError, match=told):
         await responses.create(model=SQL, input="x", tools=[flat])
     assert not service.engine.calls
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": None},
+        {"$ref": "#"},
+        {"$ref": "#/$defs/none"},
+        {"type": "string", "minLength": 10**9},
+    ],
+)
+async def test_a_schema_that_cannot_be_followed_is_the_caller_s_fault(service: Service, schema: dict[str, Any]) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "f", "schema": schema}}
+    with pytest.raises(openai.BadRequestError, match="the schema cannot be followed") as caught:
+        await service.openai.chat.completions.create(model=SQL, messages=[USER], response_format=form)
+    assert caught.value.code == "invalid_request"
