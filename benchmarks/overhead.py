@@ -4,8 +4,8 @@
 
 uvicorn alone answers with a canned chat from a FastAPI route. LiteLLM forwards to that same server; its command comes
 from an environment of its own (`pip install 'litellm[proxy]'`), since it is no part of the lock. The service adds key,
-routing by the static encoder, Ray Serve, the fake engine and the decision record; model "auto". Every figure is taken
-by a client in a process of its own; the peers take turns, so that they meet the same noise.
+routing by the starter router with the static encoder, the channel to a worker, the fake engine and the decision record;
+model "auto". Every figure is taken by a client in a process of its own; the peers take turns, for the same noise.
 """
 
 import argparse
@@ -31,11 +31,11 @@ import uvloop
 from benchmarks.http_load import Load, closed, opened, request
 from benchmarks.live import ROOT, Live, free_port, service, stop
 from benchmarks.report import emit, table
+from routers import starter
 
 PATH = "/v1/chat/completions"
 OVERLOAD_S = 8.0
-FAKE = "router: {encoder: static}\n"
-PACED = FAKE + "families: {smollm2-135m: {dtype: float32, engine_args: {fake_slots: 8, fake_token_delay: 0.005}}}\n"
+PACED = "families: {smollm2-135m: {dtype: float32, engine_args: {fake_slots: 8, fake_token_delay: 0.005}}}\n"
 """An engine with a pace: some 100 answers of 16 tokens a second."""
 ROUNDS = 3
 """Of each closed load and peer; the best one counts, since noise only slows down."""
@@ -156,10 +156,18 @@ class Client:
         self._pool.shutdown()
 
 
-def _fake(stack: contextlib.ExitStack, config: str) -> Live:
-    """The service with fake engines, for as long as the stack."""
+def _router(home: Path) -> Path:
+    """The starter pool's router with the static encoder, fitted under `home` if it is not there."""
+    if not starter.is_fitted(home, "static"):
+        starter.fit(home, encoder="static")
+    return starter.folder(home, "static").resolve()
+
+
+def _fake(stack: contextlib.ExitStack, router: Path, config: str = "") -> Live:
+    """The service with fake engines and a real router, for as long as the stack."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    (home / "coe.yaml").write_text(config)
+    (home / "encoders").symlink_to(router.parent.parent / "encoders")
+    (home / "coe.yaml").write_text(f"router: {{encoder: static, path: {json.dumps(str(router))}}}\n{config}")
     return stack.enter_context(service(home, ["--fake", "--config", str(home / "coe.yaml")], within=600))
 
 
@@ -241,10 +249,10 @@ def overload(client: Client, ours: Peer) -> dict[str, Any]:
     }
 
 
-def overloaded(client: Client, live: Live, stack: contextlib.ExitStack) -> dict[str, Any]:
+def overloaded(client: Client, live: Live, paced: Live) -> dict[str, Any]:
     """Both kinds of overload: of the gateway, whose engine answers at once, and of an engine with a pace of its own."""
     told: dict[str, Any] = {}
-    for end, found in (("", live), ("_engine", _fake(stack, PACED))):
+    for end, found in (("", live), ("_engine", paced)):
         load = overload(client, Peer("ours", found.url, found.key, "auto"))
         told |= {f"goodput_at_10x{end}": load["goodput"], f"without_answer_at_10x{end}": load["without_answer"]}
         told[f"overload{end}"] = load
@@ -272,10 +280,12 @@ def main() -> None:
     parser.add_argument("--litellm", help="command that starts the LiteLLM proxy; without it there is no such peer")
     parser.add_argument("--requests", type=int, default=300, help="requests one at a time (default 300)")
     parser.add_argument("--soak", type=int, default=0, help="requests of a soak at the end, for the gateway's memory")
+    parser.add_argument("--home", type=Path, help="where the router is fitted (default: COE_HOME or ~/.coe)")
     arguments = parser.parse_args()
     client = Client()
     with contextlib.ExitStack() as stack:
-        live = _fake(stack, FAKE)
+        router = _router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
+        live = _fake(stack, router)
         ours = Peer("ours", live.url, live.key, "auto")
         headers = {"Authorization": f"Bearer {live.key}"}
         body = {"model": "smol-general", "messages": [{"role": "user", "content": "hello there"}]}
@@ -290,7 +300,7 @@ def main() -> None:
         if arguments.litellm:
             told["rps_over_litellm"] = round(figures["rps_c32_ours"] / figures["rps_c32_litellm"], 2)
             told["p50_of_litellm"] = round(figures["p50_ms_c1_ours"] / figures["p50_ms_c1_litellm"], 3)
-        told |= overloaded(client, live, stack)
+        told |= overloaded(client, live, _fake(stack, router, PACED))
         if arguments.soak:
             told |= soak(client, ours, live.process.pid, arguments.soak)
     client.end()

@@ -193,7 +193,7 @@ class Pipeline:
     def _answer(self, ask: Ask, routed: Routed, ledger: Ledger) -> AsyncGenerator[Delta | Answered | Failure, None]:
         if len(routed.route.experts) == 1:
             expert = routed.route.experts[0]
-            return one(expert, ledger) if ask.n == 1 else many(expert, ledger, ask.n, ask.sampling)
+            return many(expert, ledger, ask) if ask.n > 1 or ask.texts else one(expert, ledger)
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)

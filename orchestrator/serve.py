@@ -189,7 +189,7 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
-    from orchestrator.aggregation import aggregators, ensembles
+    from orchestrator.aggregation import aggregators, ensembles, told_settings
     from orchestrator.http.api import create_app
     from orchestrator.http.door import Door
     from orchestrator.http.doorkeeper import Doorkeeper
@@ -244,7 +244,10 @@ async def _gateway(
     )
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
-    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
+    keys, own = Keys(store), told_settings(config, measured)
+    app = create_app(
+        pipeline, registry, keys, limits, metrics, encoder, settings=own, once=once, bounds=bounds, cors=cors
+    )
     room = config.limits.concurrent_requests + config.limits.waiting_requests
     keeper = Doorkeeper(Door(room, config.limits.gateway_s), metrics)
     server = make_server(app, bounds, keeper=keeper, tls=tls)

@@ -28,7 +28,7 @@ from workers.base import (
     WorkerStats,
 )
 
-DEFAULT_CONTEXT = 2048
+DEFAULT_CONTEXT = 32_768
 DEFAULT_MAX_TOKENS = 512
 
 Answer = Callable[[ChatCall], str]
@@ -234,6 +234,8 @@ class FakeEngine:
             return Failure("expert_unavailable", f"family {self.family!r} has no expert {call.expert!r}")
         if call.expert in self._broken:
             return Failure("expert_unavailable", f"expert {call.expert!r}: {self._broken[call.expert]}")
+        if problem := fake_forms.problem(call):
+            return Failure("invalid_request", problem)
         prompt, context = _count(call), self._context(call.expert)
         wanted = call.sampling.max_tokens or 1
         if prompt + wanted > context:

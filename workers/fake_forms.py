@@ -19,6 +19,20 @@ NAME = re.compile(r"(?<![\w'\"])[A-Z]\w*(?:,? [A-Z]\w*)*|(?<!\w)\d[\d ]*\d(?!\w)
 """Words with capitals in a row, or digits."""
 PIECE = 8
 """Characters of a call's arguments that are streamed at a time."""
+MOST = 10_000
+"""Characters of a text and entries of a list that are written for a schema."""
+
+
+def problem(call: ChatCall) -> str | None:
+    """Why nothing can be written for the schemas of this call: some are none, and some have no end."""
+    try:
+        if call.tools:
+            list(calls(call, call.tools))
+        if call.sampling.form:
+            text(call.sampling.form, user_text(call))
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
+        return f"the schema cannot be followed: {type(error).__name__}"
+    return None
 
 
 class Found:
@@ -96,10 +110,10 @@ def value(schema: Any, found: Found, root: Any = None) -> Any:
             names = schema.get("required", properties)
             return {name: value(properties.get(name, {}), found, root) for name in names}
         case "array":
-            return [value(schema.get("items", {}), found, root) for _ in range(schema.get("minItems", 0))]
+            return [value(schema.get("items", {}), found, root) for _ in range(_few(schema.get("minItems", 0)))]
         case "string":
             text = found.text(lambda text: _text_fits(text, schema))
-            return text if text is not None else "x" * schema.get("minLength", 1)
+            return text if text is not None else "x" * _few(schema.get("minLength", 1))
         case "integer" | "number":
             return _number(schema, found, whole=kind == "integer")
         case "boolean":
@@ -157,6 +171,12 @@ def _is_json(number: str) -> bool:
 
 def _written(made: Any) -> str:
     return json.dumps(made, ensure_ascii=False)
+
+
+def _few(number: int) -> int:
+    if number > MOST:
+        raise OverflowError
+    return number
 
 
 def _at(root: Any, pointer: str) -> Any:

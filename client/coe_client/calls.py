@@ -240,7 +240,7 @@ def _json(name: str, value: Any) -> Any:
     if isinstance(value, Options):
         return value.wire()
     if isinstance(value, type) and issubclass(value, BaseModel):
-        schema = {"name": value.__name__, "schema": value.model_json_schema(), "strict": True}
+        schema = {"name": value.__name__, "schema": value.model_json_schema()}
         if name == "text":  # of a response
             return {"format": {"type": "json_schema", **schema}}
         return {"type": "json_schema", "json_schema": schema}

@@ -23,7 +23,7 @@ from coe_client import (
 from coe_client.options import CallFields, ChatFields, CompletionFields, EmbeddingFields, ResponseFields
 from coe_client.response_events import AGAIN
 from orchestrator.errors import TABLE
-from orchestrator.http import wire, wire_responses
+from orchestrator.http import wire, wire_completions, wire_responses
 from orchestrator.http.embeddings import EmbeddingRequest
 from routers.encoders.hashed import HashEncoder
 from tests.client.conftest import Served
@@ -53,7 +53,7 @@ def called(answer: Answer) -> list[tuple[str, Any]]:
     ("typed", "taken", "own"),
     [
         (ChatFields, wire.ChatRequest, {"messages", "stream", "stream_options"}),
-        (CompletionFields, wire.CompletionRequest, {"prompt", "stream", "stream_options"}),
+        (CompletionFields, wire_completions.CompletionRequest, {"prompt", "stream", "stream_options"}),
         (ResponseFields, wire_responses.ResponseRequest, {"input", "stream"}),
         (EmbeddingFields, EmbeddingRequest, {"input", "model"}),
     ],

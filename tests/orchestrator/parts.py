@@ -181,6 +181,7 @@ class Service:
         batches: Mapping[str, int] | None = None,
         bounds: Bounds = BOUNDS,
         cors: Cors = NO_CORS,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -205,7 +206,9 @@ class Service:
             batches=batches,
             backoff=(0.01, 0.02),
         )
-        app = create_app(pipeline, registry, keys, limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
+        app = create_app(
+            pipeline, registry, keys, limits, metrics, encoder, settings=settings, once=once, bounds=bounds, cors=cors
+        )
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
 
     @property

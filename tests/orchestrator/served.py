@@ -3,8 +3,9 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,3 +123,31 @@ async def served(
         server.should_exit = True
         await serving
         await service.stop()
+
+
+@contextmanager
+def in_background(start: Callable[[], Awaitable[Service]]) -> Iterator[tuple[str, Service]]:
+    """(address, service) in a thread with a loop of its own, for clients that block. The store is closed with it."""
+    ready, stop = threading.Event(), threading.Event()
+    found: list[tuple[str, Service]] = []
+
+    async def serve() -> None:
+        try:
+            service = await start()
+            async with served(service) as running:
+                found.append((f"http://127.0.0.1:{running.port}", service))
+                ready.set()
+                await asyncio.to_thread(stop.wait)
+            await service.store.close()
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        ready.wait()
+        assert found, "the service did not start"
+        yield found[0]
+    finally:
+        stop.set()
+        thread.join()
