@@ -149,26 +149,29 @@ class _Client:
         self._host, self._port = str(where.hostname), int(where.port or 80)
         self._wires, self._idle = set[_Wire](), list[_Wire]()
         self._opening = set[asyncio.Task[None]]()
+        self._open = 0  # connections, also those that are being made
         self._under_way, self._quiet = 0, asyncio.Event()
 
     def send(self, request: bytes) -> None:
         began = time.perf_counter()
-        if not self._idle and len(self._wires) + len(self._opening) >= self._connections:
+        if not self._idle and self._open >= self._connections:
             self.load.unsent += 1
             return
         self._under_way += 1
         if self._idle:
             self._idle.pop().ask(request, began)
         else:
-            task = asyncio.get_running_loop().create_task(self._open(request, began))
+            self._open += 1
+            task = asyncio.get_running_loop().create_task(self._connect(request, began))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open(self, request: bytes, began: float) -> None:
+    async def _connect(self, request: bytes, began: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: _Wire(self, request, began), self._host, self._port)
         except OSError as error:
+            self._open -= 1
             self._lose(type(error).__name__)
 
     def opened(self, wire: _Wire) -> None:
@@ -183,6 +186,7 @@ class _Client:
 
     def ended(self, wire: _Wire, why: str) -> None:
         self._wires.discard(wire)
+        self._open -= 1
         if wire in self._idle:
             self._idle.remove(wire)
         if wire.asked:

@@ -89,6 +89,7 @@ class Connection(HttpToolsProtocol):
         self._over = False  # the bound on connections
         self._unread = 0  # bytes still to come of a request that was turned away at the door
         self._asked = 0.0  # when the last one was
+        self._leave: Callable[[], None] = lambda: None  # by the door, once the request that runs is answered
 
     # A connection's life
 
@@ -181,14 +182,19 @@ class Connection(HttpToolsProtocol):
             if door.refuses(key, cycle.scope["method"] == "POST"):
                 cycle.scope["state"][SHUT] = self.keeper.refusal()
             else:
-                ticket = door.enter(key)
+                tickets = [door.enter(key)]
+
+                def leave() -> None:
+                    if tickets:
+                        door.leave(tickets.pop())
 
                 async def inside(scope: Scope, receive: Receive, send: Send) -> None:
                     try:
                         await app(scope, receive, send)
                     finally:
-                        door.leave(ticket)
+                        leave()
 
+                self._leave = leave
                 super()._start_asgi_task(cycle, inside)  # type: ignore[arg-type]
                 return
         super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
@@ -303,6 +309,7 @@ class Connection(HttpToolsProtocol):
             )
 
     def on_response_complete(self) -> None:
+        self._leave()
         if self._doomed:
             self.transport.close()
             return

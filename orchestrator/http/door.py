@@ -2,7 +2,8 @@
 or no out.
 
 A request is turned away at the door while
-* `room` requests are inside, as many as run and wait: one more would be refused behind the door, at the full price;
+* `room` requests are inside, as many as run and wait: one more would be refused behind the door, at the full price. So
+  it must not be larger: each that is let in for nothing makes room for the next such one;
 * those in the hall are `wait_s` seconds of work for the gateway. In the hall are the ones that came since its event
   loop last went round quickly, and have not ended: in a quick turn next to nothing is left to be done, so whoever was
   inside then waited for somebody else, such as an engine.

@@ -52,6 +52,8 @@ async def site() -> AsyncIterator[Site]:
     it.free.set()
     async with server:
         yield it
+        it.free.set()
+        await asyncio.sleep(0.01)
 
 
 async def test_closed_sends_all_over_so_many_connections(site: Site) -> None:

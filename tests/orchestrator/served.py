@@ -64,6 +64,11 @@ class Wire:
             body = await self._reader.readexactly(int(headers.get("content-length", "0")))
         return Answer(int(head[0].split()[1]), headers, body)
 
+    async def until(self, end: bytes) -> bytes:
+        """What comes up to these bytes. Raises EOFError if they do not come."""
+        async with asyncio.timeout(60):
+            return await self._reader.readuntil(end)
+
     async def ended(self) -> bytes:
         """What comes until the server closes the connection, which it must."""
         async with asyncio.timeout(60):

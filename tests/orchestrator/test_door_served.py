@@ -43,9 +43,9 @@ class Guarded:
 
 
 @asynccontextmanager
-async def guarded(store: Store, bounds: Bounds | None = None) -> AsyncIterator[Guarded]:
-    service = await Service.start(store, bounds=bounds or Bounds())
-    keeper = Doorkeeper(Door(ROOM, 1.0), service.metrics)
+async def guarded(store: Store, bounds: Bounds | None = None, room: int = ROOM) -> AsyncIterator[Guarded]:
+    service = await Service.start(store, bounds=bounds or Bounds(), concurrent=room)
+    keeper = Doorkeeper(Door(room, 1.0), service.metrics)
     async with served(service, bounds or Bounds(), keeper=keeper) as target:
         yield Guarded(target, keeper)
 
@@ -165,6 +165,17 @@ async def test_requests_themselves_fill_the_room(site: Guarded) -> None:
     assert [answer.status for answer in await asyncio.gather(*asking)] == [200] * ROOM
     assert site.door.inside.total == 0
     assert (await site.target.ask(site.chat)).status == 200
+
+
+async def test_one_after_the_other_never_meets_a_door_that_its_last_request_holds(store: Store) -> None:
+    body = {"model": SQL, "messages": [{"role": "user", "content": "one"}], "stream": True}
+    async with guarded(store, room=1) as site, site.target.wire() as wire:
+        for _ in range(20):
+            await wire.send(site.chat)
+            assert (await wire.answer()).status == 200
+            await wire.send(site.target.head + sized(json.dumps(body).encode()))
+            assert (await wire.until(b"\r\n0\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    assert site.door.refused == 0
 
 
 async def test_a_client_that_leaves_makes_room(site: Guarded) -> None:
