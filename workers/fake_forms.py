@@ -39,6 +39,7 @@ class Found:
     """What a message holds to fill a form with. Each thing is taken once."""
 
     def __init__(self, message: str) -> None:
+        self.made = 0  # values so far
         self.quoted = [one or other for one, other in QUOTED.findall(message)]
         self._numbers = [json.loads(number) for number in NUMBER.findall(message) if _is_json(number)]
         rest = QUOTED.sub(lambda match: "'" * len(match[0]), message)
@@ -87,8 +88,9 @@ def user_text(call: ChatCall) -> str:
 
 
 def value(schema: Any, found: Found, root: Any = None) -> Any:
-    """One that fits the schema, as far as it is made of the words below."""
+    """One that fits the schema, as far as it is made of the words below. Raises OverflowError for a huge one."""
     root = schema if root is None else root
+    found.made = _few(found.made + 1)
     if not isinstance(schema, Mapping):
         return None
     if "$ref" in schema:

@@ -128,8 +128,8 @@ class ChatRequest(ChatFields):
 class CompletionFields(SampledFields, total=False):
     """OpenAI's fields of a completion.
 
-    logprobs: how many of the likeliest tokens are told beside the one chosen. echo: the prompt stands before the answer.
-    best_of: as many as `n`.
+    logprobs: how many of the likeliest tokens are told beside the one chosen. echo: the prompt stands before the
+    answer. best_of: as many as `n`.
     """
 
     best_of: int

@@ -72,3 +72,11 @@ def test_the_tools_that_the_message_means_are_called(said: str, options: Any, ma
 def test_what_a_tool_said_calls_none() -> None:
     assert called("get_weather", "get_weather", role="tool") == []
     assert called("adder", "get_weather", "adder", role="tool", choice="required") == [("get_weather", {"n": 9})]
+
+
+def test_a_value_of_endless_size_is_refused() -> None:
+    schema: dict[str, object] = {"type": "integer"}
+    for _ in range(9):
+        schema = {"type": "array", "minItems": 9999, "items": schema}
+    with pytest.raises(OverflowError):
+        fake_forms.value(schema, fake_forms.Found(""))
