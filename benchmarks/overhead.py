@@ -31,15 +31,18 @@ import uvloop
 from benchmarks.http_load import Load, closed, opened, request
 from benchmarks.live import ROOT, Live, free_port, service, stop
 from benchmarks.report import emit, table
+from experts.starter import starter_experts
 from routers import starter
 
 PATH = "/v1/chat/completions"
 OVERLOAD_S = 8.0
-PACED = "families: {smollm2-135m: {dtype: float32, engine_args: {fake_slots: 8, fake_token_delay: 0.005}}}\n"
+PACED = {"smollm2-135m": {"dtype": "float32", "engine_args": {"fake_slots": 8, "fake_token_delay": 0.005}}}
 """An engine with a pace: some 100 answers of 16 tokens a second."""
 ROUNDS = 3
 """Of each closed load and peer; the best one counts, since noise only slows down."""
 KB = (0.1, 10, 100)
+CONTEXT = 65_536
+"""Tokens that the fake experts take, so that the longest prompts fit."""
 WORDS = "please list all users that have signed in since monday and sort them by name ".split()
 
 _BARE = """
@@ -163,11 +166,15 @@ def _router(home: Path) -> Path:
     return starter.folder(home, "static").resolve()
 
 
-def _fake(stack: contextlib.ExitStack, router: Path, config: str = "") -> Live:
+def _fake(stack: contextlib.ExitStack, router: Path, **config: object) -> Live:
     """The service with fake engines and a real router, for as long as the stack."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     (home / "encoders").symlink_to(router.parent.parent / "encoders")
-    (home / "coe.yaml").write_text(f"router: {{encoder: static, path: {json.dumps(str(router))}}}\n{config}")
+    experts = [
+        spec.model_dump(mode="json", exclude_unset=True) | {"context_length": CONTEXT} for spec in starter_experts(home)
+    ]
+    told = {"router": {"encoder": "static", "path": str(router)}, "experts": experts, **config}
+    (home / "coe.yaml").write_text(json.dumps(told))  # JSON is YAML
     return stack.enter_context(service(home, ["--fake", "--config", str(home / "coe.yaml")], within=600))
 
 
@@ -300,7 +307,7 @@ def main() -> None:
         if arguments.litellm:
             told["rps_over_litellm"] = round(figures["rps_c32_ours"] / figures["rps_c32_litellm"], 2)
             told["p50_of_litellm"] = round(figures["p50_ms_c1_ours"] / figures["p50_ms_c1_litellm"], 3)
-        told |= overloaded(client, live, _fake(stack, router, PACED))
+        told |= overloaded(client, live, _fake(stack, router, families=PACED))
         if arguments.soak:
             told |= soak(client, ours, live.process.pid, arguments.soak)
     client.end()

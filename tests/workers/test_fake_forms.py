@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from workers.base import ChatCall, Form, Sampling, Tools
-from workers.fake_forms import calls, text
+from workers.fake_forms import Found, calls, text, value
 
 INT, TEXT = {"type": "integer"}, {"type": "string"}
 
@@ -79,4 +79,4 @@ def test_a_value_of_endless_size_is_refused() -> None:
     for _ in range(9):
         schema = {"type": "array", "minItems": 9999, "items": schema}
     with pytest.raises(OverflowError):
-        fake_forms.value(schema, fake_forms.Found(""))
+        value(schema, Found(""))
