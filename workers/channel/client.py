@@ -228,9 +228,7 @@ class Links:
         self._links = {address: link for address, link in self._links.items() if link.is_up}
         for link in self._links.values():
             link.check_life()
-        for address in found:
-            if address not in self._links:
-                await self._connect(address)
+        await asyncio.gather(*map(self._connect, {*found} - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
         link, loop = Link(address), asyncio.get_running_loop()
