@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from experts.registry import Registry
 from orchestrator.config.model import Config
 from orchestrator.plans import DevicePlan, FamilyPlan, check_room, make_device, make_worker, plans
-from orchestrator.ray_internals import listen_on_this_node_only
+from orchestrator.ray_internals import listen_on_this_node_only, of_version
 from workers.base import ChatCall, Event, WorkerStats
-from workers.channel.client import Links, NoStats
+from workers.channel.client import Find, Links, NoStats
 from workers.channel.frames import Address
 from workers.channel.server import ChannelServer
 from workers.channel.together import together
@@ -44,19 +44,23 @@ LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # one machine: Ray's processes meet on the loopback address only
     "VLLM_HOST_IP": "127.0.0.1",
 }
-DRAIN_S = 15.0
-"""Seconds that a worker that is to end gives the calls under way; Serve gives it STOP_S in all."""
-STOP_S = 20.0
+WORKERS_MORE_S = 5.0
+"""Seconds that a worker which is to end gives the calls under way beyond what a gateway gives them, and Serve beyond
+that before it ends the worker by force."""
 STATS_S = 5.0
 
 
 class WorkerDeployment:
-    """A Serve replica: a worker, and the channel on which gateways reach it. Serve itself carries no request."""
+    """A Serve replica: a worker, and the channel on which gateways reach it. Serve itself carries no request.
 
-    def __init__(self, plan: FamilyPlan | DevicePlan) -> None:
+    drain_s: seconds that calls under way have to end when it is told to.
+    """
+
+    def __init__(self, plan: FamilyPlan | DevicePlan, drain_s: float) -> None:
         from ray import serve
 
         listen_on_this_node_only()
+        self._drain_s = drain_s
         self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._channel = ChannelServer(self, serve.get_replica_context().replica_id.unique_id)
         self._address: asyncio.Task[Address] | None = None
@@ -86,20 +90,20 @@ class WorkerDeployment:
         self._worker.check_health()
 
     async def __del__(self) -> None:
-        await self._channel.close(DRAIN_S)
+        await self._channel.close(self._drain_s)
         await self._worker.close()
 
 
 class ServeWorkers:
     """The workers of all families that Serve keeps alive (`orchestrator.calls.Workers`). Use it as a context.
 
-    handles: by the families that one serves.
+    finds: who tells where the workers of these families are.
     """
 
-    def __init__(self, handles: "Mapping[tuple[str, ...], DeploymentHandle[Any]]", registry: Registry) -> None:
+    def __init__(self, finds: Mapping[tuple[str, ...], Find], registry: Registry) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
         self._registry = registry
-        self._links = {families: Links(partial(_addresses, handle), tls) for families, handle in handles.items()}
+        self._links = {families: Links(find, tls) for families, find in finds.items()}
         self._of_family = {family: links for families, links in self._links.items() for family in families}
 
     async def __aenter__(self) -> Self:
@@ -155,20 +159,33 @@ def ray_tls(purpose: ssl.Purpose) -> ssl.SSLContext | None:
     return context
 
 
-@contextlib.contextmanager
-def cluster(
-    config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
-) -> Iterator[ServeWorkers]:
-    """The workers of `config`, on the Ray cluster at `address` or on one that lives as long as this block.
+class _Shared:
+    """Finds the workers of an application that somebody else deploys, as soon as there is one."""
 
-    Raises ConnectionError if the address does not answer, TooFewCores if a local Ray has no room.
+    def __init__(self, app: str) -> None:
+        self._app = app
+        self._handle: Any = None
+
+    async def __call__(self) -> list[Address]:
+        serve: Any = import_module("ray.serve")
+        try:
+            self._handle = self._handle or await asyncio.to_thread(serve.get_app_handle, self._app)
+        except serve.exceptions.RayServeException:
+            return []  # not deployed yet: until it is, its experts are not ready
+        return await _addresses(self._handle)
+
+
+@contextlib.contextmanager
+def joined(address: str | None, say: Callable[[str], None]) -> Iterator[None]:
+    """This process on the Ray cluster at `address`, or on a local one that lives as long as this block.
+
+    Raises ConnectionError if the address does not answer.
     """
     wanted = RAY_ENVIRONMENT if address else RAY_ENVIRONMENT | LOCAL_ENVIRONMENT
     os.environ.update({key: os.environ.get(key, value) for key, value in wanted.items()})
 
     import ray
 
-    serve: Any = import_module("ray.serve")  # its decorators hide their types
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         options |= {"address": "local", "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
@@ -178,31 +195,92 @@ def cluster(
         say(f"joining the Ray cluster at {address}")
     ray.init(**options)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    found = plans(config, registry, home)
     try:
-        if address is None:
-            check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
-        serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
-        handles = {}
-        for app, plan in found.items():
-            deployment = serve.deployment(
-                WorkerDeployment,
-                name="worker",
-                health_check_period_s=2,
-                health_check_timeout_s=30,
-                graceful_shutdown_timeout_s=STOP_S,
-                ray_actor_options={"num_cpus": plan.config.num_cpus, "num_gpus": plan.config.num_gpus},
-            ).bind(plan)
-            families = plan.families if isinstance(plan, DevicePlan) else (plan,)
-            handles[tuple(own.family for own in families)] = serve.run(deployment, name=app, route_prefix=None)
-        yield ServeWorkers(handles, registry)
+        yield
     finally:
-        # In throughput mode a handle's router lives in the gateway's event loop, which has ended by now.
-        warnings.filterwarnings("ignore", "coroutine 'AsyncioRouter.shutdown' was never awaited", RuntimeWarning)
-        with contextlib.suppress(Exception):
-            if address is None:
-                serve.shutdown()
-            else:
-                for app in found:
-                    serve.delete(app)
+        _forget_routers()
         ray.shutdown()
+
+
+def _forget_routers() -> None:
+    # In throughput mode a handle's router lives in the gateway's event loop, which has ended by now.
+    warnings.filterwarnings("ignore", "coroutine 'AsyncioRouter.shutdown' was never awaited", RuntimeWarning)
+
+
+@contextlib.contextmanager
+def cluster(
+    config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
+) -> Iterator[ServeWorkers]:
+    """Workers of its own, on the Ray cluster at `address` or on a local one, that live as long as this block.
+
+    Raises ConnectionError if the address does not answer, TooFewCores if a local Ray has no room.
+    """
+    with joined(address, say):
+        import ray
+
+        serve: Any = import_module("ray.serve")  # its decorators hide their types
+        found = plans(config, registry, home)
+        try:
+            if address is None:
+                check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            start_serve()
+            handles = {}
+            for app, plan in found.items():
+                handle = serve.run(application(plan, config.limits.drain_s), name=app, route_prefix=None)
+                handles[_families(plan)] = partial(_addresses, handle)
+            yield ServeWorkers(handles, registry)
+        finally:
+            _forget_routers()
+            with contextlib.suppress(Exception):
+                if address is None:
+                    serve.shutdown()
+                else:
+                    for app in found:
+                        serve.delete(app)
+
+
+@contextlib.contextmanager
+def shared_cluster(
+    config: Config, registry: Registry, home: Path, address: str, say: Callable[[str], None]
+) -> Iterator[ServeWorkers]:
+    """The workers that `coe workers keep` runs on the Ray cluster at `address`, for this gateway among others.
+
+    Raises ConnectionError if the address does not answer.
+    """
+    with joined(address, say):
+        yield ServeWorkers(
+            {_families(plan): _Shared(app) for app, plan in plans(config, registry, home).items()}, registry
+        )
+
+
+def start_serve() -> None:
+    """Serve on the Ray that was joined, unless it runs there already. Nothing of it listens for HTTP."""
+    serve: Any = import_module("ray.serve")
+    serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
+
+
+def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | None = None) -> Any:
+    """What Serve runs for a plan. drain_s: seconds that a gateway gives what is under way. version: replicas of the
+    same one are left as they run; None = they are replaced."""
+    serve: Any = import_module("ray.serve")
+    place = plan.config
+    deployment = serve.deployment(
+        WorkerDeployment,
+        name="worker",
+        num_replicas=place.replicas,
+        health_check_period_s=2,
+        health_check_timeout_s=30,
+        graceful_shutdown_timeout_s=drain_s + 2 * WORKERS_MORE_S,
+        ray_actor_options={
+            "num_cpus": place.num_cpus,
+            "num_gpus": place.num_gpus,
+            "resources": dict(place.resources),
+        },
+    )
+    if version is not None:
+        deployment = of_version(deployment, version)
+    return deployment.bind(plan, drain_s + WORKERS_MORE_S)
+
+
+def _families(plan: FamilyPlan | DevicePlan) -> tuple[str, ...]:
+    return tuple(own.family for own in (plan.families if isinstance(plan, DevicePlan) else (plan,)))

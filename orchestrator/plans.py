@@ -168,13 +168,19 @@ def _file_name(family: str) -> str:
 
 
 class TooFewCores(RuntimeError):
-    """The workers want more CPU cores or GPUs than this machine gives a local Ray. Ray would wait for them for ever."""
+    """The workers want more than this machine gives a local Ray. Ray would wait for it for ever."""
 
 
 def check_room(found: Mapping[str, FamilyPlan | DevicePlan], there: Mapping[str, float]) -> None:
-    """Raises TooFewCores; there: what the local Ray has, by Ray's names CPU and GPU."""
+    """Raises TooFewCores; there: what the local Ray has, by Ray's names: CPU, GPU and others."""
+    for app, plan in found.items():
+        if strange := [name for name in plan.config.resources if name not in there]:
+            raise TooFewCores(
+                f"{app.removeprefix('coe-')} wants the resource {strange[0]!r}, which a local Ray has not: leave out "
+                "'resources', or name a Ray cluster that has it"
+            )
     for key, resource, thing in (("num_cpus", "CPU", "CPU cores"), ("num_gpus", "GPU", "GPUs")):
-        wanted = {app: float(getattr(plan.config, key)) for app, plan in found.items()}
+        wanted = {app: float(getattr(plan.config, key)) * plan.config.replicas for app, plan in found.items()}
         if sum(wanted.values()) > there.get(resource, 0.0) + 1e-9:
             each = ", ".join(f"{app.removeprefix('coe-')} {number:g}" for app, number in wanted.items() if number)
             raise TooFewCores(

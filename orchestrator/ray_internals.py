@@ -1,5 +1,7 @@
 """The one place that touches Ray's internals; ``tests/orchestrator/test_ray_contract.py`` fails when they change."""
 
+from typing import Any
+
 GRPC_PORT = "add_port_to_grpc_server"
 """The function by which a replica binds its gRPC server, as ``ray.serve._private.replica`` names it."""
 
@@ -27,3 +29,13 @@ def listen_on_this_node_only() -> None:
 
     add_port.of_this_node = True  # type: ignore[attr-defined]
     setattr(replica, GRPC_PORT, add_port)
+
+
+def of_version(deployment: Any, version: str) -> Any:
+    """The Serve deployment, which is left as it runs where one of that version runs already.
+
+    Serve (2.60) tells by the version whether replicas are to be replaced. Its public functions no longer take one, and
+    it then makes up a new one each time: to deploy again, with nothing changed, would restart every engine.
+    """
+    deployment._version = version
+    return deployment

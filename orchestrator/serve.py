@@ -77,8 +77,7 @@ def prepare(config: Config, home: Path, reporter: Reporter) -> None:
     Raises experts.starter.StarterUnavailable.
     """
     prepare_experts(config.experts, home, reporter)
-    for router in config.routers().values():
-        _prepare_router(router, home, reporter)
+    prepare_routers(config, home, reporter)
 
 
 def _prepare_router(router: RouterConfig, home: Path, reporter: Reporter) -> None:
@@ -107,15 +106,26 @@ def prepare_experts(experts: Iterable[ExpertSpec], home: Path, reporter: Reporte
         starter.build(home, reporter.progress)
 
 
-def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False) -> None:
+def prepare_routers(config: Config, home: Path, reporter: Reporter) -> None:
+    """Makes what is missing of what routers need."""
+    for router in config.routers().values():
+        _prepare_router(router, home, reporter)
+
+
+def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False, attach: bool = False) -> None:
     """Runs the service until SIGINT or SIGTERM.
 
-    fake: canned engines in place of vLLM. Raises CannotStart, StarterUnavailable, EmbeddedRedisError, StoreUnavailable.
+    fake: canned engines in place of vLLM. attach: the workers are those that `coe workers keep` runs.
+    Raises CannotStart, StarterUnavailable, EmbeddedRedisError, StoreUnavailable.
     """
     began = time.monotonic()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if attach and settings.ray_address is None:
+        raise CannotStart("--attach is for workers on a Ray cluster that is there: name it by --ray-address")
     if fake:
-        config = _with_fake_engines(config)
+        config = with_fake_engines(config)
+    elif attach:
+        prepare_routers(config, settings.home, reporter)
     else:
         prepare(config, settings.home, reporter)
     registry = config.registry()
@@ -129,7 +139,7 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             if told:
                 reporter.say(told)
 
-        from orchestrator.cluster import cluster
+        from orchestrator.cluster import cluster, shared_cluster
         from orchestrator.plans import TooFewCores
 
         reporter.say("loading the router")
@@ -141,7 +151,12 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             if told := strangers(router, routers[name], registry.names):
                 reporter.say(f"tenant {name}: {told}" if name else told)
         try:
-            workers = stack.enter_context(cluster(config, registry, settings.home, settings.ray_address, reporter.say))
+            if attach and settings.ray_address is not None:
+                of_all = shared_cluster(config, registry, settings.home, settings.ray_address, reporter.say)
+                workers = stack.enter_context(of_all)
+            else:
+                own = cluster(config, registry, settings.home, settings.ray_address, reporter.say)
+                workers = stack.enter_context(own)
         except ConnectionError as error:
             raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error
         except TooFewCores as error:
@@ -249,11 +264,21 @@ async def _gateway(
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
     keys, own = Keys(store), told_settings(config, measured)
     app = create_app(
-        pipeline, registry, keys, limits, metrics, encoder, settings=own, once=once, bounds=bounds, cors=cors
+        pipeline,
+        registry,
+        keys,
+        limits,
+        metrics,
+        encoder,
+        ready_s=config.limits.ready_s,
+        settings=own,
+        once=once,
+        bounds=bounds,
+        cors=cors,
     )
     room = config.limits.concurrent_requests + config.limits.waiting_requests
     keeper = Doorkeeper(Door(room, config.limits.gateway_s), metrics)
-    server = make_server(app, bounds, keeper=keeper, tls=tls)
+    server = make_server(app, bounds, keeper=keeper, tls=tls, drain_s=config.limits.drain_s)
     beside = [asyncio.create_task(each) for each in (_announce(pipeline, registry, reporter, started), keeper.keep())]
     gc.collect()
     gc.set_threshold(10_000, 20, 20)
@@ -410,7 +435,7 @@ async def _first_key(redis_url: str, settings: Settings) -> str | None:
         await store.close()
 
 
-def _with_fake_engines(config: Config) -> Config:
+def with_fake_engines(config: Config) -> Config:
     families = {
         name: config.family(name).model_copy(update={"engine": "fake"}) for name in config.registry().families()
     }

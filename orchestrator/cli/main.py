@@ -13,6 +13,7 @@ from orchestrator.cli.pool import experts_app
 from orchestrator.cli.profile import profile_command
 from orchestrator.cli.router import router_app
 from orchestrator.cli.serving import serve_command, setup_command
+from orchestrator.cli.workers import workers_app
 
 app = typer.Typer(
     help="Composition of Experts: one OpenAI-compatible endpoint in front of many whole LLMs.",
@@ -29,6 +30,7 @@ app.command("bench")(bench_command)
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(router_app, name="router")
+app.add_typer(workers_app, name="workers")
 app.command("profile")(profile_command)
 
 

@@ -18,6 +18,9 @@ def serve_command(
     redis_url: RedisFlag = None,
     ray_address: RayFlag = None,
     fake: Annotated[bool, typer.Option("--fake", help="Canned engines instead of LLMs, to try things out.")] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Use the workers that `coe workers keep` runs on the Ray cluster.")
+    ] = False,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print each setting and where it comes from; start nothing.")
     ] = False,
@@ -44,7 +47,7 @@ def serve_command(
                 typer.echo(f"{name:<12} {value}  [{origin}]")
             return
         logs.configure(level=configured.log_level)
-        serve(settings, configured, ConsoleReporter(), fake=fake)
+        serve(settings, configured, ConsoleReporter(), fake=fake, attach=attach)
 
 
 def setup_command(config: ConfigFlag = None, home: HomeFlag = None) -> None:

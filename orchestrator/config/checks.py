@@ -30,6 +30,12 @@ _OWN_ENGINE_ARGS = {
     "enable_sleep_mode": "the service sets it for families with a 'device'",
     "hf_token": "a secret does not belong in this file; set HF_TOKEN in the environment",
 }
+_OWN_RESOURCES = {
+    "CPU": "set 'num_cpus' instead",
+    "GPU": "set 'num_gpus' instead",
+    "memory": "engines take what their images and KV cache need",
+    "object_store_memory": "the service keeps nothing there",
+}
 _NOT_ON_GPUS = "is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization"
 
 
@@ -40,8 +46,16 @@ def gpu_problem(number: float) -> str | None:
     return None
 
 
+def resource_problems(names: Iterable[str]) -> Problems:
+    """Of `resources`: what Ray counts under settings of its own."""
+    for name in names:
+        if name in _OWN_RESOURCES:
+            yield ("resources", name), f"not to be set here: {_OWN_RESOURCES[name]}"
+
+
 def family_problems(family: "FamilyConfig") -> Problems:
     """Of a family's section by itself."""
+    yield from resource_problems(family.resources)
     if problem := gpu_problem(family.num_gpus):
         yield ("num_gpus",), problem
     if family.num_gpus and "kv_cache_gib" in family.model_fields_set:
@@ -142,7 +156,7 @@ def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "d
         allowed, kind = (("remote", "fake"), "remote") if remote else (("vllm", "fake"), "local")
         yield ("engine",), f"got {family.engine!r}, but its experts are {kind}; allowed: {one_of(allowed)}"
     if remote:
-        for key in sorted(family.model_fields_set - {"engine", "num_cpus"}):
+        for key in sorted(family.model_fields_set - {"engine", "num_cpus", "replicas", "resources"}):
             yield (key,), "has no meaning for remote experts; leave it out"
     elif family.device is None:
         if family.memory_gib is not None:
@@ -157,7 +171,7 @@ def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "d
 def _sharing(family: "FamilyConfig", experts: Iterable[ExpertSpec], device: "DeviceConfig") -> Problems:
     """Of a family with its device."""
     name = family.device
-    for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus"}):
+    for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus", "replicas", "resources"}):
         yield (key,), f"is set by the device {name!r}; leave it out"
     if device.num_gpus and "kv_cache_gib" in family.model_fields_set:
         yield ("kv_cache_gib",), _NOT_ON_GPUS

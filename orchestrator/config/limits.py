@@ -81,6 +81,18 @@ class Limits(Frozen):
         10_000, ge=1, description="Connections that are open at a time; one more is refused (429)."
     )
     body_s: Float = Field(60.0, gt=0, le=3600, description="Seconds for a request's body to arrive, else 408.")
+    drain_s: Float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="Seconds that requests under way have to end when a gateway or worker stops; then they break off.",
+    )
+    ready_s: Float = Field(
+        600.0,
+        ge=0,
+        description="Seconds after its start for which a gateway asks for no requests (`/health/serving`) while an "
+        "expert still loads; later one expert that can answer is enough.",
+    )
     per_key: PerKey = PerKey()
     without_redis: WithoutRedis = WithoutRedis()
     idempotency: IdempotencyConfig = IdempotencyConfig()

@@ -75,12 +75,21 @@ class DeviceConfig(Frozen):
     )
     num_gpus: Float = Field(0.0, ge=0, description="GPUs of the device; a part of one, such as 0.5, is fine.")
     num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the device's families together.")
+    replicas: Int = Field(1, ge=1, le=1000, description="Devices of the kind; each serves all of its families.")
+    resources: dict[str, Annotated[Float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Further resources, by Ray's names, that each takes of its node: one that only some nodes have "
+        "keeps it on those.",
+    )
     swap: TurnsConfig = TurnsConfig()
 
     @model_validator(mode="after")
-    def _whole_gpus(self) -> Self:
+    def _fits_ray(self) -> Self:
+        found = list(config_checks.resource_problems(self.resources))
         if problem := config_checks.gpu_problem(self.num_gpus):
-            raise Located([(("num_gpus",), problem)])
+            found.append((("num_gpus",), problem))
+        if found:
+            raise Located(found)
         return self
 
 
@@ -98,6 +107,12 @@ class FamilyConfig(Frozen):
     kv_cache_gib: Int = Field(1, ge=1, description="GiB of KV cache on the CPU. With GPUs see gpu_memory_utilization.")
     num_gpus: Float = Field(0.0, ge=0, description="GPUs of the engine; a part of one, such as 0.5, is fine.")
     num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the engine.")
+    replicas: Int = Field(1, ge=1, le=1000, description="Workers of the family, each with an engine of its own.")
+    resources: dict[str, Annotated[Float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="Further resources, by Ray's names, that each worker takes of its node: one that only some "
+        "nodes have keeps it on those.",
+    )
     device: str | None = Field(
         None, description="One of `devices`, shared with other families. Default: the family has what it needs alone."
     )
@@ -192,7 +207,7 @@ class Config(Frozen):
         return Registry(self.experts)
 
     def family(self, name: str) -> FamilyConfig:
-        """How that family is served; GPUs and CPU cores of one that shares a device are the device's."""
+        """How that family is served; where it runs is for one that shares a device the device's matter."""
         family = self.families.get(name, FamilyConfig())
         if family.device is None:
             return family

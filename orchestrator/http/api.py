@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from orchestrator.http.completions import CompletionWriter
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
+from orchestrator.http.health import Health
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import ASKS, COUNTS, Described, document
@@ -51,11 +52,9 @@ from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
-from orchestrator.store import StoreUnavailable
 from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
 
-Ready = Callable[[], Awaitable[Mapping[str, str]]]
 """Expert -> why it cannot answer; empty when every expert can."""
 
 T = TypeVar("T", bound=Generation)
@@ -75,16 +74,17 @@ def create_app(
     limits: Limits,
     metrics: Metrics,
     encoder: TokenEncoder | None = None,
-    ready: Ready | None = None,
     *,
+    ready_s: float = 600.0,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     once: Rules | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
 ) -> Starlette:
-    """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
+    """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`.
     settings: aggregator -> what is told of its settings. once: for requests with an Idempotency-Key."""
-    api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
+    api = _Api(pipeline, registry, keys, limits, metrics)
+    health = Health(pipeline.not_ready, keys.store, len(registry), ready_s)
     feedback = Feedback(keys.store, limits.body_bytes, pipeline.recorded)
     models = Models(pipeline, registry, encoder, settings or {})
     embeddings = Embeddings(encoder, pipeline, limits)
@@ -111,9 +111,10 @@ def create_app(
         Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),
         Path("/v1/swaps", "GET", api.swaps, answer=told.SwapList),
         *admin.paths(),
-        Path("/health/live", "GET", api.live, "none", answer=told.Live),
-        Path("/health/ready", "GET", api.ready, "none", answer=told.ReadyState, unwell=True),
-        Path("/health", "GET", api.health, "none", answer=told.HealthState, unwell=True),
+        Path("/health/live", "GET", health.live, "none", answer=told.Live),
+        Path("/health/ready", "GET", health.ready, "none", answer=told.ReadyState, unwell=True),
+        Path("/health/serving", "GET", health.serving, "none", answer=told.ReadyState, unwell=True),
+        Path("/health", "GET", health.health, "none", answer=told.HealthState, unwell=True),
         Path("/metrics", "GET", api.metrics, "none"),
     )  # fmt: skip
     described = Described(document(paths))
@@ -128,11 +129,9 @@ def create_app(
 
 
 class _Api:
-    def __init__(
-        self, pipeline: Pipeline, registry: Registry, keys: Keys, limits: Limits, metrics: Metrics, ready: Ready
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, registry: Registry, keys: Keys, limits: Limits, metrics: Metrics) -> None:
         self._pipeline, self._registry, self._keys = pipeline, registry, keys
-        self._limits, self._metrics, self._ready = limits, metrics, ready
+        self._limits, self._metrics = limits, metrics
         self._names = Names(registry.names, pipeline.aggregators)
         self._answers = Answers(pipeline, limits.keep_alive_s, partial(_told, metrics))
 
@@ -254,29 +253,6 @@ class _Api:
             for event in worker.events
         ]
         return _json({"object": "list", "data": sorted(events, key=lambda event: event["at"])})
-
-    # Health and metrics
-
-    async def live(self, request: Request) -> Response:
-        """GET /health/live: the process answers."""
-        return _json({"status": "live"})
-
-    async def ready(self, request: Request) -> Response:
-        """GET /health/ready: 200 when every expert can answer."""
-        missing = dict(await self._ready())
-        status = {"status": "not_ready" if missing else "ready", "not_ready": missing}
-        return _json(status, status=503 if missing else 200)
-
-    async def health(self, request: Request) -> Response:
-        """GET /health: both, and the store. Without the store chat goes on for a while, so it does not decide."""
-        missing = dict(await self._ready())
-        store = "ok"
-        try:
-            await self._keys.store.ping()
-        except StoreUnavailable:
-            store = "unreachable"
-        status = {"status": "not_ready" if missing else "ready", "live": True, "not_ready": missing, "store": store}
-        return _json(status, status=503 if missing else 200)
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics"""

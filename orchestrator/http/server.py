@@ -1,5 +1,6 @@
 """uvicorn as the gateway runs it."""
 
+import math
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +45,11 @@ def make_server(
     tls: ssl.SSLContext | None = None,
     port: int = 0,
     host: str = "127.0.0.1",
+    drain_s: float = 10.0,
 ) -> uvicorn.Server:
     """A server for the app, which listens on host and port unless it is given sockets.
 
-    keeper: of the door; by default nobody is turned away there.
+    keeper: of the door; by default nobody is turned away there. drain_s: seconds for what is under way when it stops.
     """
     return uvicorn.Server(
         uvicorn.Config(
@@ -62,7 +64,7 @@ def make_server(
             server_header=False,
             proxy_headers=False,  # nothing here depends on who the client says it is
             timeout_keep_alive=bounds.idle_s,
-            timeout_graceful_shutdown=10,
+            timeout_graceful_shutdown=math.ceil(drain_s),
             backlog=4096,  # as many as come while the loop goes round once; what the system allows may be less
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )

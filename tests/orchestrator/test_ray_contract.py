@@ -27,3 +27,17 @@ def test_a_local_ray_stays_on_loopback_by_this_variable() -> None:
 
     assert LOCAL_ENVIRONMENT[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] == "0"
     assert "if not ray_constants.ENABLE_RAY_CLUSTER:" in inspect.getsource(services.get_node_ip_address)
+
+
+def test_a_deployment_carries_the_version_by_which_serve_tells_what_to_restart() -> None:
+    from ray.serve import deployment
+    from ray.serve._private import client
+
+    from orchestrator.ray_internals import of_version
+
+    class Nothing:
+        pass
+
+    own = of_version(deployment(Nothing), "7")
+    assert own.bind()._bound_deployment.version == "7"
+    assert "deployment._version or get_random_string()" in inspect.getsource(client)

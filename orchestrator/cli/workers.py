@@ -1,0 +1,65 @@
+"""`coe workers`: the workers on a Ray cluster that several gateways share."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.common import ConfigFlag, HomeFlag, RayFlag, errors_told
+
+if TYPE_CHECKING:
+    from orchestrator.config.model import Config
+    from orchestrator.settings import Settings
+
+workers_app = typer.Typer(
+    help="The workers on a Ray cluster that several gateways share (`coe serve --attach`).", no_args_is_help=True
+)
+
+
+@workers_app.command("keep")
+def keep_command(
+    config: ConfigFlag = None,
+    home: HomeFlag = None,
+    ray_address: RayFlag = None,
+    once: Annotated[bool, typer.Option("--once", help="Deploy, and return; by default it stays and looks.")] = False,
+    alive: Annotated[Path | None, typer.Option("--alive", help="A file to touch every few seconds.")] = None,
+    fake: Annotated[bool, typer.Option("--fake", help="Canned engines instead of LLMs, to try things out.")] = False,
+) -> None:
+    """Deploy the workers of coe.yaml and keep them so until Ctrl-C; they stay. One process a cluster does this."""
+    with _on_a_cluster(config, home, ray_address) as (settings, configured, address):
+        from orchestrator.keeping import keep
+        from orchestrator.serve import with_fake_engines
+
+        keep(with_fake_engines(configured) if fake else configured, settings.home, address, alive, once=once)
+
+
+@workers_app.command("remove")
+def remove_command(ray_address: RayFlag = None) -> None:
+    """Remove all workers from the Ray cluster."""
+    with _on_a_cluster(None, None, ray_address) as (_, _, address):
+        from orchestrator.keeping import remove
+
+        typer.echo(f"removed: {', '.join(remove(address)) or 'nothing, there were none'}")
+
+
+@contextmanager
+def _on_a_cluster(
+    config: str | None, home: str | None, ray_address: str | None
+) -> "Iterator[tuple[Settings, Config, str]]":
+    with errors_told():
+        from orchestrator import logs
+        from orchestrator.config import load as configuration
+        from orchestrator.serve import CannotStart
+
+        flags = {"config": config, "home": home, "ray_address": ray_address}
+        settings, configured = configuration.load(flags, os.environ, Path.cwd())
+        if settings.ray_address is None:
+            raise CannotStart("the workers go to a Ray cluster: name it by --ray-address or RAY_ADDRESS")
+        logs.configure(level=configured.log_level)
+        try:
+            yield settings, configured, settings.ray_address
+        except ConnectionError as error:
+            raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error

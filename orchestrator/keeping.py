@@ -1,0 +1,154 @@
+"""The workers of a configuration on a Ray cluster that several gateways share: `coe workers keep`.
+
+One process deploys, the gateways only attach (`coe serve --attach`). So a gateway that starts, restarts or ends touches
+no engine, and gateways of two configurations, as there are while a new one is rolled out, do not undo each other's.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from orchestrator.config.model import Config
+from orchestrator.plans import DevicePlan, FamilyPlan, plans
+
+EVERY_S = 5.0
+"""Between two looks at what runs."""
+LINGER_S = 600.0
+"""How long workers stay that the configuration no longer has: gateways with the one before may still need them."""
+OURS = "coe-"
+"""How the names of our Serve applications begin."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Applications(Protocol):
+    """What Serve runs."""
+
+    def names(self) -> frozenset[str]:
+        """Of the applications that are there and not about to go."""
+        ...
+
+    def deploy(self, apps: Mapping[str, str]) -> None:
+        """Name -> version. One that runs in that version already is left as it is."""
+        ...
+
+    def remove(self, app: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What is to be done now."""
+
+    deploy: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Deploys what is missing, and removes after a while what is no longer wanted. wanted: application -> version."""
+
+    wanted: Mapping[str, str]
+    linger_s: float = LINGER_S
+    _strays: dict[str, float] = field(default_factory=dict)  # application -> since when it is one
+    _deployed: bool = False
+
+    def due(self, there: Collection[str], now: float) -> Due:
+        """there: the applications that run; now: seconds of any clock. The first call deploys all that is wanted."""
+        strays = {app for app in there if app.startswith(OURS)} - self.wanted.keys()
+        self._strays = {app: self._strays.get(app, now) for app in strays}
+        gone = tuple(sorted(app for app, since in self._strays.items() if now - since >= self.linger_s))
+        new = tuple(app for app in self.wanted if not self._deployed or app not in there)
+        return Due(new, gone)
+
+    def look(self, applications: Applications, now: float) -> Due:
+        """Does what is due, and tells what that was."""
+        due = self.due(applications.names(), now)
+        if due.deploy:
+            applications.deploy({app: self.wanted[app] for app in due.deploy})
+            self._deployed = True
+        for app in due.remove:
+            applications.remove(app)
+        return due
+
+
+def version(plan: FamilyPlan | DevicePlan) -> str:
+    """Changes with all that a running worker would have to be started anew for; not with the number of workers."""
+    families = plan.families if isinstance(plan, DevicePlan) else (plan,)
+    parts: list[Any] = [plan.config.model_dump(mode="json", exclude={"replicas"})]
+    for own in families:
+        experts = [spec.model_dump(mode="json") for spec in own.experts]
+        parts.append([own.kind, own.family, experts, sorted(own.pinned), str(own.folder)])
+        parts.append(own.config.model_dump(mode="json", exclude={"replicas"}))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ServeApplications:
+    """Those of the Ray cluster that this process has joined. drain_s: see `orchestrator.cluster.application`."""
+
+    def __init__(self, found: Mapping[str, FamilyPlan | DevicePlan], drain_s: float) -> None:
+        self._found, self._drain_s = found, drain_s
+        self._serve: Any = import_module("ray.serve")
+
+    def names(self) -> frozenset[str]:
+        status = self._serve.status()
+        return frozenset(app for app, own in status.applications.items() if str(own.status.value) != "DELETING")
+
+    def deploy(self, apps: Mapping[str, str]) -> None:
+        from orchestrator.cluster import application, start_serve
+
+        start_serve()
+        targets = [
+            self._serve.RunTarget(application(self._found[app], self._drain_s, version), name=app, route_prefix=None)
+            for app, version in apps.items()
+        ]
+        # Where a node is still to come, its application would be waited for, and with it all others.
+        self._serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+    def remove(self, app: str) -> None:
+        self._serve.delete(app, _blocking=False)
+
+
+def keep(config: Config, home: Path, address: str, alive: Path | None, *, once: bool = False) -> None:
+    """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay.
+
+    alive: a file that is touched after each look. once: return after the first. Raises ConnectionError.
+    """
+    found = plans(config, config.registry(), home)
+    keeper = Keeper({app: version(plan) for app, plan in found.items()})
+    with _on(address):
+        applications = ServeApplications(found, config.limits.drain_s)
+        while True:
+            due = keeper.look(applications, time.monotonic())
+            if due.deploy or due.remove:
+                log.info("workers", deployed=due.deploy, removed=due.remove)
+            if alive is not None:
+                alive.touch()
+            if once:
+                return
+            time.sleep(EVERY_S)
+
+
+def remove(address: str) -> tuple[str, ...]:
+    """Removes all workers from the Ray cluster at `address`; what was removed. Raises ConnectionError."""
+    with _on(address):
+        applications = ServeApplications({}, 0.0)
+        gone = tuple(sorted(app for app in applications.names() if app.startswith(OURS)))
+        for app in gone:
+            applications.remove(app)
+        return gone
+
+
+@contextmanager
+def _on(address: str) -> Iterator[None]:
+    from orchestrator.cluster import joined
+
+    with joined(address, lambda line: log.info(line)):
+        yield

@@ -1,0 +1,113 @@
+"""The workers on a cluster that gateways share: what is deployed, left alone and removed, and when."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from experts.spec import ExpertSpec
+from orchestrator.cli.main import app
+from orchestrator.cli.report import ConsoleReporter
+from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
+from orchestrator.keeping import Due, Keeper, version
+from orchestrator.plans import plans
+from orchestrator.serve import CannotStart, serve
+from orchestrator.settings import Settings
+
+HOME = Path("/srv/coe")
+
+
+@dataclass
+class Recorded:
+    """Applications that are there, and what was done to them."""
+
+    there: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self.there)
+
+    def deploy(self, apps: Mapping[str, str]) -> None:
+        self.there |= apps.keys()
+        self.done += [f"deploy {app} {version}" for app, version in apps.items()]
+
+    def remove(self, app: str) -> None:
+        self.there.remove(app)
+        self.done.append(f"remove {app}")
+
+
+def test_the_first_look_deploys_everything_and_the_next_nothing() -> None:
+    keeper, serve = Keeper({"coe-a": "1", "coe-b": "1"}), Recorded({"coe-a"})
+    keeper.look(serve, 0.0)
+    assert serve.done == ["deploy coe-a 1", "deploy coe-b 1"]  # Serve leaves those of the same version alone
+    assert keeper.look(serve, 5.0) == Due()
+
+
+def test_what_is_lost_is_deployed_again() -> None:
+    keeper, serve = Keeper({"coe-a": "1", "coe-b": "1"}), Recorded()
+    keeper.look(serve, 0.0)
+    serve.there = {"coe-b"}
+    assert keeper.look(serve, 5.0) == Due(deploy=("coe-a",))
+    serve.there = set()  # the head came back without its memory
+    assert keeper.look(serve, 10.0) == Due(deploy=("coe-a", "coe-b"))
+
+
+def test_what_is_no_longer_wanted_stays_for_gateways_that_still_use_it_and_then_goes() -> None:
+    keeper, serve = Keeper({"coe-a": "1"}, linger_s=60.0), Recorded({"coe-old", "somebody-elses"})
+    keeper.look(serve, 0.0)
+    assert keeper.look(serve, 59.0) == Due()
+    assert keeper.look(serve, 60.0) == Due(remove=("coe-old",))
+    assert serve.there == {"coe-a", "somebody-elses"}
+
+
+def test_what_is_wanted_again_in_between_does_not_count_as_old() -> None:
+    keeper = Keeper({"coe-a": "1"}, linger_s=60.0)
+    keeper.due({"coe-old"}, 0.0)
+    keeper.due({"coe-a"}, 30.0)
+    assert keeper.due({"coe-old"}, 61.0).remove == ()
+
+
+def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str]:
+    expert = ExpertSpec(name="a", family="f", **{"source": "/models/a", **spec})
+    config = Config(experts=(expert,), router=RouterConfig(kind="fixed", fallback="a"), families=dict(families))
+    return {name: version(plan) for name, plan in plans(config, config.registry(), HOME).items()}
+
+
+def test_more_workers_are_no_new_version_but_other_experts_or_settings_are() -> None:
+    before = versions({"f": FamilyConfig()})
+    assert versions({"f": FamilyConfig(replicas=4)}) == before
+    assert versions({"f": FamilyConfig(max_num_seqs=4)}) != before
+    assert versions({"f": FamilyConfig(resources={"gpus-of-ours": 0.5})}) != before
+    assert versions({}, source="/models/b") != before
+
+
+def test_a_shared_device_has_a_version_of_all_its_families() -> None:
+    def of(**changes: int) -> str:
+        experts = tuple(ExpertSpec(name=name, source=f"/models/{name}") for name in "ab")
+        config = Config(
+            experts=experts,
+            router=RouterConfig(kind="fixed", fallback="a"),
+            families={"a": FamilyConfig(device="d"), "b": FamilyConfig(device="d", **changes)},
+            devices={"d": DeviceConfig(replicas=2)},
+        )
+        [plan] = plans(config, config.registry(), HOME).values()
+        assert plan.config.replicas == 2
+        return version(plan)
+
+    assert of() == of()
+    assert of() != of(max_num_seqs=3)
+
+
+@pytest.mark.parametrize("command", [["workers", "keep"], ["workers", "remove"]])
+def test_without_a_cluster_there_is_nothing_to_keep(command: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, command, env={"COE_HOME": str(tmp_path), "RAY_ADDRESS": ""})
+    assert result.exit_code == 1
+    assert "--ray-address" in result.output
+
+
+def test_a_gateway_attaches_to_no_local_ray(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, host="127.0.0.1", port=8000)
+    with pytest.raises(CannotStart, match="--ray-address"):
+        serve(settings, Config(), ConsoleReporter(), attach=True)

@@ -1,0 +1,148 @@
+"""Workers on a Ray cluster that two gateways share, as on Kubernetes: real Ray, real Redis, the fake engine."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.live import ROOT, Live, free_port, service, stop
+from orchestrator.embedded_redis import EmbeddedRedis
+
+pytestmark = pytest.mark.service
+
+RAY = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray takes 127.0.0.1 for the machine's own address
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
+"""What every process of the cluster has in its environment; on Kubernetes the token comes from a secret."""
+CONFIG = """
+experts:
+  - {name: chat, source: /models/chat, family: one}
+  - {name: sums, source: /models/sums, family: two}
+router: {kind: fixed, fallback: chat}
+families:
+  one: {num_cpus: 0.1, replicas: %d, engine_args: {fake_token_delay: 0.05}}
+  two: {num_cpus: 0.1, resources: {marked: 0.1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A cluster of one node, which has the resource that the family `two` wants, on loopback."""
+    port = free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
+    environment |= {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+        **RAY,
+        "PYTHONPATH": str(ROOT),
+    }
+    ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"]
+    more = ["--num-cpus=2", '--resources={"marked": 1}', "--include-dashboard=false", "--disable-usage-stats"]
+    with (tmp_path_factory.mktemp("ray") / "ray.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*ray, *more, "--object-store-memory=100000000", "--block"],
+            env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        try:
+            time.sleep(5)
+            yield f"127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(30)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis.url
+
+
+@contextmanager
+def workers(tmp_path: Path, ray_address: str, replicas: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`coe workers keep`, which has deployed by the time that this yields."""
+    config, alive = tmp_path / "coe.yaml", tmp_path / "alive"
+    config.write_text(CONFIG % replicas)
+    alive.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "orchestrator.cli", "workers", "keep", "--fake"]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "--ray-address", ray_address, "--alive", str(alive)],
+        cwd=ROOT, env={**os.environ, "COE_HOME": str(tmp_path), **RAY}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not alive.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "it does not deploy"
+            time.sleep(0.1)
+        yield process
+    finally:
+        stop(process)
+
+
+def ask(live: Live, model: str, **more: object) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **more}
+    headers = {"Authorization": f"Bearer {live.key}"}
+    return httpx.post(f"{live.base_url}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
+
+
+def replicas_of(ray_address: str, app: str) -> set[str]:
+    """The ids of an application's replicas that run, as Ray names their actors."""
+    code = (
+        "import ray, sys\n"
+        "ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+        "for a in ray.util.list_named_actors(all_namespaces=True):\n"
+        "    print(a['name'])"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, ray_address],
+        env={**os.environ, **RAY},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    return {line for line in said.splitlines() if app in line}
+
+
+def test_gateways_come_and_go_and_the_workers_stay(tmp_path: Path, ray_address: str, redis_url: str) -> None:
+    environment: Mapping[str, str] = {"COE_REDIS_URL": redis_url, "RAY_ADDRESS": ray_address, **RAY}
+    arguments = ["--fake", "--attach", "--config", str(tmp_path / "coe.yaml")]
+    with ExitStack() as stack:
+        with workers(tmp_path, ray_address, 1):
+            first = stack.enter_context(service(tmp_path / "first", arguments, environment, within=120))
+            second = stack.enter_context(service(tmp_path / "second", arguments, environment, within=120))
+            before = replicas_of(ray_address, "coe-one")
+            assert len(before) == 1
+            assert [ask(live, model).status_code for live in (first, second) for model in ("chat", "sums")] == [200] * 4
+
+        # Without the keeper, and without one of the gateways, the other goes on.
+        stop(first.process)
+        assert ask(second, "chat").status_code == 200
+
+        # A keeper that comes back leaves what runs as it is, and adds a worker where more are wanted.
+        with workers(tmp_path, ray_address, 2):
+            deadline = time.monotonic() + 60
+            while len(now := replicas_of(ray_address, "coe-one")) < 2:
+                assert time.monotonic() < deadline
+            assert before < now
+            assert ask(second, "chat").status_code == 200
+
+        removed = subprocess.run(
+            [sys.executable, "-m", "orchestrator.cli", "workers", "remove", "--ray-address", ray_address],
+            cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (removed.returncode, removed.stdout) == (0, "removed: coe-one, coe-two\n"), removed.stderr
