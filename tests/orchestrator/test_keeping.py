@@ -1,5 +1,6 @@
 """The workers on a cluster that gateways share: what is deployed, left alone and removed, and when."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +11,13 @@ from typer.testing import CliRunner
 from experts.spec import ExpertSpec
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
+from orchestrator.cluster import is_loaded, loading_file
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
 from orchestrator.keeping import Due, Keeper, version
 from orchestrator.plans import plans
 from orchestrator.serve import CannotStart, serve
 from orchestrator.settings import Settings
+from workers.base import WorkerStats
 
 HOME = Path("/srv/coe")
 
@@ -111,3 +114,24 @@ def test_a_gateway_attaches_to_no_local_ray(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, host="127.0.0.1", port=8000)
     with pytest.raises(CannotStart, match="--ray-address"):
         serve(settings, Config(), ConsoleReporter(), attach=True)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "is_so"),
+    [
+        ({"a": "device", "b": "host"}, True),
+        ({"a": "device", "b": "failed: no weights"}, True),
+        ({"a": "device", "b": "loading"}, False),
+        ({"a": "starting"}, False),
+    ],
+)
+def test_a_worker_is_loaded_once_every_expert_is_there_or_has_failed(tiers: dict[str, str], is_so: bool) -> None:
+    assert is_loaded({"f": WorkerStats("f", {"c": "disk"}), "g": WorkerStats("g", tiers)}) is is_so
+
+
+def test_a_file_stands_for_each_process_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COE_LOADING_FOLDER", raising=False)
+    assert loading_file() is None
+    monkeypatch.setenv("COE_LOADING_FOLDER", str(tmp_path / "loading"))
+    assert loading_file() == tmp_path / "loading" / str(os.getpid())
+    assert os.listdir(tmp_path / "loading") == [str(os.getpid())]

@@ -41,3 +41,20 @@ def test_a_deployment_carries_the_version_by_which_serve_tells_what_to_restart()
     own = of_version(deployment(Nothing), "7")
     assert own.bind()._bound_deployment.version == "7"
     assert "deployment._version or get_random_string()" in inspect.getsource(client)
+
+
+def test_a_node_is_drained_as_the_hidden_command_does_it() -> None:
+    from ray.scripts import scripts
+
+    source = " ".join(inspect.getsource(scripts.drain_node.callback).split())  # type: ignore[arg-type]
+    called = "gcs_client.drain_node( node_id, autoscaler_pb2.DrainNodeReason.Value(reason), reason_message, deadline_"
+    assert "gcs_client = ray._raylet.GcsClient(address=address)" in source
+    assert called in source
+
+
+def test_serve_tells_on_which_node_a_replica_is() -> None:
+    from ray.serve._private.client import ServeControllerClient
+    from ray.serve.schema import ReplicaDetails
+
+    assert callable(ServeControllerClient.get_serve_details)
+    assert {"node_id", "replica_id"} <= ReplicaDetails.model_fields.keys()

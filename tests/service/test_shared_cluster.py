@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from orchestrator.embedded_redis import EmbeddedRedis
 pytestmark = pytest.mark.service
 
 RAY = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray takes 127.0.0.1 for the machine's own address
+    # Else Ray takes 127.0.0.1 for the machine's own address. It keeps a node, of which there is but one, on loopback.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
@@ -37,32 +39,32 @@ families:
 
 @pytest.fixture(scope="module")
 def ray_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A cluster of one node, which has the resource that the family `two` wants, on loopback."""
-    port = free_port()
+    """A cluster of one node, which has the resource that the family `two` wants."""
+    log, port = tmp_path_factory.mktemp("ray") / "ray.log", free_port()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
-    environment |= {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
-        **RAY,
-        "PYTHONPATH": str(ROOT),
-    }
+    own = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "PYTHONPATH": str(ROOT)}
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"]
     more = ["--num-cpus=2", '--resources={"marked": 1}', "--include-dashboard=false", "--disable-usage-stats"]
-    with (tmp_path_factory.mktemp("ray") / "ray.log").open("wb") as log:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [*ray, *more, "--object-store-memory=100000000", "--block"],
-            env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
+            env=environment | RAY | own, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )  # fmt: skip
-        try:
-            time.sleep(5)
-            yield f"127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(30)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    try:
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -99,23 +101,26 @@ def ask(live: Live, model: str, **more: object) -> httpx.Response:
     return httpx.post(f"{live.base_url}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
 
 
+def in_cluster(ray_address: str, code: str) -> str:
+    """What this code prints in a process that has joined the cluster."""
+    joined = "import ray, sys\nray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+    return subprocess.run(
+        [sys.executable, "-c", joined + code, ray_address],
+        cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+
+
 def replicas_of(ray_address: str, app: str) -> set[str]:
-    """The ids of an application's replicas that run, as Ray names their actors."""
-    code = (
-        "import ray, sys\n"
-        "ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
-        "for a in ray.util.list_named_actors(all_namespaces=True):\n"
-        "    print(a['name'])"
-    )
-    said = subprocess.run(
-        [sys.executable, "-c", code, ray_address],
-        env={**os.environ, **RAY},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    ).stdout
+    """The names of the actors that are an application's replicas."""
+    said = in_cluster(ray_address, "for a in ray.util.list_named_actors(all_namespaces=True): print(a['name'])")
     return {line for line in said.splitlines() if app in line}
+
+
+def workers_command(ray_address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "workers", *arguments, "--ray-address", ray_address],
+        cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
 
 
 def test_gateways_come_and_go_and_the_workers_stay(tmp_path: Path, ray_address: str, redis_url: str) -> None:
@@ -141,8 +146,16 @@ def test_gateways_come_and_go_and_the_workers_stay(tmp_path: Path, ray_address: 
             assert before < now
             assert ask(second, "chat").status_code == 200
 
-        removed = subprocess.run(
-            [sys.executable, "-m", "orchestrator.cli", "workers", "remove", "--ray-address", ray_address],
-            cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+        # A node that leaves ends its workers, each after the calls that it has.
+        with ThreadPoolExecutor(1) as pool:
+            words = [{"role": "user", "content": "word " * 300}]  # which the fake engine says again, 20 a second
+            long = pool.submit(ask, second, "chat", messages=words, max_tokens=250)
+            left = workers_command(ray_address, "leave", "--within", "60")
+            assert left.returncode == 0, left.stderr
+            assert long.result().json()["usage"]["completion_tokens"] == 250
+        code = "from orchestrator.ray_internals import replicas_on\n"
+        code += "print(replicas_on(ray.get_runtime_context().get_node_id()))"
+        assert in_cluster(ray_address, code) == "[]\n"
+
+        removed = workers_command(ray_address, "remove")
         assert (removed.returncode, removed.stdout) == (0, "removed: coe-one, coe-two\n"), removed.stderr
