@@ -70,5 +70,5 @@ def replicas_on(node: str) -> list[str]:
         for app in client.get_serve_details()["applications"].values()
         for deployment in app["deployments"].values()
         for replica in deployment["replicas"]
-        if replica["node_id"] == node
+        if replica.get("node_id") == node  # one that is still to be placed has none
     ]
