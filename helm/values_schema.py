@@ -37,11 +37,10 @@ def _whole(least: int, most: int | None = None) -> dict[str, Any]:
     return {"type": "integer", "minimum": least} | ({} if most is None else {"maximum": most})
 
 
-def _resources(*further: str) -> dict[str, Any]:
+def _resources() -> dict[str, Any]:
     """CPU and memory are limited, always: a container without a limit can take its node down with it."""
-    both = {"cpu": QUANTITY, "memory": QUANTITY}
-    limits = {"type": "object", "properties": both, "required": ["cpu", "memory"], "additionalProperties": QUANTITY}
-    return _object(("limits",), requests={"type": "object", "additionalProperties": QUANTITY}, limits=limits)
+    quantities = {"type": "object", "additionalProperties": QUANTITY}
+    return _object(("limits",), requests=quantities, limits={**quantities, "required": ["cpu", "memory"]})
 
 
 _PLACE = {"nodeSelector": TEXTS, "tolerations": OBJECTS}
@@ -54,12 +53,13 @@ _GROUP = {
     "minReplicas": _whole(0, 1000),
     "maxReplicas": _whole(1, 1000),
     "image": _object(repository=TEXT, tag=TEXT, digest=_DIGEST),
-    "resources": _resources(),
     "sharedMemory": QUANTITY,
     "home": FREE,
     "runtimeClassName": NAME_OR_NONE,
     **_PODS,
 }
+
+_PART = dict.fromkeys(("requests", "limits"), {"type": "object", "additionalProperties": QUANTITY})
 
 
 def values_schema() -> dict[str, Any]:
@@ -112,9 +112,10 @@ def values_schema() -> dict[str, Any]:
             "type": "object",
             # A group's name stands in names of pods and of Ray's resources.
             "propertyNames": {"pattern": "^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$"},
-            "additionalProperties": {"anyOf": [{"type": "null"}, _object(**_GROUP)]},
+            # What it does not say, workerDefaults do.
+            "additionalProperties": {**_object(**_GROUP, resources=_object(**_PART)), "type": ["object", "null"]},
         },
-        workerDefaults=_object(**_GROUP),
+        workerDefaults=_object(**_GROUP, resources=_resources()),
         models=_object(volume=FREE, mountPath={"type": "string", "pattern": "^/"}),
         networkPolicy=_object(
             enabled=FLAG,

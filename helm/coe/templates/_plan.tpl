@@ -73,6 +73,7 @@
 
 {{- define "coe.yaml" -}}
 {{- /* coe.yaml: values.config, bound to the groups' pods by a resource that only those have. Fails where pods are too small. */ -}}
+{{- include "coe.check" . -}}
 {{- $root := . -}}
 {{- $config := deepCopy .Values.config -}}
 {{- $assigned := include "coe.assigned" . | fromYaml -}}

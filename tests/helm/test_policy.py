@@ -1,0 +1,367 @@
+"""What operators ask of a chart: no privilege, no secret in plain sight, no open door, no lost request."""
+
+import json
+import math
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from orchestrator.cli.main import app
+from orchestrator.cluster import RAY_ENVIRONMENT, WORKERS_MORE_S
+from orchestrator.config.load import load_config
+from tests.helm.chart import API_SERVER, BUNDLED, CASES, Object, case, coe_yaml, containers, one, render, templates
+
+SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|AUTH(?!_MODE)")
+
+
+# Containers and pods
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_container_is_confined(name: str) -> None:
+    for where, container, _ in containers(case(name)):
+        security = container["securityContext"]
+        assert security["runAsNonRoot"] is True, where
+        assert security["readOnlyRootFilesystem"] is True, where
+        assert security["allowPrivilegeEscalation"] is False, where
+        assert security["privileged"] is False, where
+        assert security["capabilities"] == {"drop": ["ALL"]}, where
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}, where
+        assert container["resources"]["limits"].keys() >= {"cpu", "memory"}, where
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_pod_runs_as_a_user_and_without_the_api_of_kubernetes(name: str) -> None:
+    for where, template in templates(case(name)):
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, where
+        assert spec["securityContext"]["runAsUser"] >= 1000, where
+        assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC"}, where
+        assert spec["enableServiceLinks"] is False, where  # a Service named coe would set COE_PORT
+        if name == "autoscaling" and where.endswith("/head"):
+            continue  # the operator gives it an account that may scale this cluster
+        assert spec["automountServiceAccountToken"] is False, where
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_container_writes_to_is_bounded(name: str) -> None:
+    for where, container, spec in containers(case(name)):
+        volumes = {volume["name"]: volume for volume in spec.get("volumes", ())}
+        for mount in container["volumeMounts"]:
+            empty = volumes.get(mount["name"], {}).get("emptyDir")
+            assert empty is None or "sizeLimit" in empty, (where, mount)
+        written = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+        assert "/tmp" in written, where
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_image_has_a_version(name: str) -> None:
+    for where, container, _ in containers(case(name)):
+        assert re.search(r"(@sha256:[0-9a-f]{64}|:[0-9][\w.-]*)$", container["image"]), (where, container["image"])
+
+
+def test_a_digest_goes_before_a_tag_and_a_group_may_have_an_image_of_its_own() -> None:
+    images = {where: container["image"] for where, container, _ in containers(case("everything"))}
+    assert images["Deployment/coe-gateway/gateway"] == "ghcr.io/coe/coe-server@sha256:" + "1" * 64
+    assert images["RayCluster/coe-ray/cpu/ray-worker"] == "registry.example/other@sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_secret_stands_in_a_manifest(name: str) -> None:
+    objects = case(name)
+    assert not [own for own in objects if own["kind"] == "Secret"]
+    for where, container, _ in containers(objects):
+        for variable in container.get("env", ()):
+            if SECRET.search(variable["name"]):
+                assert "secretKeyRef" in variable.get("valueFrom", {}), (where, variable)
+            elif "value" in variable and "redis://" in variable["value"]:
+                assert "://:$(REDIS_PASSWORD)@" in variable["value"], (where, variable)
+    options = one(objects, "RayCluster")["spec"].get("gcsFaultToleranceOptions", {"redisPassword": {"valueFrom": {}}})
+    assert options["redisPassword"].keys() == {"valueFrom"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_everything_that_stays_is_probed(name: str) -> None:
+    for where, container, spec in containers(case(name)):
+        if spec.get("restartPolicy") == "Never" or container in spec.get("initContainers", ()):
+            continue
+        assert {"startupProbe", "livenessProbe"} <= container.keys(), where
+        assert "readinessProbe" in container or where.endswith("/keeper"), where  # nobody sends the keeper anything
+
+
+# The network
+
+
+class Network:
+    """What the policies of these objects allow, as a network plug-in reads them."""
+
+    def __init__(self, objects: list[Object]) -> None:
+        self.policies = [own for own in objects if own["kind"] == "NetworkPolicy"]
+        self.pods = {
+            template["metadata"]["labels"]["app.kubernetes.io/component"]: template["metadata"]["labels"]
+            for _, template in templates(objects)
+        }
+
+    def allows(self, source: dict[str, str], target: dict[str, str], port: int) -> bool:
+        return self._one_way("Egress", source, target, port) and self._one_way("Ingress", target, source, port)
+
+    def _one_way(self, direction: str, own: dict[str, str], other: dict[str, str], port: int) -> bool:
+        rules, peers = ("egress", "to") if direction == "Egress" else ("ingress", "from")
+        bound = [
+            policy["spec"]
+            for policy in self.policies
+            if direction in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], own)
+        ]
+        if not bound:
+            return True
+        return any(
+            any(in_range(port, ports) for ports in rule["ports"])
+            and any("podSelector" in peer and selects(peer["podSelector"], other) for peer in rule[peers])
+            for spec in bound
+            for rule in spec.get(rules, ())
+        )
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items()) and all(
+        labels.get(own["key"]) in own["values"] for own in selector.get("matchExpressions", ())
+    )
+
+
+def in_range(port: int, ports: Object) -> bool:
+    return bool(ports["port"] <= port <= ports.get("endPort", ports["port"]))
+
+
+def test_pods_reach_what_they_need_and_nothing_else() -> None:
+    network = Network(case("cpu"))
+    stranger = {"app": "somebody-elses"}
+    parts = {**network.pods, "stranger": stranger}
+    assert set(parts) == {"head", "worker", "gateway", "keeper", "redis", "test", "stranger"}
+
+    def reached(port: int) -> set[str]:
+        return {
+            f"{source} {target}"
+            for source in parts
+            for target in parts
+            if target != "stranger" and source != target and network.allows(parts[source], parts[target], port)
+        }
+
+    ray = {f"{a} {b}" for a in parts for b in parts if a != b and {a, b} <= {"head", "worker", "gateway", "keeper"}}
+    assert reached(10002) == ray
+    assert reached(6379) == ray | {"gateway redis", "head redis"}
+    assert reached(8000) == ray | {"test gateway", "stranger gateway"}
+    assert reached(80) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "bare"])
+def test_everything_is_denied_to_every_pod_before_anything_is_allowed(name: str) -> None:
+    objects = case(name)
+    deny = one(objects, "NetworkPolicy", "coe-deny")["spec"]
+    assert deny.keys() == {"podSelector", "policyTypes"}
+    assert deny["policyTypes"] == ["Ingress", "Egress"]
+    for where, template in templates(objects):
+        assert selects(deny["podSelector"], template["metadata"]["labels"]), where
+
+
+def openings(objects: list[Object]) -> Iterator[tuple[str, Object, list[Object]]]:
+    """(policy, rule, its peers)"""
+    for policy in objects:
+        if policy["kind"] == "NetworkPolicy":
+            for rules, peers in (("ingress", "from"), ("egress", "to")):
+                for rule in policy["spec"].get(rules, ()):
+                    yield policy["metadata"]["name"], rule, rule.get(peers, [])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_opening_is_for_everybody_or_for_every_port(name: str) -> None:
+    for policy, rule, peers in openings(case(name)):
+        assert rule.get("ports"), policy
+        assert peers, policy
+        for peer in peers:
+            assert peer.get("namespaceSelector") != {}, policy
+            assert not peer.get("ipBlock", {}).get("cidr", "").endswith("/0"), policy
+            if peer.get("podSelector") == {}:
+                assert (policy, [own["port"] for own in rule["ports"]]) == ("coe-gateway", [8000])
+
+
+def test_autoscaling_opens_the_way_to_the_api_server_for_the_head_alone() -> None:
+    policy = one(case("autoscaling"), "NetworkPolicy", "coe-autoscaler")["spec"]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "head"
+    assert policy["egress"][0]["to"] == API_SERVER
+
+
+# Ends and upgrades
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_pods_have_time_for_the_requests_that_they_have(name: str, tmp_path: Path) -> None:
+    objects = case(name)
+    (tmp_path / "coe.yaml").write_text(coe_yaml(objects))
+    drain = load_config(tmp_path / "coe.yaml", tmp_path, {"HOME": "/"}).limits.drain_s
+    for where, container, spec in containers(objects):
+        grace = spec.get("terminationGracePeriodSeconds", 30)
+        if container["name"] == "gateway":
+            [_, quiet] = container["lifecycle"]["preStop"]["exec"]["command"]
+            assert grace >= int(quiet) + math.ceil(drain) + 10, where  # and what is written behind the requests
+        elif container["name"] == "ray-worker":
+            leave = container["lifecycle"]["preStop"]["exec"]["command"]
+            within = int(leave[leave.index("--within") + 1])
+            assert within >= drain + 2 * WORKERS_MORE_S, where  # else Serve ends its workers by force
+            assert grace >= within + 30, where
+
+
+def test_an_other_drain_time_moves_the_grace_periods() -> None:
+    objects = render({**BUNDLED, "workers": {"cpu": None}, "config": {"limits": {"drain_s": 899.5}}})
+    graces = {
+        where: spec["terminationGracePeriodSeconds"]
+        for where, own, spec in containers(objects)
+        if own["name"] in ("gateway", "ray-worker")
+    }
+    assert graces == {"Deployment/coe-gateway/gateway": 930, "RayCluster/coe-ray/cpu/ray-worker": 990}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_disruption_budget_lets_go_of_one_pod_and_of_no_more(name: str) -> None:
+    objects = case(name)
+    labels = {where: template["metadata"]["labels"] for where, template in templates(objects)}
+    groups = {f"coe-{own['groupName']}": own for own in one(objects, "RayCluster")["spec"]["workerGroupSpecs"]}
+    for budget in (own for own in objects if own["kind"] == "PodDisruptionBudget"):
+        selected = [where for where, own in labels.items() if selects(budget["spec"]["selector"], own)]
+        assert len(selected) == 1, budget
+        group = groups.get(budget["metadata"]["name"])
+        if group is None:
+            assert budget["spec"]["maxUnavailable"] == 1
+        else:
+            assert selected == [f"RayCluster/coe-ray/{group['groupName']}"]
+            assert budget["spec"]["minAvailable"] == group["minReplicas"] - 1 > 0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_selectors_select_the_pods_of_their_own(name: str) -> None:
+    objects = case(name)
+    labels = [template["metadata"]["labels"] for _, template in templates(objects)]
+    for own in objects:
+        if own["kind"] in ("Deployment", "StatefulSet"):
+            assert selects(own["spec"]["selector"], own["spec"]["template"]["metadata"]["labels"])
+        elif own["kind"] == "Service":
+            assert len([pod for pod in labels if selects({"matchLabels": own["spec"]["selector"]}, pod)]) == 1
+
+
+def test_another_configuration_starts_gateways_and_keeper_anew_and_no_engine() -> None:
+    def pods(**limits: int) -> dict[str, Any]:
+        values = {**BUNDLED, "workers": {"cpu": None}, "config": {"limits": limits}}
+        return dict(templates(render(values)))
+
+    before, after = pods(), pods(messages=7)
+    assert {where for where in before if before[where] != after[where]} == {
+        "Deployment/coe-gateway",
+        "Deployment/coe-keeper",
+    }
+
+
+def test_the_keeper_is_never_there_twice() -> None:
+    keeper = one(case("ha"), "Deployment", "coe-keeper")["spec"]
+    assert (keeper["replicas"], keeper["strategy"]) == (1, {"type": "Recreate"})
+
+
+def test_an_upgrade_doubles_no_gpu() -> None:
+    """KubeRay replaces no pod by itself, and a RayCluster has never a second one beside it, as a RayService has."""
+    objects = case("gpu")
+    assert not [own for own in objects if own["kind"] == "RayService"]
+    assert one(objects, "RayCluster")["spec"]["upgradeStrategy"] == {"type": "None"}
+
+
+# What runs in the containers
+
+
+def commands(objects: list[Object]) -> Iterator[tuple[str, list[str]]]:
+    """(where, words) of each `coe` and `ray` that a container runs."""
+    for where, container, _ in containers(objects):
+        hook = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+        lines = [
+            shlex.split(line)
+            for text in container.get("args", ())
+            for line in text.splitlines()
+            if "python" not in container["command"]
+        ]
+        for words in (container.get("command", []), hook, *lines):
+            words = words[1:] if words[:1] == ["exec"] else words
+            if words[:1] in (["coe"], ["ray"]):
+                yield where, words
+
+
+@pytest.mark.parametrize("name", ["cpu", "gpu", "bare"])
+def test_the_commands_exist_with_their_options(name: str) -> None:
+    from ray.scripts.scripts import start
+
+    seen = set()
+    for where, (program, *words) in commands(case(name)):
+        command = get_command(app) if program == "coe" else start
+        if program == "ray":
+            assert words.pop(0) == "start"
+        while (inner := getattr(command, "commands", {})) and words:
+            command = inner[words.pop(0)]
+        # Raises what the command itself would for an option that it has not, or a value that it does not take.
+        command.make_context(where, words)
+        seen.add(command.name)
+    assert seen == {"start", "serve", "keep", "leave"} | ({"setup"} if name == "cpu" else set())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ray_knows_the_parameters_of_each_group(name: str) -> None:
+    from ray.scripts.scripts import start
+
+    known = {option.removeprefix("--") for parameter in start.params for option in parameter.opts}
+    spec = one(case(name), "RayCluster")["spec"]
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert group["rayStartParams"].keys() <= known
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"  # no worker beside Ray's head
+
+
+def test_the_whole_cluster_has_the_environment_that_serve_reads() -> None:
+    ours = [
+        (where, own)
+        for where, own, _ in containers(case("gpu"))
+        if "coe-server" in own["image"] and "test" not in where
+    ]
+    assert len(ours) == 4
+    for where, container in ours:
+        there = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert there.items() >= RAY_ENVIRONMENT.items(), where
+
+
+def test_the_version_of_ray_is_that_of_the_lock() -> None:
+    lock = (Path(__file__).parents[2] / "requirements" / "cpu.lock").read_text()
+    assert f"\nray=={one(case('cpu'), 'RayCluster')['spec']['rayVersion']} " in lock
+
+
+def test_a_pod_is_ready_while_no_process_in_it_loads(tmp_path: Path) -> None:
+    [worker] = [own for _, own, _ in containers(case("cpu")) if own["name"] == "ray-worker"]
+    [folder] = [own["value"] for own in worker["env"] if own["name"] == "COE_LOADING_FOLDER"]
+    shell, option, script = worker["readinessProbe"]["exec"]["command"]
+
+    def is_ready() -> bool:
+        own = script.replace(folder, str(tmp_path))
+        assert own != script
+        return subprocess.run([shell, option, own], check=False).returncode == 0
+
+    assert is_ready()
+    (tmp_path / str(os.getpid())).touch()
+    assert not is_ready()
+    (tmp_path / str(os.getpid())).rename(tmp_path / "999999999")  # of a process that is no more
+    assert is_ready()
+
+
+def test_the_test_pod_asks_the_service() -> None:
+    pod = one(case("cpu"), "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    [container] = pod["spec"]["containers"]
+    compile(container["args"][0], "test pod", "exec")
+    assert json.dumps(container["env"]).count("http://coe:8000") == 1
