@@ -59,7 +59,7 @@ _GROUP = {
     **_PODS,
 }
 
-_PART = dict.fromkeys(("requests", "limits"), {"type": "object", "additionalProperties": QUANTITY})
+_PART = {key: {"type": "object", "additionalProperties": QUANTITY} for key in ("requests", "limits")}
 
 
 def values_schema() -> dict[str, Any]:

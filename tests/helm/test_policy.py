@@ -6,16 +6,20 @@ import os
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
 from typer.main import get_command
 
 from orchestrator.cli.main import app
 from orchestrator.cluster import RAY_ENVIRONMENT, WORKERS_MORE_S
 from orchestrator.config.load import load_config
+from orchestrator.embedded_redis import server_binary
 from tests.helm.chart import API_SERVER, BUNDLED, CASES, Object, case, coe_yaml, containers, one, render, templates
 
 SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|AUTH(?!_MODE)")
@@ -136,7 +140,8 @@ def selects(selector: Object, labels: dict[str, str]) -> bool:
 
 
 def in_range(port: int, ports: Object) -> bool:
-    return bool(ports["port"] <= port <= ports.get("endPort", ports["port"]))
+    first = int(ports["port"])
+    return first <= port <= int(ports.get("endPort") or first)
 
 
 def test_pods_reach_what_they_need_and_nothing_else() -> None:
@@ -365,3 +370,32 @@ def test_the_test_pod_asks_the_service() -> None:
     [container] = pod["spec"]["containers"]
     compile(container["args"][0], "test pod", "exec")
     assert json.dumps(container["env"]).count("http://coe:8000") == 1
+
+
+def test_the_bundled_redis_starts_with_its_arguments_and_asks_for_the_password(tmp_path: Path) -> None:
+    [redis] = [own for _, own, _ in containers(case("cpu")) if own["name"] == "redis"]
+    [script] = redis["args"]
+    path = tmp_path / "redis.sock"
+    here = script.replace("/data", str(tmp_path)).replace("/tmp/redis.conf", str(tmp_path / "redis.conf"))
+    here = here.replace("exec redis-server", f"exec {server_binary()}").rstrip() + f" --port 0 --unixsocket {path}"
+    assert here.count(str(tmp_path)) == 4
+    process = subprocess.Popen([*redis["command"], here], env={"REDISCLI_AUTH": "s3cret"}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not path.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with Redis(unix_socket_path=str(path)) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        with Redis(unix_socket_path=str(path), password="s3cret", decode_responses=True) as client:
+            assert client.config_get("appendonly", "maxmemory-policy", "save") == {
+                "appendonly": "yes",
+                "maxmemory-policy": "noeviction",
+                "save": "",
+            }
+        assert "s3cret" not in Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert (tmp_path / "redis.conf").stat().st_mode & 0o077 == 0
+    finally:
+        process.terminate()
+        process.wait(30)
