@@ -49,6 +49,22 @@ def test_the_device_says_whether_a_family_is_on_gpus(file: Path) -> None:
             "3: families.a.num_cpus: is set by the device 'one'; leave it out",
         ),
         (
+            (", replicas: 2", "", "", ""),
+            "3: families.a.replicas: is set by the device 'one'; leave it out",
+        ),
+        (
+            ("", "", "resources: {CPU: 1}", ""),
+            "3: families.far.resources.CPU: not to be set here: set 'num_cpus' instead",
+        ),
+        (
+            ("", "", "", "resources: {memory: 1}"),
+            "4: devices.one.resources.memory: not to be set here: engines take what their images and KV cache need",
+        ),
+        (
+            ("", "", "resources: {fast: 0}", ""),
+            "3: families.far.resources.fast: got 0; allowed: a number above 0",
+        ),
+        (
             (", kv_cache_gib: 2", "", "", "num_gpus: 1"),
             "3: families.a.kv_cache_gib: is for the CPU; with num_gpus above 0 set engine_args.gpu_memory_utilization",
         ),

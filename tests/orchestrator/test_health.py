@@ -1,8 +1,11 @@
 """When a gateway is to be sent requests."""
 
 import pytest
+from starlette.applications import Starlette
 
+from orchestrator.http.guards import Bounds
 from orchestrator.http.health import Serving
+from orchestrator.http.server import make_server
 from tests.orchestrator.parts import SQL, Service
 
 LOADING = "loading"
@@ -40,3 +43,8 @@ async def test_the_path_tells_it_and_who_cannot_answer(service: Service) -> None
     response = await service.http.get("/health/serving", headers={"authorization": ""})
     assert (response.status_code, response.json()) == (200, {"status": "ready", "not_ready": {SQL: FAILED}})
     assert (await service.http.get("/health/ready")).status_code == 503
+
+
+def test_a_gateway_gives_what_is_under_way_the_time_that_is_configured() -> None:
+    server = make_server(Starlette(), Bounds(), drain_s=45.5)
+    assert server.config.timeout_graceful_shutdown == 46

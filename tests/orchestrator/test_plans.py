@@ -62,6 +62,22 @@ def test_more_cores_than_there_are_is_told(tmp_path: Path) -> None:
     )
 
 
+def test_every_worker_of_a_family_needs_room(tmp_path: Path) -> None:
+    made = config(tmp_path, num_cpus=1, replicas=2)
+    found = plans(made, made.registry(), tmp_path)
+    check_room(found, {"CPU": 3})
+    with pytest.raises(TooFewCores, match=r"want 3 CPU cores \(c 1, device-one 2\)"):
+        check_room(found, {"CPU": 2})
+
+
+def test_a_local_ray_has_no_nodes_that_are_marked(tmp_path: Path) -> None:
+    made = config(tmp_path, num_cpus=1, resources={"fast": 0.5})
+    found = plans(made, made.registry(), tmp_path)
+    check_room(found, {"CPU": 2, "fast": 1})
+    with pytest.raises(TooFewCores, match="device-one wants the resource 'fast', which a local Ray has not"):
+        check_room(found, {"CPU": 2})
+
+
 async def fits(made: Config, memory: float) -> bool:
     """Is there room for the family a on a device of so many GiB?"""
     [_, plan] = plans(made, made.registry(), Path("/home")).values()

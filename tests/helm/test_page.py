@@ -1,0 +1,57 @@
+"""docs/kubernetes.md names what there is."""
+
+import re
+import shlex
+from typing import Any
+
+import yaml
+from typer.main import get_command
+
+from orchestrator.cli.main import app
+from tests.helm.chart import CHART, PROFILES, ROOT, case, one
+
+PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
+
+
+def test_the_values_that_it_names_exist() -> None:
+    values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
+    values["workers"] = {"<group>": values["workerDefaults"]}
+    values["config"]["families"] = {"<name>": {"replicas": 1}}
+    named = [name for name in re.findall(r"`(\w+\.[\w.<>]+)`", PAGE) if name.partition(".")[0] in values]
+    assert len(named) > 8
+    for name in named:
+        at: Any = values
+        for key in name.split("."):
+            assert key in at, name
+            at = at[key]
+
+
+def test_it_tells_of_every_alert_and_profile() -> None:
+    [group] = one(case("ha"), "PrometheusRule")["spec"]["groups"]
+    assert re.findall(r"^\| (Coe\w+) \|", PAGE, re.MULTILINE) == [rule["alert"] for rule in group["rules"]]
+    assert {name for files in PROFILES.values() for name in files} == set(
+        re.findall(r"^\| `(values-\w+\.yaml)`", PAGE, re.M)
+    )
+
+
+def test_the_objects_and_commands_that_it_names_exist() -> None:
+    objects = {f"{own['kind'].lower()}/{own['metadata']['name']}" for own in case("cpu")}
+    assert set(re.findall(r"\b(deployment/[\w-]+)", PAGE)) <= objects
+    assert {f"raycluster/{name}" for name in re.findall(r"raycluster (coe[\w-]*)", PAGE)} <= objects
+    components = set(re.findall(r"component=(\w+)", PAGE))
+    assert components == {"worker", "head"}
+    commands = re.findall(r"`?(coe (?:keys|workers|serve)[ \w-]*)", PAGE)
+    assert len(commands) > 4
+    for line in commands:
+        command: Any = get_command(app)
+        for word in shlex.split(line)[1:]:
+            if not getattr(command, "commands", None):
+                break
+            command = command.commands[word]
+
+
+def test_its_times_are_those_of_the_chart() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert f"`config.limits.drain_s` ({values['config']['limits']['drain_s']} s)" in PAGE
+    gateway = one(case("cpu"), "Deployment", "coe-gateway")["spec"]["template"]["spec"]["containers"][0]
+    assert f"answers on for {gateway['lifecycle']['preStop']['exec']['command'][1]} s" in PAGE
