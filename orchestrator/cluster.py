@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -54,14 +54,16 @@ STATS_S = 5.0
 class WorkerDeployment:
     """A Serve replica: a worker, and the channel on which gateways reach it. Serve itself carries no request.
 
-    drain_s: seconds that calls under way have to end when it is told to.
+    drain_s: seconds that calls under way have to end when it is told to. loads_first: is it up for Serve only when its
+    experts are loaded? Then Serve, where it replaces one worker after the other, waits for each; but nobody is told how
+    far it is meanwhile.
     """
 
-    def __init__(self, plan: FamilyPlan | DevicePlan, drain_s: float) -> None:
+    def __init__(self, plan: FamilyPlan | DevicePlan, drain_s: float, loads_first: bool) -> None:
         from ray import serve
 
         listen_on_this_node_only()
-        self._drain_s = drain_s
+        self._drain_s, self._loads_first = drain_s, loads_first
         self._loading = loading_file()
         self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._channel = ChannelServer(self, serve.get_replica_context().replica_id.unique_id)
@@ -89,6 +91,9 @@ class WorkerDeployment:
 
     async def check_health(self) -> None:
         await self._up()
+        if self._loads_first:  # Serve asks for the first time before a replica is up, and waits as long as that takes
+            await until_loaded(self.stats, self._worker.check_health)
+            self._loads_first = False
         if self._loading is not None and is_loaded(await self.stats()):
             self._loading.unlink(missing_ok=True)
             self._loading = None
@@ -118,6 +123,15 @@ def is_loaded(stats: Mapping[str, WorkerStats]) -> bool:
     """Can every expert answer, or will it not by waiting?"""
     tiers = [tier for own in stats.values() for tier in own.tiers.values()]
     return all(tier in READY_TIERS or tier.startswith("failed") for tier in tiers)
+
+
+async def until_loaded(
+    stats: Callable[[], Awaitable[Mapping[str, WorkerStats]]], check: Callable[[], None], every: float = 0.5
+) -> None:
+    """Returns once what `stats` tells is loaded, which is asked every so many seconds. Raises what `check` raises."""
+    while not is_loaded(await stats()):
+        check()
+        await asyncio.sleep(every)
 
 
 class ServeWorkers:
@@ -286,8 +300,8 @@ def start_serve() -> None:
 
 
 def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | None = None) -> Any:
-    """What Serve runs for a plan. drain_s: seconds that a gateway gives what is under way. version: replicas of the
-    same one are left as they run; None = they are replaced."""
+    """What Serve runs for a plan. drain_s: seconds that a gateway gives what is under way. version, for workers that
+    gateways share: replicas of the same one are left as they run. None = they are one gateway's own."""
     serve: Any = import_module("ray.serve")
     place = plan.config
     deployment = serve.deployment(
@@ -305,7 +319,7 @@ def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | No
     )
     if version is not None:
         deployment = of_version(deployment, version)
-    return deployment.bind(plan, drain_s + WORKERS_MORE_S)
+    return deployment.bind(plan, drain_s + WORKERS_MORE_S, version is not None)
 
 
 def _families(plan: FamilyPlan | DevicePlan) -> tuple[str, ...]:

@@ -209,6 +209,17 @@ def test_autoscaling_opens_the_way_to_the_api_server_for_the_head_alone() -> Non
     assert policy["egress"][0]["to"] == API_SERVER
 
 
+def test_the_way_to_a_redis_elsewhere_is_open_to_gateways_and_head_alone() -> None:
+    for name in ("cpu", "gpu"):
+        selector = one(case(name), "NetworkPolicy", "coe-to-redis")["spec"]["podSelector"]
+        [own] = selector["matchExpressions"]
+        assert (own["key"], own["operator"], own["values"]) == (
+            "app.kubernetes.io/component",
+            "In",
+            ["head", "gateway"],
+        )
+
+
 # Ends and upgrades
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from experts.spec import ExpertSpec
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
-from orchestrator.cluster import is_loaded, loading_file
+from orchestrator.cluster import is_loaded, loading_file, until_loaded
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
 from orchestrator.keeping import Due, Keeper, version
 from orchestrator.plans import plans
@@ -135,3 +135,26 @@ def test_a_file_stands_for_each_process_that_loads(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("COE_LOADING_FOLDER", str(tmp_path / "loading"))
     assert loading_file() == tmp_path / "loading" / str(os.getpid())
     assert os.listdir(tmp_path / "loading") == [str(os.getpid())]
+
+
+async def test_a_worker_is_waited_for_until_it_is_loaded() -> None:
+    told = [{"a": "starting"}, {"a": "loading", "b": "device"}, {"a": "device", "b": "device"}, {"a": "never asked"}]
+    checks: list[int] = []
+
+    async def stats() -> dict[str, WorkerStats]:
+        return {"f": WorkerStats("f", told.pop(0))}
+
+    await until_loaded(stats, lambda: checks.append(len(told)), every=0.0)
+    assert told == [{"a": "never asked"}]
+    assert len(checks) == 2
+
+
+async def test_an_engine_that_does_not_start_ends_the_wait() -> None:
+    async def stats() -> dict[str, WorkerStats]:
+        return {"f": WorkerStats("f", {"a": "starting"})}
+
+    def check() -> None:
+        raise RuntimeError("the engine of family f does not start")
+
+    with pytest.raises(RuntimeError, match="does not start"):
+        await until_loaded(stats, check, every=0.0)

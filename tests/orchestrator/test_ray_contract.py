@@ -58,3 +58,11 @@ def test_serve_tells_on_which_node_a_replica_is() -> None:
 
     assert callable(ServeControllerClient.get_serve_details)
     assert {"node_id", "replica_id"} <= ReplicaDetails.model_fields.keys()
+
+
+def test_serve_waits_for_the_first_check_of_health_before_a_replica_is_up() -> None:
+    from ray.serve._private import replica
+
+    source = inspect.getsource(replica.Replica.initialize)
+    assert source.index("initialize_callable()") < source.index("await self.check_health()")
+    assert "wait_for" not in source  # no bound on it

@@ -159,3 +159,14 @@ def test_gateways_come_and_go_and_the_workers_stay(tmp_path: Path, ray_address: 
 
         removed = workers_command(ray_address, "remove")
         assert (removed.returncode, removed.stdout) == (0, "removed: coe-one, coe-two\n"), removed.stderr
+
+
+def test_what_the_chart_waits_for_tells_a_head_that_is_up_to_who_has_its_token(ray_address: str) -> None:
+    command = [str(Path(sys.executable).parent / "ray"), "health-check", "--address", ray_address]
+
+    def is_up(**more: str) -> bool:
+        own = {**os.environ, **RAY, **more}
+        return subprocess.run(command, env=own, capture_output=True, timeout=120, check=False).returncode == 0
+
+    assert is_up()
+    assert not is_up(RAY_AUTH_TOKEN=secrets.token_hex(32))

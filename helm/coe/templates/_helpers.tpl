@@ -123,6 +123,8 @@ topologySpreadConstraints:
 
 {{- define "coe.join" -}}
 {{- /* The pod becomes a node of the Ray cluster that offers nothing. Its daemons end with the container. */ -}}
+trap 'exit 0' TERM
+until ray health-check --address "$RAY_ADDRESS" > /dev/null 2>&1; do echo "waiting for Ray at $RAY_ADDRESS"; sleep 2; done
 ray start --address="$RAY_ADDRESS" --num-cpus=0 --num-gpus=0 --object-store-memory=100000000 --disable-usage-stats
 {{- end -}}
 
