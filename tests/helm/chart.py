@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.helm.tools import HELM
+from tests.helm.tools import HELM, Tool
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "coe"
@@ -123,21 +123,23 @@ class Refused(Exception):
     """helm does not render it; the text is what it said."""
 
 
-def helm(*arguments: str, stdin: str | None = None) -> str:
+def helm(*arguments: str, stdin: str | None = None, tool: Tool = HELM) -> str:
     """Raises Refused."""
     result = subprocess.run(
-        [str(HELM.fetched() / "helm"), *arguments], input=stdin, capture_output=True, text=True, check=False
+        [str(tool.fetched() / "helm"), *arguments], input=stdin, capture_output=True, text=True, check=False
     )
     if result.returncode:
         raise Refused(result.stderr + result.stdout)
     return result.stdout
 
 
-def render(values: Mapping[str, Any] | None = None, profile: str | None = None, release: str = "coe") -> list[Object]:
+def render(
+    values: Mapping[str, Any] | None = None, profile: str | None = None, release: str = "coe", tool: Tool = HELM
+) -> list[Object]:
     """The objects of a release with these values on top of a profile. Raises Refused."""
     files = [argument for name in PROFILES.get(profile or "", ()) for argument in ("--values", str(CHART / name))]
     arguments = ["template", release, str(CHART), "--namespace", "ai", *files, "--values", "-"]
-    text = helm(*arguments, "--kube-version", "1.33.0", stdin=json.dumps(values or {}))
+    text = helm(*arguments, "--kube-version", "1.33.0", stdin=json.dumps(values or {}), tool=tool)
     return [found for found in yaml.load_all(text, Loader=yaml.CSafeLoader) if found]
 
 

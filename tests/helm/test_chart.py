@@ -18,8 +18,21 @@ from orchestrator.config.load import load
 from orchestrator.config.model import Config
 from orchestrator.plans import plans
 from orchestrator.settings import Settings
-from tests.helm.chart import CASES, CHART, PROFILES, Object, case, coe_yaml, containers, helm, one, render, templates
-from tests.helm.tools import SCHEMAS
+from tests.helm.chart import (
+    CASES,
+    CHART,
+    PROFILES,
+    Object,
+    Refused,
+    case,
+    coe_yaml,
+    containers,
+    helm,
+    one,
+    render,
+    templates,
+)
+from tests.helm.tools import HELM_3, SCHEMAS
 
 HERE = Path(__file__).parent
 VERSIONS = ("v1.27.0", "v1.37.0")
@@ -170,6 +183,16 @@ def test_helm_finds_nothing_to_warn_of(profile: str) -> None:
     said = helm("lint", "--strict", str(CHART), *files)
     assert "1 chart(s) linted, 0 chart(s) failed" in said
     assert "[WARNING]" not in said
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_helm_3_renders_the_same(profile: str) -> None:
+    def sorted_by_text(objects: list[Object]) -> list[str]:
+        return sorted(json.dumps(own, sort_keys=True) for own in objects)
+
+    assert sorted_by_text(render(profile=profile, tool=HELM_3)) == sorted_by_text(case(profile))
+    with pytest.raises(Refused, match="gatway"):
+        render({"gatway": {}}, profile=profile, tool=HELM_3)
 
 
 # What the service reads

