@@ -28,7 +28,7 @@ class Ask:
     what the key implies are added when it is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     stream: the caller looks on. n: answers, all of one expert. tools: that it may call. text: to be continued as it is,
-    see workers.base.ChatCall.
+    see workers.base.ChatCall. decided: who answers, where that was decided before, as for the lines of a batch.
     """
 
     request_id: str
@@ -50,6 +50,7 @@ class Ask:
     n: int = 1
     tools: Tools | None = None
     text: str | None = None
+    decided: "Routed | None" = None
 
     @property
     def is_for_one(self) -> bool:

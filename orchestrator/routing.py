@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aggregators.base import Aggregator
@@ -11,14 +11,14 @@ from experts.spec import ExpertSpec
 from orchestrator.access.estimate import most_used
 from orchestrator.access.grant import EVERYTHING, Grant
 from orchestrator.access.quota import Use
-from orchestrator.ensembles import Ensemble, Ensembles, find
+from orchestrator.ensembles import Ensemble, Ensembles, UnknownEnsemble, find
 from orchestrator.events import AUTO, Answered, Ask, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.metrics import Metrics
-from orchestrator.spending import within
+from orchestrator.spending import Plan, within
 from orchestrator.turns import Turns, conversation_of
 from routers.ask import ask as text_of
-from routers.base import Choice, Route, Router
+from routers.base import Choice, NoCandidate, Route, Router
 from routers.policies import constraints
 from routers.policies.base import Excluded, Need, State, Wish
 from routers.policies.budget import NO_BOUND
@@ -42,6 +42,20 @@ class Tenant:
     turns: Turns | None = None
     experts: frozenset[str] | None = None
     is_quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """A request for the router, with all that its decision depends on. aggregator: that it, or its ensemble, names."""
+
+    ask: Ask
+    tenant: Tenant
+    ensemble: Ensemble | None
+    aggregator: str | None
+    state: State
+    wish: Wish
+    prompt: str
+    specs: tuple[ExpertSpec, ...]
 
 
 class Routing:
@@ -70,32 +84,74 @@ class Routing:
             return self._named(ask, tenant, began)
         async with until(ask.deadline):
             state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
-            wish = _wish(ask, tenant, ensemble)
-            aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
-            prompt, specs = (
-                text_of(ask.messages),
-                tuple(spec for spec in self._registry if ask.grant.may_ask(spec.name)),
-            )
-
-            def decide(wish: Wish) -> Decision:
-                return tenant.policies.decide(tenant.router, prompt, specs, wish, state)
-
-            def own_calls(route: Route) -> int:
-                maker = ensemble.aggregator if ensemble else self._aggregators[aggregator or route.aggregator]
-                return maker.calls(len(route.choices))
-
-            if tenant.is_quick and len(prompt) <= QUICK_CHARACTERS:
-                plan = within(wish, own_calls, decide, self._registry)
+            matter = self._matter(ask, tenant, ensemble, state)
+            if tenant.is_quick and len(matter.prompt) <= QUICK_CHARACTERS:
+                plan = self._within(matter)
             else:
-                plan = await asyncio.to_thread(within, wish, own_calls, decide, self._registry)
+                plan = await asyncio.to_thread(self._within, matter)
         seconds = time.perf_counter() - began
         self._metrics.router.observe(seconds)
+        return self._routed(matter, plan, seconds)
+
+    def route_many(self, asks: Sequence[Ask]) -> list[Routed | Exception]:
+        """The decisions for many requests of one caller, as if nothing were known of the service; what `route` would
+        raise is in its place. It blocks: for another thread."""
+        found: dict[int, Routed | Exception] = {}
+        waiting: list[tuple[int, _Matter]] = []
+        for i, ask in enumerate(asks):
+            tenant = self._tenant(ask)
+            try:
+                ensemble = self._ensemble(ask)
+                if ensemble is None and ask.model != AUTO:
+                    found[i] = self._named(ask, tenant, time.perf_counter())
+                    continue
+                matter = self._matter(ask, tenant, ensemble, State())
+                if matter.wish.budget == NO_BOUND:
+                    waiting.append((i, matter))
+                else:
+                    began = time.perf_counter()
+                    found[i] = self._routed(matter, self._within(matter), time.perf_counter() - began)
+            except (NoCandidate, UnknownExpert, UnknownEnsemble) as error:
+                found[i] = error
+        if waiting:
+            # Of one caller, so of one tenant and scope.
+            one, began = waiting[0][1], time.perf_counter()
+            prompts, wishes = [own.prompt for _, own in waiting], [own.wish for _, own in waiting]
+            decisions = one.tenant.policies.decide_many(one.tenant.router, prompts, one.specs, wishes)
+            seconds = (time.perf_counter() - began) / len(waiting)
+            for (i, matter), decision in zip(waiting, decisions, strict=True):
+                found[i] = self._routed(matter, Plan(decision), seconds) if isinstance(decision, Decision) else decision
+        return [found[i] for i in range(len(asks))]
+
+    def _matter(self, ask: Ask, tenant: Tenant, ensemble: Ensemble | None, state: State) -> "_Matter":
+        aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
+        specs = tuple(spec for spec in self._registry if ask.grant.may_ask(spec.name))
+        return _Matter(
+            ask, tenant, ensemble, aggregator, state, _wish(ask, tenant, ensemble), text_of(ask.messages), specs
+        )
+
+    def _within(self, matter: "_Matter") -> Plan:
+        """The decision, within the request's budget."""
+
+        def decide(wish: Wish) -> Decision:
+            tenant = matter.tenant
+            return tenant.policies.decide(tenant.router, matter.prompt, matter.specs, wish, matter.state)
+
+        def own_calls(route: Route) -> int:
+            ensemble = matter.ensemble
+            maker = ensemble.aggregator if ensemble else self._aggregators[matter.aggregator or route.aggregator]
+            return maker.calls(len(route.choices))
+
+        return within(matter.wish, own_calls, decide, self._registry)
+
+    def _routed(self, matter: "_Matter", plan: Plan, seconds: float) -> Routed:
+        ask, aggregator, wish = matter.ask, matter.aggregator, matter.wish
         decision, route = plan.decision, plan.decision.route
         if aggregator is not None and len(route.choices) > 1:
             route = replace(route, aggregator=aggregator)
         removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
         notes = tuple(filter(None, (plan.note, _few(route, wish, aggregator))))
-        writer = self._writer(ensemble, ask.wish.allow, wish, state)
+        writer = self._writer(matter.ensemble, ask.wish.allow, wish, matter.state)
         return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget, writer)
 
     def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:

@@ -155,7 +155,18 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             )
 
         gateway = _gateway(
-            config, registry, routers, encoder, measured, workers, redis_url, listener, tls, reporter, started
+            config,
+            registry,
+            routers,
+            encoder,
+            measured,
+            workers,
+            redis_url,
+            settings.home,
+            listener,
+            tls,
+            reporter,
+            started,
         )
         uvloop.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
@@ -179,6 +190,7 @@ async def _gateway(
     measured: "Measured",
     workers: "Workers",
     redis_url: str,
+    home: Path,
     listener: socket.socket,
     tls: "ssl.SSLContext | None",
     reporter: Reporter,
@@ -188,6 +200,8 @@ async def _gateway(
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles
+    from orchestrator.batch.replays import Replays
+    from orchestrator.batch.service import Engines, batches_of, open_storage
     from orchestrator.http.api import create_app
     from orchestrator.http.guards import Bounds, Cors, allowed_origins
     from orchestrator.http.once import Rules
@@ -199,6 +213,7 @@ async def _gateway(
 
     metrics = Metrics()
     store = Store(redis_url)
+    replays = Replays(workers)
     limits = Limits(
         body_bytes=config.limits.body_bytes,
         messages=config.limits.messages,
@@ -211,7 +226,7 @@ async def _gateway(
     pipeline = Pipeline(
         default=default,
         others=others,
-        workers=workers,
+        workers=replays,
         registry=registry,
         aggregators=aggregators(config, measured),
         ensembles=ensembles(config, measured),
@@ -240,14 +255,24 @@ async def _gateway(
     )
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
-    app = create_app(pipeline, registry, Keys(store), limits, metrics, encoder, once=once, bounds=bounds, cors=cors)
+    batches = None
+    if config.batch.enabled:
+        storage = open_storage(config.batch.files_url, home)
+        engines = Engines.of(config)
+        batches = batches_of(config.batch, engines, registry, storage, store, pipeline, replays, limits, encoder)
+    app = create_app(
+        pipeline, registry, Keys(store), limits, metrics, encoder, once=once, batches=batches, bounds=bounds, cors=cors
+    )
     server = make_server(app, bounds, tls=tls)
-    watch = asyncio.create_task(_announce(pipeline, registry, reporter, started))
+    beside = [asyncio.create_task(_announce(pipeline, registry, reporter, started))]
+    if batches is not None and config.batch.run:
+        beside.append(asyncio.create_task(batches.runner.run()))
     try:
         await _serve_until_signal(server, listener)
     finally:
-        watch.cancel()
-        await asyncio.gather(watch, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 await pipeline.drain()

@@ -17,19 +17,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
 from orchestrator.access.grant import Grant
+from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import READY_TIERS, Ask
 from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
-from orchestrator.http.chat import ChatWriter, coe_field, route_headers
-from orchestrator.http.completions import CompletionWriter
+from orchestrator.http.asks import ask_of, named_by, writer_of
+from orchestrator.http.batches import batch_paths
+from orchestrator.http.chat import coe_field, route_headers
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import Described, document
-from orchestrator.http.responses import ResponseWriter
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
@@ -76,11 +77,12 @@ def create_app(
     ready: Ready | None = None,
     *,
     once: Rules | None = None,
+    batches: Batches | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
 ) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
-    once: for requests with an Idempotency-Key."""
+    once: for requests with an Idempotency-Key. batches: None = there are none."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
     feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
     embeddings = Embeddings(encoder, pipeline, limits)
@@ -98,6 +100,7 @@ def create_app(
         Path("/v1/experts", "GET", api.experts),
         Path("/v1/swaps", "GET", api.swaps),
         *admin.paths(),
+        *(batch_paths(batches, limits.body_bytes) if batches else ()),
         Path("/health/live", "GET", api.live, "none"),
         Path("/health/ready", "GET", api.ready, "none"),
         Path("/health", "GET", api.health, "none"),
@@ -136,59 +139,34 @@ class _Api:
 
     def _names_of(self, request: Request) -> Names:
         """What the request may name: what is outside of the scopes of its key does not exist for it."""
-        grant: Grant = request.state.caller.grant
-        if grant.experts is None:
-            return self._names
-        return Names([name for name in self._names.experts if grant.may_ask(name)], self._names.aggregators)
+        return named_by(request.state.caller.grant, self._names.experts, self._names.aggregators)
 
     # Chat
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
-        body = await self._body(request, ChatRequest)
-        ask = self._ask(request, body)
-        writer = ChatWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
-        return await self._answers.respond(request, ask, writer)
+        return await self._generate(request, ChatRequest)
 
     async def completion(self, request: Request) -> Response:
         """POST /v1/completions"""
-        body = await self._body(request, CompletionRequest)
-        ask = self._ask(request, body)
-        writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
-        return await self._answers.respond(request, ask, writer)
+        return await self._generate(request, CompletionRequest)
 
     async def response(self, request: Request) -> Response:
         """POST /v1/responses"""
-        body = await self._body(request, ResponseRequest)
+        return await self._generate(request, ResponseRequest)
+
+    async def _generate(self, request: Request, kind: type[Generation]) -> Response:
+        body = await self._body(request, kind)
         ask = self._ask(request, body)
-        return await self._answers.respond(request, ask, ResponseWriter(ask, body))
+        return await self._answers.respond(request, ask, writer_of(body, ask))
 
     async def _body(self, request: Request, kind: type[T]) -> T:
         return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names_of(request))
 
     def _ask(self, request: Request, body: Generation) -> Ask:
         caller: KeyInfo = request.state.caller
-        return Ask(
-            request_id=request.state.request_id,
-            model=body.model,
-            messages=body.plain_messages,
-            prompt=body.prompt,
-            deadline=time.time() + timeout_s(request, self._limits),
-            sampling=body.sampling,
-            k=body.coe.k,
-            aggregator=body.coe.aggregator,
-            priority=caller.grant.band(body.priority),
-            caller=caller.lineage,
-            caller_name=caller.name,
-            grant=caller.grant,
-            wish=body.coe.wish,
-            conversation=body.conversation,
-            user=body.user,
-            stream=body.stream,
-            n=body.n_answers,
-            tools=body.called_tools,
-            text=body.text,
-        )
+        until = time.time() + timeout_s(request, self._limits)
+        return ask_of(body, request.state.request_id, until, caller.lineage, caller.name, caller.grant)
 
     # Route, experts
 

@@ -52,7 +52,19 @@ class Embeddings:
 
     async def create(self, request: Request) -> Response:
         """POST /v1/embeddings. Raises ApiError, and what `Pipeline.counted` raises."""
-        body = _parse(await read_body(request, self._limits.body_bytes))
+        body = parse_embedding(json_object(await read_body(request, self._limits.body_bytes)))
+        content = await self.answer(body, self._ask(request, body))
+        return Response(content, media_type="application/json")
+
+    async def answer(self, body: EmbeddingRequest, ask: Ask) -> bytes:
+        """JSON. Raises ApiError, and what `Pipeline.counted` raises."""
+        encoder = self.check(body)
+        tokens = encoder.tokens(body.input)
+        async with self._pipeline.counted(ask, _read(tokens, encoder.reads)):
+            return await asyncio.to_thread(_answer, encoder, body, tokens)
+
+    def check(self, body: EmbeddingRequest) -> TokenEncoder:
+        """The encoder that is asked for. Raises ApiError."""
         encoder = self._encoder
         if encoder is None:
             text = "this service has no encoder: its router is of the kind 'fixed'"
@@ -63,9 +75,7 @@ class Embeddings:
         if body.dimensions not in (None, encoder.dim):
             text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
             raise ApiError("invalid_value", text, "dimensions")
-        tokens = encoder.tokens(body.input)
-        async with self._pipeline.counted(self._ask(request, body), _read(tokens, encoder.reads)):
-            return await asyncio.to_thread(_answer, encoder, body, tokens)
+        return encoder
 
     def _ask(self, request: Request, body: EmbeddingRequest) -> Ask:
         caller: KeyInfo = request.state.caller
@@ -81,9 +91,10 @@ class Embeddings:
         )
 
 
-def _parse(raw: bytes) -> EmbeddingRequest:
+def parse_embedding(data: dict[str, Any]) -> EmbeddingRequest:
+    """Of JSON that was read already. Raises ApiError (400)."""
     try:
-        return EmbeddingRequest.model_validate(json_object(raw))
+        return EmbeddingRequest.model_validate(data)
     except ValidationError as error:
         raise from_pydantic(error) from None
 
@@ -92,7 +103,7 @@ def _read(tokens: Sequence[int], most: int) -> int:
     return sum(min(count, most) for count in tokens)
 
 
-def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]) -> Response:
+def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]) -> bytes:
     vectors, used = encoder.encode(body.input), _read(tokens, encoder.reads)
     written = [_base64(row) if body.encoding_format == "base64" else row for row in vectors]
     content = {
@@ -102,7 +113,7 @@ def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]
         "usage": {"prompt_tokens": used, "total_tokens": used},
         "coe": {"truncated": _longer(tokens, encoder.reads), "reads_tokens": encoder.reads},
     }
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _base64(vector: NDArray[np.float32]) -> str:

@@ -28,6 +28,9 @@ _WATCHED = frozenset((b"host", b"content-length", b"transfer-encoding", b"conten
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+UPLOADS = "/v1/files"
+"""The path whose bodies are forms with a file, as large and slow as its quota and its reading allow."""
+_FORM = "multipart/form-data"
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 
 
@@ -73,7 +76,8 @@ def head_problem(scope: Scope, bounds: Bounds) -> ApiError | None:
     if scope["method"] not in METHODS:
         text = f"method {quote(scope['method'])}: allowed are {', '.join(METHODS)}"
         return ApiError("method_not_allowed", text, headers={"allow": ", ".join(METHODS)})
-    if scope["method"] in WITH_BODY and (problem := body_problem(seen)):
+    wanted = _FORM if scope["path"] == UPLOADS else None
+    if scope["method"] in WITH_BODY and (problem := body_problem(seen, wanted)):
         return ApiError("unsupported_media_type", problem)
     return None
 
@@ -97,14 +101,21 @@ def _framing_problem(seen: Seen, version: str) -> str | None:
     return None
 
 
-def body_problem(seen: Seen) -> str | None:
-    """Why a body of this type or encoding is not read; None if it is. Without a type it is taken for JSON."""
+def body_problem(seen: Seen, wanted: str | None = None) -> str | None:
+    """Why a body of this type or encoding is not read; None if it is. Without a type it is taken for JSON.
+
+    wanted: the one type that is read, in place of JSON.
+    """
     kinds = [value.decode("latin-1") for value in seen.get(b"content-type", ())]
     codings = [value for value in seen.get(b"content-encoding", ()) if value.strip().lower() != b"identity"]
     if codings:
         return f"'Content-Encoding' {quote(codings[0].decode('latin-1'))} is not read; send the body as it is"
     if len(kinds) > 1:
         return "there is more than one 'Content-Type'"
+    if wanted is not None:
+        given = kinds[0] if kinds else ""
+        matches = given.partition(";")[0].strip().lower() == wanted
+        return None if matches else f"'Content-Type' is {quote(given)}; send 'Content-Type: {wanted}'"
     if not kinds or kinds[0] == "application/json" or not kinds[0].strip():
         return None
     kind, _, parameters = kinds[0].partition(";")
@@ -137,15 +148,16 @@ class Guards:
             raise _closing("too_many_connections", text)
         if problem := head_problem(scope, self._bounds):
             raise problem
-        await self._app(scope, self._timed(receive), send)
+        await self._app(scope, self._timed(receive, scope["path"] == UPLOADS), send)
 
-    def _timed(self, receive: Receive) -> Receive:
-        """The same, but the whole body must be there in time. Waiting for the end of the connection has no limit."""
+    def _timed(self, receive: Receive, is_upload: bool) -> Receive:
+        """The same, but the whole body must be there in time, of an upload the next piece. Waiting for the end of the
+        connection has no limit."""
         loop = asyncio.get_running_loop()
         until, arriving = loop.time() + self._bounds.body_s, True
 
         async def timed() -> Message:
-            nonlocal arriving
+            nonlocal arriving, until
             if not arriving:
                 return await receive()
             try:
@@ -155,6 +167,8 @@ class Guards:
                 text = f"the body was not there within {self._bounds.body_s:g} s"
                 raise _closing("request_timeout", text) from None
             arriving = message["type"] == "http.request" and message.get("more_body", False)
+            if is_upload:
+                until = loop.time() + self._bounds.body_s
             return message
 
         return timed

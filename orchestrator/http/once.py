@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.access.once import LEASE_S, Execution, Kept, Lost, Other, Running, claim
 from orchestrator.errors import ApiError, quote
+from orchestrator.http.guards import UPLOADS
 from orchestrator.http.streams import until_gone
 from orchestrator.http.wire import read_body
 from orchestrator.keys import KeyInfo
@@ -62,8 +63,8 @@ class Once:
             return
         request = Request(scope, receive)
         key = request.headers.get(HEADER)
-        # Not under /admin, whose answers hold new keys.
-        if key is None or not scope["path"].startswith("/v1/"):
+        # Not under /admin, whose answers hold new keys, and not for uploads, whose bodies may be of any size.
+        if key is None or not scope["path"].startswith("/v1/") or scope["path"] == UPLOADS:
             await self._app(scope, receive, send)
             return
         if not re.fullmatch(r"[!-~]{1,255}", key):

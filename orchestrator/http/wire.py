@@ -346,6 +346,11 @@ def parse(body: bytes, kind: type[T], limits: Limits, names: Names) -> T:
     return _checked(json_object(body), kind, limits, names)
 
 
+def parse_object(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) -> T:
+    """The same of JSON that was read already. Raises ApiError (400)."""
+    return _checked(data, kind, limits, names)
+
+
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
     data = json_object(body)

@@ -14,7 +14,7 @@ import numpy as np
 from experts.spec import ExpertSpec
 from routers.base import Choice, Route, Router
 from routers.policies import constraints, outage
-from routers.policies.base import Floats, Removed, Slate, State, Wish
+from routers.policies.base import Excluded, Floats, Removed, Slate, State, Wish
 from routers.policies.conversation import Stay
 from routers.policies.language import detect
 from routers.policies.load_price import LoadPrice
@@ -68,13 +68,7 @@ class PolicySet:
 
         Raises Excluded if constraints leave nobody, NoCandidate if those that are left cannot answer now.
         """
-        specs = tuple(specs)
-        asked, wish = wish, replace(wish, languages=self._languages(prompt, specs, wish))
-        allowed, removed = constraints.keep(specs, wish)
-        if not allowed and asked.languages is None:  # nobody speaks the prompt's language: they answer as they can
-            wish = asked
-            allowed, removed = constraints.keep(specs, wish)
-        constraints.check(allowed, removed, wish)
+        wish, allowed, removed = self._allowed(prompt, tuple(specs), wish)
         candidates, away = outage.mask(allowed, state, wish.force)
         removed |= away
         if self._is_plain(wish, state):
@@ -82,6 +76,40 @@ class PolicySet:
         else:
             route = self._weighed(router, prompt, candidates, wish, state)
         return Decision(route, candidates, removed)
+
+    def decide_many(
+        self, router: Router, prompts: Sequence[str], specs: Iterable[ExpertSpec], wishes: Sequence[Wish]
+    ) -> list[Decision | Excluded]:
+        """The same of many requests, where nothing is known of the service; what would be raised is in its place."""
+        specs = tuple(specs)
+        decisions: dict[int, Decision | Excluded] = {}
+        alike: dict[tuple[tuple[str, ...], int], list[tuple[int, dict[str, Removed]]]] = {}
+        for i, (prompt, wish) in enumerate(zip(prompts, wishes, strict=True)):
+            try:
+                if self._is_plain(wish, _WELL):
+                    _, allowed, removed = self._allowed(prompt, specs, wish)
+                    alike.setdefault((allowed, wish.k or self.k), []).append((i, removed))
+                else:
+                    decisions[i] = self.decide(router, prompt, specs, wish)
+            except Excluded as error:
+                decisions[i] = error
+        for (candidates, k), those in alike.items():
+            routes = router.route_many([prompts[i] for i, _ in those], candidates, k)
+            for (i, removed), route in zip(those, routes, strict=True):
+                decisions[i] = Decision(route, candidates, removed)
+        return [decisions[i] for i in range(len(prompts))]
+
+    def _allowed(
+        self, prompt: str, specs: Sequence[ExpertSpec], wish: Wish
+    ) -> tuple[Wish, tuple[str, ...], dict[str, Removed]]:
+        """(what holds of the wish, who may answer, expert -> why it may not). Raises Excluded if nobody may."""
+        asked, wish = wish, replace(wish, languages=self._languages(prompt, specs, wish))
+        allowed, removed = constraints.keep(specs, wish)
+        if not allowed and asked.languages is None:  # nobody speaks the prompt's language: they answer as they can
+            wish = asked
+            allowed, removed = constraints.keep(specs, wish)
+        constraints.check(allowed, removed, wish)
+        return wish, allowed, removed
 
     def _languages(self, prompt: str, specs: Sequence[ExpertSpec], wish: Wish) -> tuple[str, ...] | None:
         """Those that the request asks for, else the prompt's; not looked at where it makes no difference."""

@@ -1,0 +1,253 @@
+"""/v1/files: uploads for batches, and what batches have made. A body is never in memory as a whole."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path as FilePath
+from typing import Any
+
+import orjson
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from orchestrator.batch.files import File, Files, OverQuota, UnknownFile
+from orchestrator.errors import ApiError, quote
+from orchestrator.http.guards import UPLOADS
+from orchestrator.http.routes import Path
+
+MAX_FIELD = 1024
+"""Bytes of a field of a form that is no file."""
+PIECE = 1 << 20
+"""Bytes that are written, or read, at a time."""
+MOST_LISTED = 10_000
+
+
+class FileRoutes:
+    """The methods of the paths. Another key's files are as unknown as those that are not there."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+
+    def paths(self) -> tuple[Path, ...]:
+        one = f"{UPLOADS}/{{file_id}}"
+        return (
+            Path(UPLOADS, "POST", self.upload),
+            Path(UPLOADS, "GET", self.list),
+            Path(one, "GET", self.one),
+            Path(one, "DELETE", self.delete),
+            Path(f"{one}/content", "GET", self.content),
+        )
+
+    async def upload(self, request: Request) -> Response:
+        """POST /v1/files. A form with `purpose`, which is 'batch', and the `file`."""
+        form, owner = _Form(request.headers.get("content-type", "")), _owner(request)
+        try:
+            with ExitStack() as stack:
+                receiving, finish = await asyncio.to_thread(
+                    stack.enter_context, self._files.receive(owner, lambda: form.filename)
+                )
+                async for piece in form.file(request):
+                    await asyncio.to_thread(receiving.write, piece)
+                form.check()
+                file = await asyncio.to_thread(finish)
+        except OverQuota as error:
+            cause = "request_too_large" if error.is_file else "storage_quota"
+            raise ApiError(cause, str(error), "file", headers={"connection": "close"}) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            text = "there is no room on the disk of the service; tell whoever runs it"
+            raise ApiError("storage_full", text, headers={"connection": "close"}) from None
+        return _json(_field(file))
+
+    async def list(self, request: Request) -> Response:
+        """GET /v1/files: the newest first, or with `order=asc` the oldest."""
+        given = request.query_params
+        purpose, order = given.get("purpose"), given.get("order", "desc")
+        if order not in ("asc", "desc"):
+            raise ApiError("invalid_value", f"order: got {quote(order)}; allowed: 'asc', 'desc'", "order")
+        found = await asyncio.to_thread(self._files.newest, _owner(request))
+        found = [file for file in found if purpose is None or file.purpose == purpose]
+        if order == "asc":
+            found.reverse()
+        after = given.get("after")
+        if after is not None:
+            ids = [file.id for file in found]
+            if after not in ids:
+                raise ApiError("file_not_found", f"after: there is no file {quote(after)}", "after")
+            found = found[ids.index(after) + 1 :]
+        most = most_listed(request, MOST_LISTED)
+        return _json(listed([_field(file) for file in found[:most]], len(found) > most))
+
+    async def one(self, request: Request) -> Response:
+        """GET /v1/files/{file_id}"""
+        return _json(_field(await self._found(request)))
+
+    async def delete(self, request: Request) -> Response:
+        """DELETE /v1/files/{file_id}. A batch that was made of it goes on."""
+        file = await self._found(request)
+        await asyncio.to_thread(self._files.delete, file.owner, file.id)
+        return _json({"id": file.id, "object": "file", "deleted": True})
+
+    async def content(self, request: Request) -> Response:
+        """GET /v1/files/{file_id}/content"""
+        file = await self._found(request)
+        path = await asyncio.to_thread(self._files.content, file.owner, file.id)
+        headers = {"content-length": str(file.bytes), "content-disposition": 'attachment; filename="content"'}
+        return StreamingResponse(_pieces(path), headers=headers, media_type="application/octet-stream")
+
+    async def _found(self, request: Request) -> File:
+        file_id: str = request.path_params["file_id"]
+        try:
+            return await asyncio.to_thread(self._files.get, _owner(request), file_id)
+        except UnknownFile:
+            raise ApiError("file_not_found", f"there is no file {quote(file_id)}; it may have been deleted") from None
+
+
+class _Form:
+    """A form as it comes in. python-multipart tells what it meets; the file's bytes are handed on, the rest is kept."""
+
+    def __init__(self, content_type: str) -> None:
+        _, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if not boundary:
+            raise ApiError("malformed_request", "'Content-Type' has no boundary; send a form with a file")
+        self._fields: dict[str, bytes] = {}
+        self._header, self._value, self._headers = b"", b"", dict[bytes, bytes]()
+        self._name: str | None = None
+        self._is_file = self._has_file = self._is_whole = False
+        self._out = bytearray()
+        self.filename = ""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._add_header,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
+
+    async def file(self, request: Request) -> AsyncIterator[bytes]:
+        """The bytes of the file, in pieces of about PIECE. Raises ApiError for what is no such form."""
+        try:
+            async for chunk in request.stream():
+                self._parser.write(chunk)
+                if len(self._out) >= PIECE:
+                    yield self._taken()
+            self._parser.finalize()
+        except MultipartParseError as error:
+            raise _closing(f"the body is no form: {error}") from None
+        if not self._is_whole:
+            raise _closing("the form ends before its end")
+        if self._out:
+            yield self._taken()
+
+    def check(self) -> None:
+        """Raises ApiError for fields that are missing or unknown."""
+        if not self._has_file:
+            raise ApiError("invalid_value", "file: missing; send it as the field 'file' with a file name", "file")
+        purpose = self._fields.pop("purpose", b"").decode("utf-8", "replace")
+        if purpose != "batch":
+            raise ApiError("invalid_value", f"purpose: got {quote(purpose)}; allowed: 'batch'", "purpose")
+        for name in self._fields:
+            cause = "unsupported_parameter" if name.startswith("expires_after") else "unknown_parameter"
+            raise ApiError(cause, f"the field {quote(name)} is not supported", name[:100])
+
+    def _taken(self) -> bytes:
+        piece = bytes(self._out)
+        self._out.clear()
+        return piece
+
+    def _begin(self) -> None:
+        self._headers, self._name, self._is_file = {}, None, False
+
+    def _add_header(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers[self._header.lower()] = self._value
+        self._header = self._value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")
+        self._is_file = self._name == "file" and b"filename" in options
+        if self._is_file:
+            if self._has_file:
+                raise _closing("the form has more than one file")
+            self._has_file = True
+            name = options[b"filename"].decode("utf-8", "replace").replace("\\", "/").rpartition("/")[2]
+            self.filename = "".join(c for c in name if c.isprintable())[:255] or "file"
+        elif len(self._fields) >= 16:
+            raise _closing("the form has too many fields")
+        else:
+            self._fields[self._name] = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if self._is_file:
+            self._out += data[start:end]
+            return
+        assert self._name is not None
+        self._fields[self._name] += data[start:end]
+        if len(self._fields[self._name]) > MAX_FIELD:
+            raise _closing(f"the field {quote(self._name)} has more than {MAX_FIELD} bytes")
+
+    def _end(self) -> None:
+        self._is_whole = True
+
+
+def _closing(text: str) -> ApiError:
+    return ApiError("malformed_request", text, headers={"connection": "close"})
+
+
+async def _pieces(path: FilePath) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while piece := await asyncio.to_thread(file.read, PIECE):
+            yield piece
+    finally:
+        file.close()
+
+
+def most_listed(request: Request, most: int) -> int:
+    """The query's `limit`. Raises ApiError."""
+    given = request.query_params.get("limit", str(most))
+    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= most):
+        raise ApiError("invalid_value", f"limit: got {quote(given)}; allowed: 1 to {most}", "limit")
+    return int(given)
+
+
+def listed(data: "list[dict[str, Any]]", has_more: bool) -> dict[str, Any]:
+    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return {"object": "list", "data": data, **ends, "has_more": has_more}
+
+
+def _owner(request: Request) -> str:
+    lineage: str = request.state.caller.lineage
+    return lineage
+
+
+def _field(file: File) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": file.created_at,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+    }
+
+
+def _json(content: Any) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")
