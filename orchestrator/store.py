@@ -190,9 +190,15 @@ class Store:
         return [json.loads(row) for row in rows if row is not None]
 
     async def _do(self, command: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._timeout):
-                return await command
+                answer = await command
+                if task and task.cancelling() > before:
+                    # redis-py loses a cancellation that comes in the moment of an answer: the task would never end.
+                    raise asyncio.CancelledError
+                return answer
         except TimeoutError:
             why = f"no answer within {self._timeout:g} s"
         except (RedisError, OSError) as error:

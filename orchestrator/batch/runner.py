@@ -267,10 +267,6 @@ class Runner:
                 for task in done:
                     if not task.cancelled() and (error := task.exception()):
                         raise error
-            elif own:
-                await asyncio.wait(
-                    [asyncio.create_task(block.ended.wait()) for block in own], timeout=self._settings.poll_s
-                )
             else:
                 await self._pause()
 
@@ -290,6 +286,9 @@ class Runner:
             return None
         try:
             block = await self._opener.open(lease, partial(self._rate, lease.expert))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._jobs.give_back(lease.token))
+            raise
         except StoreUnavailable as error:
             self._away(error)
             return None
