@@ -119,10 +119,13 @@ class Pipeline:
                             self._routing.answered(ask, routed, event)
                         yield event
 
-    def decide_many(self, asks: Sequence[Ask]) -> list[Routed | Exception]:
+    def decide_many(self, asks: Sequence[Ask], *, brief: bool = False) -> list[Routed | Exception]:
         """The routes of many requests of one caller, without regard to what is loaded or down now; what `run` would
-        raise is in its place. Nothing counts for limits. It blocks: for another thread."""
-        return self._routing.route_many(asks)
+        raise is in its place. brief: who answers, and no more.
+
+        Nothing counts for limits. It blocks: for another thread.
+        """
+        return self._routing.route_many(asks, brief=brief)
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""

@@ -93,9 +93,9 @@ class Routing:
         self._metrics.router.observe(seconds)
         return self._routed(matter, plan, seconds)
 
-    def route_many(self, asks: Sequence[Ask]) -> list[Routed | Exception]:
+    def route_many(self, asks: Sequence[Ask], *, brief: bool = False) -> list[Routed | Exception]:
         """The decisions for many requests of one caller, as if nothing were known of the service; what `route` would
-        raise is in its place. It blocks: for another thread."""
+        raise is in its place. brief: who answers, and no more than that. It blocks: for another thread."""
         found: dict[int, Routed | Exception] = {}
         waiting: list[tuple[int, _Matter]] = []
         for i, ask in enumerate(asks):
@@ -117,7 +117,7 @@ class Routing:
             # Of one caller, so of one tenant and scope.
             one, began = waiting[0][1], time.perf_counter()
             prompts, wishes = [own.prompt for _, own in waiting], [own.wish for _, own in waiting]
-            decisions = one.tenant.policies.decide_many(one.tenant.router, prompts, one.specs, wishes)
+            decisions = one.tenant.policies.decide_many(one.tenant.router, prompts, one.specs, wishes, brief=brief)
             seconds = (time.perf_counter() - began) / len(waiting)
             for (i, matter), decision in zip(waiting, decisions, strict=True):
                 found[i] = self._routed(matter, Plan(decision), seconds) if isinstance(decision, Decision) else decision

@@ -72,8 +72,10 @@ class Work:
 
     # Routing
 
-    def routes(self, caller: Caller, lines: Sequence[Line], ids: Sequence[str]) -> list[Routed | Exception | None]:
-        """None for lines of the encoder. It blocks."""
+    def routes(
+        self, caller: Caller, lines: Sequence[Line], ids: Sequence[str], *, brief: bool = False
+    ) -> list[Routed | Exception | None]:
+        """None for lines of the encoder. brief: who answers, and no more. It blocks."""
         asks, found = [], list[Routed | Exception | None]([None] * len(lines))
         where = []
         for i, (line, request_id) in enumerate(zip(lines, ids, strict=True)):
@@ -85,15 +87,15 @@ class Work:
             else:
                 asks.append(_ask(line.body, request_id, caller, float("inf")))
                 where.append(i)
-        for i, routed in zip(where, self._pipeline.decide_many(asks), strict=True):
+        for i, routed in zip(where, self._pipeline.decide_many(asks, brief=brief), strict=True):
             found[i] = routed
         return found
 
     def teams(self, caller: Caller, lines: Sequence[Line]) -> list[Team | Exception]:
-        """See `planner.Router.teams`."""
+        """See `planner.Decide`."""
         return [
             routed if isinstance(routed, Exception) else self._team(line, routed)
-            for line, routed in zip(lines, self.routes(caller, lines, [""] * len(lines)), strict=True)
+            for line, routed in zip(lines, self.routes(caller, lines, [""] * len(lines), brief=True), strict=True)
         ]
 
     def _team(self, line: Line, routed: Routed | None) -> Team:

@@ -48,6 +48,10 @@ class Limits:
     keep_alive_s: float
 
 
+# Frozen, so one of each serves all. Of a default that is written as a value, pydantic makes a deep copy each time.
+_NO_OPTIONS, _TEXT = CoeOptions(), ResponseFormat(type="text")
+
+
 class Generation(Wire):
     """What every request for text has. not_yet: known fields that are refused, with their neutral values."""
 
@@ -59,7 +63,7 @@ class Generation(Wire):
     stream: bool = False
     user: str | None = None
     priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
-    coe: CoeOptions = CoeOptions()
+    coe: CoeOptions = Field(default_factory=lambda: _NO_OPTIONS)
     # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
@@ -127,6 +131,9 @@ class StreamOptions(Options):
     include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
 
 
+_NO_STREAM_OPTIONS = StreamOptions()
+
+
 class Sampled(Generation):
     """What chats and completions have in common: the sampling fields of OpenAI and of vLLM."""
 
@@ -136,7 +143,7 @@ class Sampled(Generation):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=-INT64, lt=INT64 - MAX_N)
     stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
-    stream_options: StreamOptions = StreamOptions()
+    stream_options: StreamOptions = Field(default_factory=lambda: _NO_STREAM_OPTIONS)
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, max_length=MAX_BIASES, description="Token id -> bias. Ids are one expert's own, so it must be named."
     )
@@ -196,7 +203,7 @@ class ChatRequest(Sampled):
     max_completion_tokens: int | None = Field(None, ge=1)
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
-    response_format: ResponseFormat = ResponseFormat(type="text")
+    response_format: ResponseFormat = Field(default_factory=lambda: _TEXT)
     tools: list[Tool] = Field([], max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True

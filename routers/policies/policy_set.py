@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from experts.spec import ExpertSpec
-from routers.base import Choice, Route, Router
+from routers.base import Choice, Firsts, Route, Router
 from routers.policies import constraints, outage
 from routers.policies.base import Excluded, Floats, Removed, Slate, State, Wish
 from routers.policies.conversation import Stay
@@ -78,9 +78,18 @@ class PolicySet:
         return Decision(route, candidates, removed)
 
     def decide_many(
-        self, router: Router, prompts: Sequence[str], specs: Iterable[ExpertSpec], wishes: Sequence[Wish]
+        self,
+        router: Router,
+        prompts: Sequence[str],
+        specs: Iterable[ExpertSpec],
+        wishes: Sequence[Wish],
+        *,
+        brief: bool = False,
     ) -> list[Decision | Excluded]:
-        """The same of many requests, where nothing is known of the service; what would be raised is in its place."""
+        """The same of many requests, where nothing is known of the service; what would be raised is in its place.
+
+        brief: of a request that one expert answers, who that is, and no more.
+        """
         specs = tuple(specs)
         decisions: dict[int, Decision | Excluded] = {}
         alike: dict[tuple[tuple[str, ...], int], list[tuple[int, dict[str, Removed]]]] = {}
@@ -94,7 +103,12 @@ class PolicySet:
             except Excluded as error:
                 decisions[i] = error
         for (candidates, k), those in alike.items():
-            routes = router.route_many([prompts[i] for i, _ in those], candidates, k)
+            own = [prompts[i] for i, _ in those]
+            if brief and k == 1 and isinstance(router, Firsts):
+                only = {name: Route((Choice(name, 1.0),), "", router.name) for name in candidates}
+                routes = [only[name] for name in router.first_many(own, candidates)]
+            else:
+                routes = router.route_many(own, candidates, k)
             for (i, removed), route in zip(those, routes, strict=True):
                 decisions[i] = Decision(route, candidates, removed)
         return [decisions[i] for i in range(len(prompts))]
