@@ -140,6 +140,11 @@ class Keys:
         """All keys, oldest first; those that expired too, until they are revoked."""
         return sorted((await self._stored()).values(), key=lambda info: (info.created, info.generation))
 
+    async def is_alive(self, lineage: str) -> bool:
+        """Does any key of the lineage still work?"""
+        now = self.now()
+        return any(info.lineage == lineage and not info.problem(now) for info in (await self._stored()).values())
+
     async def find(self, which: str) -> KeyInfo:
         """The key of this id, prefix or name; of several of one lineage the newest. Raises UnknownKey."""
         return max((await self._find(which)).values(), key=lambda info: info.generation)

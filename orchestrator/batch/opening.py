@@ -35,6 +35,10 @@ class Opener:
         """The job is at its end."""
         self._plans.pop(job_id, None)
 
+    async def job(self, job_id: str) -> Job:
+        """As it was made. Raises StoreUnavailable, UnknownJob, FileNotFoundError for a plan that has gone."""
+        return (await self._known(job_id))[0]
+
     async def open(self, lease: Lease, rate: Callable[[float, int], float | None]) -> Block:
         """The block of a lease. rate: (when it began, its steps) -> steps a second.
 

@@ -19,7 +19,7 @@ import structlog
 from orchestrator.batch import logs
 from orchestrator.batch.block import Block, Step
 from orchestrator.batch.files import Files
-from orchestrator.batch.jobs import Job, Jobs, Task, problem
+from orchestrator.batch.jobs import Job, Jobs, Lease, Task, problem
 from orchestrator.batch.lines import UnreadableFile
 from orchestrator.batch.opening import Opener, folder_of
 from orchestrator.batch.output import write
@@ -53,7 +53,8 @@ class Settings:
 
 
 class Runner:
-    """stats: what the workers say. online: requests under way that are of no batch."""
+    """stats: what the workers say. online: requests under way that are of no batch. may_go_on: does a key of this
+    lineage still work?"""
 
     def __init__(
         self,
@@ -64,9 +65,10 @@ class Runner:
         settings: Settings,
         stats: Callable[[], Awaitable[Mapping[str, WorkerStats | str]]],
         online: Callable[[], int],
+        may_go_on: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._jobs, self._files, self._work, self._rules, self._settings = jobs, files, work, rules, settings
-        self._stats, self._online = stats, online
+        self._stats, self._online, self._may_go_on = stats, online, may_go_on
         self._blocks: dict[str, Block] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._opener = Opener(jobs, work)
@@ -228,6 +230,16 @@ class Runner:
 
     # Blocks
 
+    async def _goes_on(self, lease: Lease) -> bool:
+        """A batch whose key was revoked, or has ended, is cancelled."""
+        owner = (await self._opener.job(lease.job)).made.caller.lineage
+        if await self._may_go_on(owner):
+            return True
+        log.warning("batch cancelled: its key has ended", batch=lease.job, key=owner)
+        await self._jobs.cancel(lease.job)
+        await self._jobs.give_back(lease.token)
+        return False
+
     async def _loaded(self) -> list[str]:
         """What the engines can compute with at once, in each first the expert that it does now."""
         found: list[str] = []
@@ -285,6 +297,8 @@ class Runner:
             self._away(error)
             return None
         try:
+            if not await self._goes_on(lease):
+                return None
             block = await self._opener.open(lease, partial(self._rate, lease.expert))
         except asyncio.CancelledError:
             await asyncio.shield(self._jobs.give_back(lease.token))

@@ -16,6 +16,7 @@ from orchestrator.config.batch import BatchConfig
 from orchestrator.config.model import Config
 from orchestrator.http.embeddings import Embeddings
 from orchestrator.http.wire import Limits
+from orchestrator.keys import Keys
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import Store
 from routers.encoders.base import TokenEncoder
@@ -66,7 +67,11 @@ def batches_of(
     work = Work(pipeline, registry.names, limits, Embeddings(encoder, pipeline, limits), replays, engines.writer)
     rules = Rules(limits, own.lines, own.block, {spec.name: engines.places[spec.family_name] for spec in registry})
     settings = Settings(engines.in_flight, {}, own.beside, own.tries, poll_s)
-    return Batches(files, jobs, Runner(jobs, files, work, rules, settings, pipeline.stats, lambda: pipeline.online))
+    keys = Keys(store)
+    runner = Runner(
+        jobs, files, work, rules, settings, pipeline.stats, lambda: pipeline.online, may_go_on=keys.is_alive
+    )
+    return Batches(files, jobs, runner)
 
 
 def open_storage(url: str | None, home: Path) -> Storage:

@@ -1,7 +1,11 @@
-"""A runner in a process of its own, to be killed: with a slow engine, on a Redis and a folder of others."""
+"""A runner in a process of its own, to be killed: with a slow engine, on a Redis and a folder of others.
+
+A message that holds POISON ends the process at once.
+"""
 
 import asyncio
 import multiprocessing
+import os
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -9,8 +13,11 @@ import structlog
 
 from orchestrator.store import Store
 from tests.orchestrator.parts import BATCH, Service
+from workers.base import ChatCall
+from workers.fake_engine import echo
 
 LEASE_S = 0.4
+POISON = "poison"
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(["tests.orchestrator.batch.runner_process"])
 
@@ -31,5 +38,11 @@ async def _run(redis_url: str, home: Path, token_delay: float) -> None:
     service = await Service.start(Store(redis_url, timeout=5), key="none", batch=home, batch_config=config)
     assert service.batches is not None
     for engine in service.engines.values():
-        engine.token_delay = token_delay
+        engine.token_delay, engine.answer = token_delay, _answer
     await service.batches.runner.run()
+
+
+def _answer(call: ChatCall) -> str:
+    if POISON in call.messages[-1]["content"]:
+        os._exit(1)
+    return echo(call)

@@ -103,6 +103,16 @@ async def test_two_runners_share_the_turn_of_an_expert(service: Service, store: 
     await other.stop()
 
 
+async def test_files_and_results_may_lie_where_fsspec_says(store: Store, tmp_path: Path) -> None:
+    config = BATCH.model_copy(update={"files_url": f"file://{tmp_path}/shared"})
+    service = await Service.start(store, batch=tmp_path / "home", batch_config=config)
+    batch = await run(service, jsonl.file([*SLOW[:40], "bad"]))
+    assert [row["custom_id"] for row in await output(service, batch)] == [f"id-{n}" for n in range(40)]
+    assert [row["error"]["line"] for row in await errors(service, batch)] == [41]
+    assert (tmp_path / "shared" / "files").is_dir()
+    await service.stop()
+
+
 async def test_a_dry_run_tells_the_plan_and_asks_nobody(service: Service) -> None:
     lines = [jsonl.chat(f"id-{n}", f"{(SQL, MATH)[n % 2]} {n}") for n in range(30)]
     batch = await run(service, jsonl.file(lines), extra_body={"coe": {"dry_run": True}})
@@ -258,6 +268,22 @@ async def test_other_requests_have_the_engine_almost_to_themselves(service: Serv
 
 
 # Whose it is
+
+
+async def test_a_batch_ends_with_its_key(service: Service) -> None:
+    service.engine.token_delay = 0.02
+    batch = await create(service, jsonl.file(SLOW))
+    async with running(service):
+        await until(lambda: _finished(service, 4))
+        await service.keys.revoke("test")
+        assert service.batches is not None
+        jobs = service.batches.jobs
+
+        async def is_over() -> bool:
+            return (await jobs.get(batch.id)).status == "cancelled"
+
+        await until(is_over)
+    assert service.engine.finished < len(SLOW)
 
 
 async def test_another_key_knows_nothing_of_it(service: Service) -> None:

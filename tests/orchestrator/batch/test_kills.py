@@ -14,7 +14,7 @@ import pytest_asyncio
 from orchestrator.embedded_redis import EmbeddedRedis
 from orchestrator.store import Store
 from tests.orchestrator.batch import jsonl, runner_process
-from tests.orchestrator.batch.conftest import create, ended, errors, output
+from tests.orchestrator.batch.conftest import create, ended, errors, output, until
 from tests.orchestrator.parts import MATH, REMOTE, SQL, Service
 
 KILLS, OF_REDIS = 200, 12
@@ -80,3 +80,29 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
     assert all(jsonl.said(row).endswith(f"number {n}") for n, row in enumerate(rows))
     assert done.request_counts is not None
     assert (done.request_counts.completed, done.request_counts.failed) == (LINES, 0)
+
+
+async def test_a_line_that_ends_whoever_runs_it_is_found_and_given_up(
+    front: Service, own_redis: EmbeddedRedis, tmp_path: Path
+) -> None:
+    lines = [jsonl.chat(f"id-{n}", f"sql {n}") for n in range(12)]
+    lines[5] = jsonl.chat("bad", f"sql {runner_process.POISON}")
+    batch = await create(front, jsonl.file(lines))
+    runner = runner_process.start(own_redis.url, tmp_path / "home", 0.0)
+
+    async def end() -> bool:
+        nonlocal runner
+        if not runner.is_alive():
+            runner.join()
+            runner = runner_process.start(own_redis.url, tmp_path / "home", 0.0)
+        return (await front.openai.batches.retrieve(batch.id)).status == "completed"
+
+    try:
+        await until(end, within=60)
+    finally:
+        runner.kill()
+        runner.join()
+    done = await front.openai.batches.retrieve(batch.id)
+    assert {row["custom_id"] for row in await output(front, done)} == {f"id-{n}" for n in range(12)} - {"id-5"}
+    [row] = await errors(front, done)
+    assert (row["custom_id"], row["response"]["status_code"]) == ("bad", 500)
