@@ -45,7 +45,7 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
     lines = [jsonl.chat(f"id-{n}", f"please {experts[n % 3]} this is number {n}") for n in range(LINES)]
     batch = await create(front, jsonl.file(lines))
 
-    def runner(token_delay: float = 0.03) -> BaseProcess:
+    def runner(token_delay: float = 0.05) -> BaseProcess:
         return runner_process.start(own_redis.url, tmp_path / "home", token_delay)
 
     runners = [runner() for _ in range(RUNNERS)]
@@ -66,7 +66,8 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
                 await asyncio.to_thread(runners[own].join)
                 runners[own] = runner()
             kills += 1
-        assert (await front.openai.batches.retrieve(batch.id)).status == "in_progress"  # they all met a job under way
+        under_way = await front.openai.batches.retrieve(batch.id)
+        assert under_way.status == "in_progress"  # the kills all met a job under way
         runners += [runner(token_delay=0.0) for _ in range(2)]
         done = await ended(front, batch.id, within=120)
     finally:
