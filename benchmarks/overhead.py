@@ -4,12 +4,11 @@
 
 uvicorn alone answers with a canned chat from a FastAPI route. LiteLLM forwards to that same server; its command comes
 from an environment of its own (`pip install 'litellm[proxy]'`), since it is no part of the lock. The service adds key,
-routing by the static encoder, Ray Serve, the fake engine and the decision record; model "auto". Every figure is taken
-by a client in a process of its own; the peers take turns, so that they meet the same noise.
+routing by the starter router with the static encoder, the channel to a worker, the fake engine and the decision record;
+model "auto". Every figure is taken by a client in a process of its own; the peers take turns, for the same noise.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -27,15 +26,23 @@ from typing import Any
 
 import httpx
 import psutil
+import uvloop
 
 from benchmarks.http_load import Load, closed, opened, request
-from benchmarks.live import ROOT, free_port, service, stop
+from benchmarks.live import ROOT, Live, free_port, service, stop
 from benchmarks.report import emit, table
+from experts.starter import starter_experts
+from routers import starter
 
 PATH = "/v1/chat/completions"
+OVERLOAD_S = 8.0
+PACED = {"smollm2-135m": {"dtype": "float32", "engine_args": {"fake_slots": 8, "fake_token_delay": 0.005}}}
+"""An engine with a pace: some 100 answers of 16 tokens a second."""
 ROUNDS = 3
 """Of each closed load and peer; the best one counts, since noise only slows down."""
 KB = (0.1, 10, 100)
+CONTEXT = 65_536
+"""Tokens that the fake experts take, so that the longest prompts fit."""
 WORDS = "please list all users that have signed in since monday and sort them by name ".split()
 
 _BARE = """
@@ -152,8 +159,27 @@ class Client:
         self._pool.shutdown()
 
 
+def _router(home: Path) -> Path:
+    """The starter pool's router with the static encoder, fitted under `home` if it is not there."""
+    if not starter.is_fitted(home, "static"):
+        starter.fit(home, encoder="static")
+    return starter.folder(home, "static").resolve()
+
+
+def _fake(stack: contextlib.ExitStack, router: Path, **config: object) -> Live:
+    """The service with fake engines and a real router, for as long as the stack."""
+    home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    (home / "encoders").symlink_to(router.parent.parent / "encoders")
+    experts = [
+        spec.model_dump(mode="json", exclude_unset=True) | {"context_length": CONTEXT} for spec in starter_experts(home)
+    ]
+    told = {"router": {"encoder": "static", "path": str(router)}, "experts": experts, **config}
+    (home / "coe.yaml").write_text(json.dumps(told))  # JSON is YAML
+    return stack.enter_context(service(home, ["--fake", "--config", str(home / "coe.yaml")], within=600))
+
+
 def _run(load: Any) -> Load:
-    made: Load = asyncio.run(load())
+    made: Load = uvloop.run(load())
     return made
 
 
@@ -201,15 +227,43 @@ def measure(client: Client, peers: Sequence[Peer], requests: int) -> tuple[list[
     return rows, figures
 
 
-def overload(client: Client, ours: Peer, capacity: float) -> dict[str, Any]:
-    """At ten times the capacity: good answers a second over the capacity, and what became of the others."""
-    load = client.opened(ours, ours.requests(int(capacity * 10 * 5)), capacity * 10)
-    others = {str(status): count for status, count in load.statuses.items() if status != 200}
+def overload(client: Client, ours: Peer) -> dict[str, Any]:
+    """Ten times the capacity for OVERLOAD_S: good answers a second over the capacity, and what became of the others.
+
+    The capacity is what the same client gets with 32 requests at a time, just before and just after: the mean of both.
+    """
+
+    def most() -> float:
+        tried = client.closed(ours, ours.requests(300), 32).rate
+        return client.closed(ours, ours.requests(int(4 * tried)), 32).rate
+
+    before = most()
+    load = client.opened(ours, ours.requests(int(before * 10 * OVERLOAD_S)), before * 10)
+    capacity = (before + most()) / 2
     return {
-        "goodput_at_10x": round(load.rate / capacity, 3),
-        "answers_at_10x": {"200": load.statuses[200], **others},
-        "without_answer_at_10x": load.lost.total(),
+        "goodput": round(load.rate / capacity, 3),
+        "capacity": round(capacity, 1),
+        "offered": round(before * 10),
+        "answers": {str(status): count for status, count in sorted(load.statuses.items())},
+        "without_answer": load.lost.total(),
+        "lost": dict(load.lost),
+        "unsent": load.unsent,
+        "p99_ms_good": round(load.milliseconds(0.99), 1),
+        "p50_ms_refused": round(load.milliseconds(0.5, status=429), 1),
+        "p99_ms_refused": round(load.milliseconds(0.99, status=429), 1),
+        "client_cpu_s": round(load.cpu, 2),
+        "wall_s": round(load.wall, 2),
     }
+
+
+def overloaded(client: Client, live: Live, paced: Live) -> dict[str, Any]:
+    """Both kinds of overload: of the gateway, whose engine answers at once, and of an engine with a pace of its own."""
+    told: dict[str, Any] = {}
+    for end, found in (("", live), ("_engine", paced)):
+        load = overload(client, Peer("ours", found.url, found.key, "auto"))
+        told |= {f"goodput_at_10x{end}": load["goodput"], f"without_answer_at_10x{end}": load["without_answer"]}
+        told[f"overload{end}"] = load
+    return told
 
 
 def soak(client: Client, ours: Peer, pid: int, requests: int) -> dict[str, Any]:
@@ -233,13 +287,12 @@ def main() -> None:
     parser.add_argument("--litellm", help="command that starts the LiteLLM proxy; without it there is no such peer")
     parser.add_argument("--requests", type=int, default=300, help="requests one at a time (default 300)")
     parser.add_argument("--soak", type=int, default=0, help="requests of a soak at the end, for the gateway's memory")
+    parser.add_argument("--home", type=Path, help="where the router is fitted (default: COE_HOME or ~/.coe)")
     arguments = parser.parse_args()
     client = Client()
     with contextlib.ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        config = home / "coe.yaml"
-        config.write_text("router: {encoder: static}\n")
-        live = stack.enter_context(service(home, ["--fake", "--config", str(config)], within=600))
+        router = _router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
+        live = _fake(stack, router)
         ours = Peer("ours", live.url, live.key, "auto")
         headers = {"Authorization": f"Bearer {live.key}"}
         body = {"model": "smol-general", "messages": [{"role": "user", "content": "hello there"}]}
@@ -254,7 +307,7 @@ def main() -> None:
         if arguments.litellm:
             told["rps_over_litellm"] = round(figures["rps_c32_ours"] / figures["rps_c32_litellm"], 2)
             told["p50_of_litellm"] = round(figures["p50_ms_c1_ours"] / figures["p50_ms_c1_litellm"], 3)
-        told |= overload(client, ours, figures["rps_c32_ours"])
+        told |= overloaded(client, live, _fake(stack, router, families=PACED))
         if arguments.soak:
             told |= soak(client, ours, live.process.pid, arguments.soak)
     client.end()

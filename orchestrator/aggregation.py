@@ -6,12 +6,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aggregators.base import Aggregator
-from aggregators.registry import build, make
+from aggregators.registry import NAMES, build, make
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import Choose, Role, Settings, best_seat
+from aggregators.shown import shown
 from orchestrator.config.aggregation import AggregationConfig, Dimensions, EnsembleConfig
 from orchestrator.config.model import Config
 from orchestrator.ensembles import PREFIX, Ensemble, Ensembles
@@ -66,6 +67,12 @@ def aggregators(config: Config, measured: Measured = Measured()) -> Mapping[str,
     return build(settings(config.aggregation, measured.weights), measured.choose)
 
 
+def told_settings(config: Config, measured: Measured = Measured()) -> Mapping[str, Mapping[str, Any]]:
+    """Aggregator -> its settings, as callers are told of them."""
+    own = settings(config.aggregation, measured.weights)
+    return {name: shown(name, own) for name in NAMES}
+
+
 def ensembles(config: Config, measured: Measured = Measured()) -> Ensembles:
     """Those of the service, by model name, each with an aggregator of its own settings over the service's."""
     return {
@@ -75,14 +82,16 @@ def ensembles(config: Config, measured: Measured = Measured()) -> Ensembles:
 
 
 def _ensemble(model: str, ensemble: EnsembleConfig, aggregation: AggregationConfig, measured: Measured) -> Ensemble:
+    own = settings(aggregation, measured.weights)
     return Ensemble(
         model=model,
         k=ensemble.seats,
-        aggregator=make(ensemble.aggregator, settings(aggregation, measured.weights), measured.choose),
+        aggregator=make(ensemble.aggregator, own, measured.choose),
         experts=ensemble.experts,
         expert=aggregation.expert,
         budget=Budget(ensemble.budget.calls, ensemble.budget.usd),
         description=ensemble.description,
+        settings=shown(ensemble.aggregator, own),
     )
 
 

@@ -1,4 +1,4 @@
-"""Step 7 of a request that one expert answers: once, or several times over."""
+"""Step 7 of a request that one expert answers: once, or several times over, or with the rest of several texts."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import structlog
 
-from orchestrator.events import Answered
+from orchestrator.events import Answered, Ask
 from orchestrator.ledger import Ledger
 from workers.base import Delta, Event, Failure, Finish, FinishReason, Sampling
+
+OF_THE_TEXT = frozenset(("prompt_too_long", "invalid_request"))
+"""Failures that tell of what was to be continued."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -24,14 +27,18 @@ async def one(expert: str, ledger: Ledger) -> AsyncGenerator[Delta | Answered | 
                 yield event
 
 
-async def many(
-    expert: str, ledger: Ledger, n: int, sampling: Sampling
-) -> AsyncGenerator[Delta | Answered | Failure, None]:
-    """The same for n answers at a time, as calls of their own: the engine computes their prompt once. With a seed, each
-    has the one after that of the answer before. The first failure is that of all, and ends the others.
+async def many(expert: str, ledger: Ledger, ask: Ask) -> AsyncGenerator[Delta | Answered | Failure, None]:
+    """The same for all answers at a time, as calls of their own: the engine computes their prompt once. With a seed,
+    each has the one after that of the answer before, and those to another text begin anew. The first failure is that of
+    all, and ends the others.
     """
+    n, each = ask.n, ask.n // max(1, len(ask.texts))
     news: asyncio.Queue[tuple[int, Event | None]] = asyncio.Queue()
-    tasks = [asyncio.create_task(_follow(expert, ledger, choice, sampling, news)) for choice in range(n)]
+    tasks = []
+    for choice in range(n):
+        text = ask.texts[choice // each] if ask.texts else None
+        own = _with_seed(ask.sampling, choice % each)
+        tasks.append(asyncio.create_task(_follow(expert, ledger, choice, own, text, news)))
     reasons: dict[int, FinishReason] = {}
     failure: Failure | None = None
     try:
@@ -41,6 +48,8 @@ async def many(
                 yield replace(event, choice=choice)
             elif isinstance(event, Finish):
                 reasons[choice] = event.reason
+            elif isinstance(event, Failure) and len(ask.texts) > 1 and event.code in OF_THE_TEXT:
+                failure = replace(event, message=f"prompt[{choice // each}]: {event.message}")
             elif choice not in reasons:
                 failure = event or Failure("internal", f"the call of {expert} ended without an end")
     finally:
@@ -54,13 +63,21 @@ async def many(
         yield Answered(first, ledger.calls, winner=expert, used=(expert,), more=tuple(more))
 
 
+def _with_seed(sampling: Sampling, later: int) -> Sampling:
+    return sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + later)
+
+
 async def _follow(
-    expert: str, ledger: Ledger, choice: int, sampling: Sampling, news: "asyncio.Queue[tuple[int, Event | None]]"
+    expert: str,
+    ledger: Ledger,
+    choice: int,
+    sampling: Sampling,
+    text: str | None,
+    news: "asyncio.Queue[tuple[int, Event | None]]",
 ) -> None:
     """Puts a call's events into `news`, and None behind the last one."""
-    own = sampling if sampling.seed is None else replace(sampling, seed=sampling.seed + choice)
     try:
-        async with aclosing(ledger.call(expert, "answer", sampling=own)) as events:
+        async with aclosing(ledger.call(expert, "answer", sampling=sampling, text=text)) as events:
             async for event in events:
                 news.put_nowait((choice, event))
     except Exception:  # a fault of the service is that answer's failure, and not lost

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aggregators.base import Aggregator
@@ -23,7 +23,8 @@ class Ensemble:
 
     model: what callers write, with the prefix. k: how many answer, fewer where fewer can. aggregator: makes one answer
     of their drafts. experts: whom the router chooses among; None = all. expert: who judges and writes; None = as the
-    service's aggregation says. budget: the most that a request may cost. description: for people.
+    service's aggregation says. budget: the most that a request may cost. description: for people. settings: of the
+    aggregator, as callers are told of them.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Ensemble:
     expert: str | None = None
     budget: Budget = NO_BOUND
     description: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def shown(self, allowed: Sequence[str]) -> dict[str, Any]:
         """What the models endpoint tells of it. allowed: all experts that the caller may use."""
@@ -41,10 +43,17 @@ class Ensemble:
             "experts": [name for name in self.experts or allowed if name in allowed],
             "k": self.k,
             "aggregator": self.aggregator.name,
+            "settings": for_caller(self.settings, allowed),
             "expert": self.expert if self.expert in allowed else None,
             "budget": {"calls": self.budget.calls, "usd": self.budget.usd},
             "description": self.description,
         }
+
+
+def for_caller(settings: Mapping[str, Any], allowed: Container[str]) -> dict[str, Any]:
+    """An aggregator's settings without the name of an expert that the caller may not use."""
+    expert = settings.get("expert")
+    return {**settings, "expert": None} if expert is not None and expert not in allowed else {**settings}
 
 
 Ensembles = Mapping[str, Ensemble]

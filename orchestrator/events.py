@@ -27,8 +27,9 @@ class Ask:
     queues are shared fairly among callers. grant: what that key may do. wish: what it asks of the experts; its k and
     what the key implies are added when it is routed.
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
-    stream: the caller looks on. n: answers, all of one expert. tools: that it may call. text: to be continued as it is,
-    see workers.base.ChatCall. decided: who answers, where that was decided before, as for the lines of a batch.
+    stream: the caller looks on. n: answers, all of one expert. tools: that it may call. texts: to be continued as they
+    are, see workers.base.ChatCall; n is a multiple of their number, and the answers to the first one come first.
+    decided: who answers, where that was decided before, as for the lines of a batch.
     """
 
     request_id: str
@@ -49,7 +50,7 @@ class Ask:
     stream: bool = False
     n: int = 1
     tools: Tools | None = None
-    text: str | None = None
+    texts: tuple[str, ...] = ()
     decided: "Routed | None" = None
 
     @property
@@ -60,7 +61,7 @@ class Ask:
         return bool(
             self.n > 1
             or self.tools is not None
-            or self.text is not None
+            or self.texts
             or asked.form is not None
             or asked.logprobs is not None
             or asked.logit_bias

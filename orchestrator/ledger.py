@@ -54,13 +54,17 @@ class Ledger:
         *,
         messages: Messages | None = None,
         sampling: Sampling | None = None,
+        text: str | None = None,
         deadline: float = float("inf"),
     ) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish or Failure. Closing it aborts the call in its engine.
 
-        messages, sampling: the request's own if not given. deadline: Unix time in seconds; the request's own holds
-        anyway.
+        messages, sampling: the request's own if not given. text: to be continued, in place of messages. deadline: Unix
+        time in seconds; the request's own holds anyway.
         """
+        own = messages is None
+        if text is not None:
+            messages = ({"role": "user", "content": text},)
         number, self._began, began = self._began, self._began + 1, time.perf_counter()
         call = ChatCall(
             self._id(expert),
@@ -70,8 +74,8 @@ class Ledger:
             min(deadline, self._ask.deadline),
             self._ask.priority,
             self._ask.caller,
-            self._ask.tools if messages is None else None,
-            self._ask.text if messages is None else None,
+            self._ask.tools if own else None,
+            text,
             0.0 if self._ask.stream or role != "answer" else WHOLE_S,
         )
         end: Event | None = None

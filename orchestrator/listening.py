@@ -66,8 +66,11 @@ def exposed(settings: Settings, config: Config) -> str | None:
     )
 
 
-def allow_files(connections: int, spare: int = 1024) -> str | None:
-    """Raises this process's limit on open files so that so many connections fit; what is to be told if not."""
+def allow_files(connections: int, spare: int = 5120) -> str | None:
+    """Raises this process's limit on open files so that so many connections fit; what is to be told if not.
+
+    spare: files of the process itself, and connections over the bound that have an answer coming.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = connections + spare
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -4,6 +4,7 @@ The request id is bound by context variables. Prompts and answers are never pass
 a token or a password is masked wherever it stands.
 """
 
+import json
 import logging
 import re
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, TextIO
 
+import orjson
 import structlog
 from structlog.typing import Processor
 
@@ -41,9 +43,14 @@ def _has_sign(text: str) -> bool:
     return any(sign in lower for sign in _SIGNS)
 
 
+_has_sign_known = lru_cache(4096)(_has_sign)
+"""Short texts are mostly names that come again and again."""
+
+
 def mask(text: str) -> str:
     """The text without API keys, tokens and passwords in URLs."""
-    return _SECRET.sub(MASK, text) if _has_sign(text) else text
+    suspicious = _has_sign_known(text) if len(text) <= 100 else _has_sign(text)
+    return _SECRET.sub(MASK, text) if suspicious else text
 
 
 def mask_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -76,16 +83,23 @@ def _masked(value: Any) -> Any:
     return mask(repr(value))
 
 
-def configure(*, level: str = "INFO", stream: TextIO | None = None, json: bool | None = None) -> None:
+def _dumps(event: Any, default: Any = repr, **_: Any) -> str:
+    try:
+        return orjson.dumps(event, default, orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half of a surrogate pair, or an integer of more than 64 bits
+        return json.dumps(event, default=default)
+
+
+def configure(*, level: str = "INFO", stream: TextIO | None = None, as_json: bool | None = None) -> None:
     """Sets up logging for this process, also for the libraries that use the standard `logging`.
 
-    stream: standard error by default. json: by default unless the stream is a terminal.
+    stream: standard error by default. as_json: by default unless the stream is a terminal.
     Raises ValueError on an unknown level.
     """
     stream = stream or sys.stderr
     if level.upper() not in logging.getLevelNamesMapping():
         raise ValueError(f"log level {level!r}: allowed are debug, info, warning, error, critical")
-    as_json = not stream.isatty() if json is None else json
+    as_json = not stream.isatty() if as_json is None else as_json
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -96,7 +110,7 @@ def configure(*, level: str = "INFO", stream: TextIO | None = None, json: bool |
     # Plain tracebacks: structlog's own can print local variables, among which are prompts.
     last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     last += [structlog.processors.format_exc_info, mask_secrets]
-    last.append(structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer())
+    last.append(structlog.processors.JSONRenderer(_dumps) if as_json else structlog.dev.ConsoleRenderer())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()

@@ -56,7 +56,7 @@ class Metrics:
         self.refused = Counter(
             "coe_refusals",
             "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "
-            "store_unavailable, queue_full, queue_time, deadline or fair_share.",
+            "store_unavailable, queue_full, queue_time, deadline, fair_share, door or connections.",
             ("reason",),
             registry=registry,
         )

@@ -161,6 +161,10 @@ class Pipeline:
         """Expert -> why it cannot answer; empty when every expert can."""
         return not_ready(self._registry, await self.stats())
 
+    async def recorded(self) -> None:
+        """Waits until the decision records of all answers so far are stored."""
+        await self._recorder.drain()
+
     async def drain(self) -> None:
         """Waits for what is still to be written, and for the workers if they are being asked."""
         await self._routing.drain()
@@ -212,7 +216,7 @@ class Pipeline:
     def _answer(self, ask: Ask, routed: Routed, ledger: Ledger) -> AsyncGenerator[Delta | Answered | Failure, None]:
         if len(routed.route.experts) == 1:
             expert = routed.route.experts[0]
-            return one(expert, ledger) if ask.n == 1 else many(expert, ledger, ask.n, ask.sampling)
+            return many(expert, ledger, ask) if ask.n > 1 or ask.texts else one(expert, ledger)
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)

@@ -1,10 +1,9 @@
 """What is kept of every request: metrics, one line in the log, and the decision record in the store."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import structlog
@@ -12,11 +11,14 @@ import structlog
 from orchestrator.ensembles import is_ensemble
 from orchestrator.errors import from_exception
 from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
+from orchestrator.groups import Groups
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import NO_EXPERT, Metrics
 from orchestrator.store import Store, StoreUnavailable
+from routers.base import Route
 from workers.base import Delta, Usage
 
+_ROUTE = tuple(field.name for field in fields(Route))
 MAX_UNWRITTEN = 1000
 """Decision records that may wait for a slow Redis; more are dropped and counted."""
 
@@ -28,7 +30,7 @@ class Recorder:
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store, self._metrics = store, metrics
-        self._writing: set[asyncio.Task[None]] = set()
+        self._unwritten: Groups[dict[str, Any]] = Groups(self._write, MAX_UNWRITTEN)
         self._store_is_away = False
 
     @contextmanager
@@ -54,22 +56,15 @@ class Recorder:
             self._metrics.first_token.labels(expert).observe(record.first_token)
         for name, usage in record.usage_by_expert.items():
             self._metrics.count_usage(name, usage)
-        decision = record.decision(seconds)
-        log.info("request", **decision)
-        if record.routed is None:
-            return
-        if len(self._writing) >= MAX_UNWRITTEN:
+        log.info("request", **record.line(seconds))
+        if record.routed is not None and not self._unwritten.add(record.decision(seconds)):
             self._metrics.records_lost.inc()
-            return
-        task = asyncio.get_running_loop().create_task(self._write(decision))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
 
-    async def _write(self, decision: dict[str, Any]) -> None:
+    async def _write(self, decisions: list[dict[str, Any]]) -> None:
         try:
-            await self._store.record(decision["request_id"], decision)
+            await self._store.record(decisions)
         except StoreUnavailable as error:
-            self._metrics.records_lost.inc()
+            self._metrics.records_lost.inc(len(decisions))
             if not self._store_is_away:
                 log.warning("decision records are not stored until Redis is back", why=str(error))
             self._store_is_away = True
@@ -78,7 +73,7 @@ class Recorder:
 
     async def drain(self) -> None:
         """Waits for the decision records that are still to be written."""
-        await asyncio.gather(*self._writing)
+        await self._unwritten.drain()
 
 
 class Record:
@@ -116,8 +111,24 @@ class Record:
         """Of every call that told its usage, also where no answer came of it."""
         return usage_by_expert(self.ledger.calls) if self.ledger else {}
 
+    def line(self, seconds: float) -> dict[str, Any]:
+        """What the log says of the request; the rest is in the decision record."""
+        routed, usages = self.routed, self.usage_by_expert.values()
+        return {
+            "request_id": self.ask.request_id,
+            "model": self.ask.model if routed else None,  # as yet unchecked otherwise
+            "outcome": self.outcome,
+            "experts": routed.route.experts if routed else (),
+            "category": routed.route.category if routed else None,
+            "seconds": seconds,
+            "first_token_seconds": self.first_token,
+            "router_seconds": routed.seconds if routed else None,
+            "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
+            "completion_tokens": sum(usage.completion_tokens for usage in usages),
+        }
+
     def decision(self, seconds: float) -> dict[str, Any]:
-        """The decision record, JSON-serialisable. Times in seconds; `at` is the Unix time of the end."""
+        """The decision record, for orjson. Times in seconds; `at` is the Unix time of the end."""
         decision: dict[str, Any] = {
             "request_id": self.ask.request_id,
             "at": time.time(),
@@ -127,7 +138,8 @@ class Record:
             "first_token_seconds": self.first_token,
         }
         if self.routed:
-            decision |= asdict(self.routed.route) | {"router_seconds": self.routed.seconds}
+            route = self.routed.route
+            decision |= {name: getattr(route, name) for name in _ROUTE} | {"router_seconds": self.routed.seconds}
         if self.answered:
             decision |= {
                 "winner": self.answered.winner,
@@ -136,6 +148,6 @@ class Record:
                 "note": self.answered.note,
             }
         if self.ledger:
-            decision["calls"] = [asdict(call) for call in self.ledger.calls]
-            decision["usage"] = {name: asdict(usage) for name, usage in self.usage_by_expert.items()}
+            decision["calls"] = self.ledger.calls
+            decision["usage"] = self.usage_by_expert
         return decision

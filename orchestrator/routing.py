@@ -181,13 +181,13 @@ class Routing:
         """What the request may use at most. Raises UnknownExpert, UnknownEnsemble."""
         ensemble = self._ensemble(ask)
         if ensemble is None and ask.model != AUTO:
-            return most_used([self._own(ask)], prompt_tokens(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
+            return most_used([self._own(ask)], _read_each(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
         specs = [self._registry.get(name) for name in self.experts(ask.caller, ask.caller_name, ask.grant)]
         if ensemble is not None:
             drafts, budget, own = ensemble.k, ask.wish.budget.within(ensemble.budget), ensemble.aggregator.calls
             return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, drafts, own(drafts), budget)
         if ask.is_for_one:
-            return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
+            return most_used(specs, _read_each(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
         drafts = ask.k or self._tenant(ask).policies.k
         makers = [self._aggregators[ask.aggregator]] if ask.aggregator else self._aggregators.values()
         own_calls = max((maker.calls(drafts) for maker in makers), default=0) if drafts > 1 else 0
@@ -270,8 +270,17 @@ def _needs(ask: Ask) -> tuple[Need, ...]:
 
 
 def prompt_tokens(ask: Ask) -> int:
-    """Estimate of what the messages have."""
+    """Estimate of what a call for an answer has at most: all messages, or the longest text."""
+    if ask.texts:
+        return max(constraints.estimated_tokens((text,)) for text in ask.texts)
     return constraints.estimated_tokens(message["content"] for message in ask.messages)
+
+
+def _read_each(ask: Ask) -> int:
+    """The same of the calls for all answers, in the mean."""
+    if not ask.texts:
+        return prompt_tokens(ask)
+    return -(-sum(constraints.estimated_tokens((text,)) for text in ask.texts) // len(ask.texts))
 
 
 def _both(tenant: frozenset[str] | None, scope: tuple[str, ...] | None) -> frozenset[str] | None:

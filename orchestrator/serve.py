@@ -5,6 +5,7 @@ weights -> router -> port -> Redis -> first key -> Ray and the workers -> the ga
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from orchestrator.aggregation import Measured
-    from orchestrator.calls import Workers
+    from orchestrator.cluster import ServeWorkers
     from orchestrator.pipeline import Pipeline
     from routers.base import Router
     from routers.encoders.base import TokenEncoder
@@ -125,7 +126,8 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             if told:
                 reporter.say(told)
 
-        from orchestrator.cluster import TooFewCores, cluster
+        from orchestrator.cluster import cluster
+        from orchestrator.plans import TooFewCores
 
         reporter.say("loading the router")
         encoders = Encoders(settings.home)
@@ -188,7 +190,7 @@ async def _gateway(
     routers: "Mapping[str | None, Router]",
     encoder: "TokenEncoder | None",
     measured: "Measured",
-    workers: "Workers",
+    workers: "ServeWorkers",
     redis_url: str,
     home: Path,
     listener: socket.socket,
@@ -199,10 +201,12 @@ async def _gateway(
     """The HTTP side, until a signal comes."""
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
-    from orchestrator.aggregation import aggregators, ensembles
+    from orchestrator.aggregation import aggregators, ensembles, told_settings
     from orchestrator.batch.replays import Replays
     from orchestrator.batch.service import Engines, batches_of, open_storage
     from orchestrator.http.api import create_app
+    from orchestrator.http.door import Door
+    from orchestrator.http.doorkeeper import Doorkeeper
     from orchestrator.http.guards import Bounds, Cors, allowed_origins
     from orchestrator.http.once import Rules
     from orchestrator.http.server import make_server
@@ -260,15 +264,32 @@ async def _gateway(
         storage = open_storage(config.batch.files_url, home)
         engines = Engines.of(config)
         batches = batches_of(config.batch, engines, registry, storage, store, pipeline, replays, limits, encoder)
+    keys, own = Keys(store), told_settings(config, measured)
     app = create_app(
-        pipeline, registry, Keys(store), limits, metrics, encoder, once=once, batches=batches, bounds=bounds, cors=cors
+        pipeline,
+        registry,
+        keys,
+        limits,
+        metrics,
+        encoder,
+        settings=own,
+        once=once,
+        batches=batches,
+        bounds=bounds,
+        cors=cors,
     )
-    server = make_server(app, bounds, tls=tls)
-    beside = [asyncio.create_task(_announce(pipeline, registry, reporter, started))]
+    room = config.limits.concurrent_requests + config.limits.waiting_requests
+    keeper = Doorkeeper(Door(room, config.limits.gateway_s), metrics)
+    server = make_server(app, bounds, keeper=keeper, tls=tls)
+    beside = [asyncio.create_task(each) for each in (_announce(pipeline, registry, reporter, started), keeper.keep())]
+    gc.collect()
+    gc.set_threshold(10_000, 20, 20)
+    gc.freeze()  # what is here now stays: the collector need not look at it again, which stops the loop for 0.1 s
     if batches is not None and config.batch.run:
         beside.append(asyncio.create_task(batches.runner.run()))
     try:
-        await _serve_until_signal(server, listener)
+        async with workers:
+            await _serve_until_signal(server, listener)
     finally:
         for task in beside:
             task.cancel()

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
+import orjson
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -125,12 +126,13 @@ class Store:
 
     # Decision records
 
-    async def record(self, request_id: str, decision: Mapping[str, Any]) -> None:
-        """Stores one decision record. The oldest ones beyond MAX_DECISIONS go, so memory is bounded at any rate."""
+    async def record(self, decisions: Sequence[Mapping[str, Any]]) -> None:
+        """Stores decision records, oldest first. Those beyond MAX_DECISIONS go, so memory is bounded at any rate."""
         pipe = self._redis.pipeline(transaction=True)
-        pipe.set(_DECISION + request_id, json.dumps(dict(decision)), ex=DECISION_TTL_S)
-        pipe.lpush(_DECISIONS, request_id)
-        _, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
+        for decision in decisions:
+            pipe.set(_DECISION + decision["request_id"], orjson.dumps(decision), ex=DECISION_TTL_S)
+        pipe.lpush(_DECISIONS, *(decision["request_id"] for decision in decisions))
+        *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
         if length > MAX_DECISIONS:
             surplus = await self._do(
                 cast(Awaitable[list[str] | None], self._redis.rpop(_DECISIONS, length - MAX_DECISIONS))

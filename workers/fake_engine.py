@@ -4,11 +4,12 @@ It answers deterministically, one word a token, and does on request what real en
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from experts.spec import ExpertSpec
@@ -27,7 +28,7 @@ from workers.base import (
     WorkerStats,
 )
 
-DEFAULT_CONTEXT = 2048
+DEFAULT_CONTEXT = 32_768
 DEFAULT_MAX_TOKENS = 512
 
 Answer = Callable[[ChatCall], str]
@@ -50,7 +51,8 @@ class _Script:
 class FakeEngine:
     """An `Engine` (see workers.base) without a model. A token is a word.
 
-    answer: what an expert says. token_delay: seconds before each token. keeps_requests: as on CUDA, they go on after a
+    answer: what an expert says. token_delay: seconds before each token. slots: requests that it answers at a time,
+    others wait; None = all. keeps_requests: as on CUDA, they go on after a
     sleep; otherwise it is closed meanwhile, as on the CPU.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
@@ -62,12 +64,14 @@ class FakeEngine:
         *,
         answer: Answer = echo,
         token_delay: float = 0.0,
+        slots: int | None = None,
         keeps_requests: bool = True,
     ) -> None:
         self.family = family
         self.answer = answer
         self.token_delay = token_delay
         self.keeps_requests = keeps_requests
+        self._slots = contextlib.nullcontext() if slots is None else asyncio.Semaphore(slots)
         self.started = self.finished = self.aborted = self.failed = self.running = 0
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
@@ -174,12 +178,13 @@ class FakeEngine:
         self._run(+1)
         ended = False
         try:
-            async for event in self._tokens(call, script):
-                if isinstance(event, Finish | Failure):
-                    ended = True
-                    self.finished += isinstance(event, Finish)
-                    self.failed += isinstance(event, Failure)
-                yield event
+            async with self._slots:
+                async for event in self._tokens(call, script):
+                    if isinstance(event, Finish | Failure):
+                        ended = True
+                        self.finished += isinstance(event, Finish)
+                        self.failed += isinstance(event, Failure)
+                    yield event
         finally:
             self.aborted += not ended
             self._run(-1)
@@ -188,11 +193,11 @@ class FakeEngine:
         self._swaps += self._active is not None and self._active != call.expert
         self._active = call.expert
         prompt_tokens = _count(call)
-        if call.tools and (calls := fake_forms.calls(call, call.tools)):
-            yield Delta(calls=calls)
-            yield Finish("tool_calls", script.stamp or call.expert, Usage(prompt_tokens, len(calls)))
-            return
-        words, reason = self._words(call, prompt_tokens)
+        deltas: list[Delta] = [Delta(calls=parts) for parts in fake_forms.calls(call, call.tools)] if call.tools else []
+        reason: FinishReason = "tool_calls"
+        if not deltas:
+            words, reason = self._words(call, prompt_tokens)
+            deltas = [Delta(word, logprobs=_logprobs(word, call)) for word in words]
         for made in itertools.count():
             if self._dead:
                 yield Failure("engine_died", f"the engine of family {self.family!r} went down")
@@ -200,14 +205,14 @@ class FakeEngine:
                 yield Failure("deadline", "the deadline passed while the answer was generated")
             elif script.failure and made >= script.after:
                 yield script.failure
-            elif made == len(words):
+            elif made == len(deltas):
                 yield Finish(reason, script.stamp or call.expert, Usage(prompt_tokens, made))
             else:
                 # Also without a delay the others get their turn, as they do in a batch.
                 await asyncio.sleep(self.token_delay)
                 await self._awake.wait()
                 if not self._dead:
-                    yield Delta(words[made], Usage(prompt_tokens, made + 1), logprobs=_logprobs(words[made], call))
+                    yield replace(deltas[made], usage=Usage(prompt_tokens, made + 1))
                     self._age()
                 continue
             return
@@ -229,6 +234,8 @@ class FakeEngine:
             return Failure("expert_unavailable", f"family {self.family!r} has no expert {call.expert!r}")
         if call.expert in self._broken:
             return Failure("expert_unavailable", f"expert {call.expert!r}: {self._broken[call.expert]}")
+        if problem := fake_forms.problem(call):
+            return Failure("invalid_request", problem)
         prompt, context = _count(call), self._context(call.expert)
         wanted = call.sampling.max_tokens or 1
         if prompt + wanted > context:
@@ -240,7 +247,11 @@ class FakeEngine:
 
     def _words(self, call: ChatCall, prompt_tokens: int) -> tuple[list[str], FinishReason]:
         """The answer cut at stop strings and limits, as words with the space before them; "".join gives the text."""
-        text = self.answer(call) if call.sampling.form is None else fake_forms.text(call.sampling.form)
+        text = (
+            self.answer(call)
+            if call.sampling.form is None
+            else fake_forms.text(call.sampling.form, fake_forms.user_text(call))
+        )
         cuts = [at for stop in call.sampling.stop if (at := text.find(stop)) >= 0]
         if cuts:
             text = text[: min(cuts)]

@@ -5,7 +5,7 @@ with Coe() as coe:
     print(answer.text, answer.route.reason)
 """
 
-from coe_client.aio import AsyncChatStream, AsyncCoe
+from coe_client.aio import AsyncCoe, AsyncStream
 from coe_client.answers import (
     Answer,
     Choice,
@@ -21,7 +21,7 @@ from coe_client.answers import (
 )
 from coe_client.batch import Outcome, Progress
 from coe_client.chunks import Chunk, Part, ToolCallPart
-from coe_client.client import ChatStream, Coe
+from coe_client.client import Coe, Stream
 from coe_client.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -41,19 +41,19 @@ from coe_client.errors import (
     Unavailable,
 )
 from coe_client.options import Budget, ChatRequest, Messages, Options
+from coe_client.response_events import ResponseEvent
 from coe_client.retries import Backoff
 from coe_client.version import VERSION as __version__
 
 __all__ = [
     "Answer",
-    "AsyncChatStream",
     "AsyncCoe",
+    "AsyncStream",
     "AuthenticationFailed",
     "Backoff",
     "BadRequest",
     "Budget",
     "ChatRequest",
-    "ChatStream",
     "Choice",
     "Chunk",
     "Coe",
@@ -77,9 +77,11 @@ __all__ = [
     "PermissionDenied",
     "Progress",
     "RateLimited",
+    "ResponseEvent",
     "Route",
     "ServerError",
     "StatusError",
+    "Stream",
     "StreamBroken",
     "TimedOut",
     "ToolCall",

@@ -4,30 +4,139 @@ import asyncio
 import random as randomness
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, Self, TypeVar, Unpack, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast
 
 import httpx
 
 from coe_client import batch, calls
-from coe_client.answers import Answer, Embeddings, Expert, Feedback, Health, Model, Route
-from coe_client.calls import Call
-from coe_client.chunks import Chunk, Reading
+from coe_client.answers import Answer
+from coe_client.calls import Call, StreamCall, described
 from coe_client.errors import CoeError, StreamBroken
-from coe_client.options import (
-    CallFields,
-    ChatFields,
-    ChatRequest,
-    CompletionFields,
-    EmbeddingFields,
-    Messages,
-    ResponseFields,
-    Thumbs,
-)
+from coe_client.options import ChatFields, ChatRequest, Messages
+from coe_client.reading import Reading, Textual
 from coe_client.retries import Backoff, Done, Failed, Send, Sleep, tries
 from coe_client.settings import POOL, encoded, request_id_of, settings, timeouts
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Textual)
+P = ParamSpec("P")
+
+
+class _Source(Generic[E]):
+    """An open stream: pieces that wait to be read, and the connection that more come from."""
+
+    def __init__(self, call: StreamCall[E], response: httpx.Response, until: float, now: Callable[[], float]) -> None:
+        self.reading = Reading(call.pieces(), request_id_of(response.headers))
+        self.ready: deque[E] = deque()
+        self._response, self._bytes = response, response.aiter_bytes()
+        self._until, self._now = until, now
+
+    async def pull(self) -> None:
+        """Reads until a piece is ready, or the stream is complete. Raises StreamBroken."""
+        while not self.ready and not self.reading.ended:
+            if self.reading.problem:
+                raise self.reading.problem
+            if self._now() > self._until:
+                raise self.reading.lost("the time limit is over")
+            try:
+                data = await anext(self._bytes, None)
+            except httpx.HTTPError as error:
+                raise self.reading.lost(f"the connection was lost: {str(error) or type(error).__name__}") from error
+            if data is None:
+                raise self.reading.lost("the connection ended before the stream was complete")
+            self.ready.extend(self.reading.feed(data))
+
+    async def close(self) -> None:
+        await self._response.aclose()
+
+
+class AsyncStream(AsyncIterator[E], Generic[E]):
+    """The pieces of an answer; then `answer` has all of it. Closing it ends the generation in the service as well.
+
+    Use it as a context manager, so that it is closed however its reading ends.
+    """
+
+    def __init__(self, client: "AsyncCoe", call: StreamCall[E]) -> None:
+        self._client, self._call = client, call
+        self._source: _Source[E] | None = None
+        self._closed = False
+
+    @property
+    def answer(self) -> Answer:
+        """The whole answer. Raises RuntimeError before the end; `partial` has what came by then."""
+        if self._source is None or not self._source.reading.ended or self._source.ready:
+            raise RuntimeError("the stream was not read to its end; read on, or take 'partial'")
+        return self._source.reading.answer
+
+    @property
+    def partial(self) -> Answer:
+        """The answer as far as it has come."""
+        return (self._source.reading if self._source else Reading(self._call.pieces())).answer
+
+    def texts(self) -> AsyncIterator[str]:
+        """The text alone, in pieces as they come."""
+        return (piece.text async for piece in self if piece.text)
+
+    async def read(self) -> Answer:
+        """Reads to the end."""
+        async with self:
+            async for _ in self:
+                pass
+        return self.answer
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._source is not None:
+            await self._source.close()
+
+    async def __anext__(self) -> E:
+        source = await self._opened()
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            await source.pull()
+        except CoeError:
+            await self.close()
+            raise
+        if not source.ready:
+            await self.close()
+            raise StopAsyncIteration
+        return source.ready.popleft()
+
+    async def __aenter__(self) -> Self:
+        await self._opened()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _opened(self) -> _Source[E]:
+        if self._source is None:
+            if self._closed:
+                raise RuntimeError("the stream was closed before it began")
+            client, call = self._client, self._call
+            content = encoded(call.call)
+            self._source = await client._try(call.call, lambda step: client._open_stream(call, content, step))
+        return self._source
+
+
+def _awaited(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncCoe, P], Coroutine[Any, Any, T]]":
+    """The method that sends what is built, and gives its result."""
+
+    async def method(self: "AsyncCoe", /, *args: P.args, **fields: P.kwargs) -> T:
+        return await self._run(build(*args, **fields))
+
+    return described(method, build)
+
+
+def _streamed(build: Callable[P, StreamCall[E]]) -> "Callable[Concatenate[AsyncCoe, P], AsyncStream[E]]":
+    """The method that gives the stream of what is built."""
+
+    def method(self: "AsyncCoe", /, *args: P.args, **fields: P.kwargs) -> "AsyncStream[E]":
+        return AsyncStream(self, build(*args, **fields))
+
+    return described(method, build, AsyncStream)
 
 
 class AsyncCoe:
@@ -62,15 +171,15 @@ class AsyncCoe:
             transport=transport, limits=POOL, trust_env=self._settings.trust_env
         )
 
-    # Asking
+    # Asking: see calls.py for what each takes and gives
 
-    async def chat(self, messages: Messages, **fields: Unpack[ChatFields]) -> Answer:
-        """Asks the model, `auto` if none is named. fields: OpenAI's, and `coe` for this service's own options."""
-        return await self._run(calls.chat(messages, fields))
-
-    def chat_stream(self, messages: Messages, **fields: Unpack[ChatFields]) -> "AsyncChatStream":
-        """The same, chunk by chunk. The request is sent on entering the stream, or with its first chunk."""
-        return AsyncChatStream(self, calls.chat(messages, fields, stream=True))
+    chat = _awaited(calls.chat)
+    chat_stream = _streamed(calls.chat_stream)
+    completions = _awaited(calls.completions)
+    completions_stream = _streamed(calls.completions_stream)
+    responses = _awaited(calls.responses)
+    responses_stream = _streamed(calls.responses_stream)
+    embeddings = _awaited(calls.embeddings)
 
     async def chat_many(
         self,
@@ -95,49 +204,14 @@ class AsyncCoe:
         tally = batch.Tally(len(requests), on_progress, raise_errors=raise_errors)
         return await batch.in_tasks(requests, ask, concurrency, tally)
 
-    async def completions(self, prompt: str | Sequence[str], **fields: Unpack[CompletionFields]) -> Answer:
-        """Continues a text: OpenAI's older protocol. Several prompts give several choices."""
-        return await self._run(calls.completions(prompt, fields))
-
-    async def responses(self, input: str | Sequence[Mapping[str, Any]], **fields: Unpack[ResponseFields]) -> Answer:
-        """OpenAI's newer protocol, for text and tools, nothing stored."""
-        return await self._run(calls.responses(input, fields))
-
-    async def embeddings(
-        self, input: str | Sequence[str], *, model: str, **fields: Unpack[EmbeddingFields]
-    ) -> Embeddings:
-        """A vector for each input."""
-        return await self._run(calls.embeddings(input, {"model": model, **fields}))
-
     # Routing, feedback, state
 
-    async def route(self, prompt: Messages, **fields: Unpack[ChatFields]) -> Route:
-        """Which experts would answer, and why. Nothing is generated."""
-        return await self._run(calls.route(prompt, fields))
-
-    async def feedback(
-        self,
-        answer: Answer | str,
-        *,
-        score: float | None = None,
-        thumbs: Thumbs | None = None,
-        **fields: Unpack[CallFields],
-    ) -> Feedback:
-        """What a user says of an answer, or of the answer of this id: score from 0 to 1, or thumbs `up` or `down`."""
-        name = answer if isinstance(answer, str) else answer.id
-        return await self._run(calls.feedback(name, {"score": score, "thumbs": thumbs, **fields}))
-
-    async def models(self, **fields: Unpack[CallFields]) -> tuple[Model, ...]:
-        """What the key may ask: `auto`, ensembles, experts."""
-        return await self._run(calls.models(fields))
-
-    async def experts(self, **fields: Unpack[CallFields]) -> tuple[Expert, ...]:
-        """The state of every expert."""
-        return await self._run(calls.experts(fields))
-
-    async def health(self, **fields: Unpack[CallFields]) -> Health:
-        """Whether every expert can answer. Not being ready is an answer, not an error."""
-        return await self._run(calls.health(fields))
+    route = _awaited(calls.route)
+    feedback = _awaited(calls.feedback)
+    models = _awaited(calls.models)
+    model = _awaited(calls.model)
+    experts = _awaited(calls.experts)
+    health = _awaited(calls.health)
 
     async def close(self) -> None:
         """Closes the connections, unless they belong to your http_client."""
@@ -192,14 +266,14 @@ class AsyncCoe:
             return self._settings.failure(error)
         return self._settings.outcome(call, response.status_code, response.headers, body)
 
-    async def _open_stream(self, call: Call[Any], content: bytes | None, step: Send) -> "Done[_Source] | Failed":
-        """The stream with its first chunk read: until then another try is unseen by the caller."""
+    async def _open_stream(self, call: StreamCall[E], content: bytes | None, step: Send) -> Done[_Source[E]] | Failed:
+        """The stream with its first piece read: until then another try is unseen by the caller."""
         until = self._settings.now() + step.left
         try:
-            response = await self._open(call, content, step, "text/event-stream")
+            response = await self._open(call.call, content, step, "text/event-stream")
         except httpx.HTTPError as error:
             return self._settings.failure(error)
-        outcome: Done[_Source] | Failed | None = None
+        outcome: Done[_Source[E]] | Failed | None = None
         try:
             outcome = await self._began(call, response, until)
         except httpx.HTTPError as error:
@@ -209,12 +283,12 @@ class AsyncCoe:
                 await response.aclose()
         return outcome
 
-    async def _began(self, call: Call[Any], response: httpx.Response, until: float) -> "Done[_Source] | Failed":
+    async def _began(self, call: StreamCall[E], response: httpx.Response, until: float) -> Done[_Source[E]] | Failed:
         if not response.is_success:
             return self._settings.refusal(response.status_code, response.headers, await self._body(response, until))
         if failed := self._settings.no_stream(response.headers):
             return failed
-        source = _Source(response, until, self._settings.now)
+        source = _Source(call, response, until, self._settings.now)
         try:
             await source.pull()
         except StreamBroken as error:
@@ -238,101 +312,3 @@ class AsyncCoe:
             if self._settings.now() > until:  # a body that trickles outlives every limit between two of its bytes
                 raise httpx.ReadTimeout("the answer took too long")
         return b"".join(parts)
-
-
-class _Source:
-    """An open stream: chunks that wait to be read, and the connection that more come from."""
-
-    def __init__(self, response: httpx.Response, until: float, now: Callable[[], float]) -> None:
-        self.reading = Reading(request_id_of(response.headers))
-        self.ready: deque[Chunk] = deque()
-        self._response, self._bytes = response, response.aiter_bytes()
-        self._until, self._now = until, now
-
-    async def pull(self) -> None:
-        """Reads until a chunk is ready, or the stream is complete. Raises StreamBroken."""
-        while not self.ready and not self.reading.ended:
-            if self.reading.problem:
-                raise self.reading.problem
-            if self._now() > self._until:
-                raise self.reading.lost("the time limit is over")
-            try:
-                data = await anext(self._bytes, None)
-            except httpx.HTTPError as error:
-                raise self.reading.lost(f"the connection was lost: {str(error) or type(error).__name__}") from error
-            if data is None:
-                raise self.reading.lost("the connection ended before the stream was complete")
-            self.ready.extend(self.reading.feed(data))
-
-    async def close(self) -> None:
-        await self._response.aclose()
-
-
-class AsyncChatStream(AsyncIterator[Chunk]):
-    """The chunks of an answer; then `answer` has all of it. Closing it ends the generation in the service as well.
-
-    Use it as a context manager, so that it is closed however its reading ends.
-    """
-
-    def __init__(self, client: AsyncCoe, call: Call[Any]) -> None:
-        self._client, self._call = client, call
-        self._source: _Source | None = None
-        self._closed = False
-
-    @property
-    def answer(self) -> Answer:
-        """The whole answer. Raises RuntimeError before the end; `partial` has what came by then."""
-        if self._source is None or not self._source.reading.ended or self._source.ready:
-            raise RuntimeError("the stream was not read to its end; read on, or take 'partial'")
-        return self._source.reading.answer
-
-    @property
-    def partial(self) -> Answer:
-        """The answer as far as it has come."""
-        return (self._source.reading if self._source else Reading()).answer
-
-    def texts(self) -> AsyncIterator[str]:
-        """The text alone, in pieces as they come."""
-        return (chunk.text async for chunk in self if chunk.text)
-
-    async def read(self) -> Answer:
-        """Reads to the end."""
-        async with self:
-            async for _ in self:
-                pass
-        return self.answer
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._source is not None:
-            await self._source.close()
-
-    async def __anext__(self) -> Chunk:
-        source = await self._opened()
-        if self._closed:
-            raise StopAsyncIteration
-        try:
-            await source.pull()
-        except CoeError:
-            await self.close()
-            raise
-        if not source.ready:
-            await self.close()
-            raise StopAsyncIteration
-        return source.ready.popleft()
-
-    async def __aenter__(self) -> Self:
-        await self._opened()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def _opened(self) -> _Source:
-        if self._source is None:
-            if self._closed:
-                raise RuntimeError("the stream was closed before it began")
-            content = encoded(self._call)
-            client, call = self._client, self._call
-            self._source = await client._try(call, lambda step: client._open_stream(call, content, step))
-        return self._source

@@ -151,6 +151,11 @@ class Answer:
             message |= {"content": self.text or None, "tool_calls": calls}
         return message
 
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """Of a response what it put out, to go on with: `input += answer.items`. Of others nothing."""
+        return [*(self.raw.get("output") or ())]
+
     def parse(self, kind: type[Parsed]) -> Parsed:
         """The text as a pydantic object. Raises pydantic's ValidationError."""
         return kind.model_validate_json(self.text)
@@ -161,11 +166,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """vectors: one for each input, in its order."""
+    """vectors: one for each input, in its order. truncated: which inputs have more tokens than the encoder reads."""
 
     vectors: tuple[tuple[float, ...], ...]
     model: str
     usage: Usage | None
+    truncated: tuple[int, ...]
     raw: Mapping[str, Any]
 
 
@@ -223,26 +229,36 @@ def answer_from(raw: Mapping[str, Any], request_id: str | None = None) -> Answer
 def answer_from_response(raw: Mapping[str, Any], request_id: str | None = None) -> Answer:
     """An answer from a `response`: its texts joined, its function calls as tool calls. Raises ValueError."""
     texts: list[str] = []
+    refusals: list[str] = []
     calls: list[ToolCall] = []
     for item in _list(raw, "output"):
         if item.get("type") == "message":
-            texts += [part["text"] for part in item.get("content") or () if part.get("type") == "output_text"]
+            for part in item.get("content") or ():
+                if part.get("type") == "output_text":
+                    texts.append(part["text"])
+                elif part.get("type") == "refusal":
+                    refusals.append(part["refusal"])
         elif item.get("type") == "function_call":
             calls.append(ToolCall(str(item.get("call_id", "")), str(item.get("name", "")), item.get("arguments") or ""))
     why = (raw.get("incomplete_details") or {}).get("reason")
     ended = {"completed": "tool_calls" if calls else "stop", "incomplete": "length"}.get(raw.get("status", ""))
     if why == "content_filter":
         ended = why
-    used = raw.get("usage")
-    if isinstance(used, Mapping):
-        used = {
-            "prompt_tokens": used.get("input_tokens"),
-            "completion_tokens": used.get("output_tokens"),
-            "total_tokens": used.get("total_tokens"),
-            "prompt_tokens_details": used.get("input_tokens_details"),
-            "completion_tokens_details": used.get("output_tokens_details"),
-        }
-    return _answer(raw, (Choice(0, "".join(texts), tuple(calls), ended),), used, request_id)
+    choice = Choice(0, "".join(texts), tuple(calls), ended, "".join(refusals) or None)
+    return _answer(raw, (choice,), usage_of_response(raw.get("usage")), request_id)
+
+
+def usage_of_response(used: Any) -> dict[str, Any] | None:
+    """The tokens of a `response` under the names of the older protocols."""
+    if not isinstance(used, Mapping):
+        return None
+    return {
+        "prompt_tokens": used.get("input_tokens"),
+        "completion_tokens": used.get("output_tokens"),
+        "total_tokens": used.get("total_tokens"),
+        "prompt_tokens_details": used.get("input_tokens_details"),
+        "completion_tokens_details": used.get("output_tokens_details"),
+    }
 
 
 def tool_calls_from(calls: Iterable[Mapping[str, Any]] | None) -> tuple[ToolCall, ...]:

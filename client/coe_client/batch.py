@@ -5,13 +5,13 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 from coe_client import calls
 from coe_client.answers import Answer
 from coe_client.calls import Call
 from coe_client.errors import CoeError, ConfigError
-from coe_client.options import ChatRequest, Messages
+from coe_client.options import ChatFields, ChatRequest, Messages
 
 Outcome = Answer | CoeError
 """Of one request: its answer, or the error that `chat` would have raised."""
@@ -56,11 +56,11 @@ class Tally:
 def request(one: Messages | ChatRequest, common: Mapping[str, Any]) -> Call[Answer]:
     """One request; what it says itself goes before what all have in common. Raises ConfigError."""
     if not isinstance(one, Mapping):
-        return calls.chat(one, common)
+        return calls.chat(one, **cast("ChatFields", common))
     fields = {**common, **one}
     if not isinstance(messages := fields.pop("messages", None), str | Sequence):
         raise ConfigError(f"messages: must be a string or a list of messages; got {messages!r}")
-    return calls.chat(messages, fields)
+    return calls.chat(messages, **cast("ChatFields", fields))
 
 
 def checked(concurrency: int, common: Mapping[str, Any]) -> None:

@@ -1,13 +1,19 @@
-"""Requests as values: what each method sends, and how its answer is read. No I/O."""
+"""Requests as values: what each method of a client sends, and how its answer is read. No I/O.
+
+A function here is a method of `Coe` and of `AsyncCoe`, which send what it builds. Its signature and its docstring are
+theirs.
+"""
 
 import base64
+import inspect
 import json
 import sys
 import uuid
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar, Unpack, get_args
+from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,10 +30,25 @@ from coe_client.answers import (
     answer_from_response,
     first_problem,
 )
+from coe_client.chunks import Chunk, Chunks
 from coe_client.errors import InvalidAnswer, shown
-from coe_client.options import Messages, Options
+from coe_client.options import (
+    CallFields,
+    ChatFields,
+    CompletionFields,
+    EmbeddingFields,
+    Messages,
+    Options,
+    ResponseFields,
+    Thumbs,
+)
+from coe_client.reading import Pieces, Textual
+from coe_client.response_events import ResponseEvent, ResponseEvents
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Textual)
+W = TypeVar("W", bound=BaseModel)
+Method = TypeVar("Method")
 Fields = Mapping[str, Any]
 
 AUTO = "auto"
@@ -66,48 +87,110 @@ class Call(Generic[T]):
         raise InvalidAnswer(message, body=text[:2000], request_id=request_id)
 
 
-def chat(messages: Messages, fields: Fields, *, stream: bool = False) -> Call[Answer]:
-    body = {"model": AUTO, "messages": conversation(messages), **_body(fields)}
-    if stream:
-        body |= {"stream": True, "stream_options": {"include_usage": True, **(body.get("stream_options") or {})}}
-    return _post("/v1/chat/completions", body, fields, answer_from)
+@dataclass(frozen=True, slots=True)
+class StreamCall(Generic[E]):
+    """A request whose answer is a stream. pieces: makes what knows its events."""
+
+    call: Call[Answer]
+    pieces: Callable[[], Pieces[E]]
 
 
-def completions(prompt: str | Sequence[str], fields: Fields) -> Call[Answer]:
-    return _post("/v1/completions", {"model": AUTO, "prompt": prompt, **_body(fields)}, fields, answer_from)
+# Asking
 
 
-def responses(given: str | Sequence[Mapping[str, Any]], fields: Fields) -> Call[Answer]:
+def chat(messages: Messages, **fields: Unpack[ChatFields]) -> Call[Answer]:
+    """Asks the model, `auto` if none is named. fields: OpenAI's, and `coe` for this service's own options."""
+    return _post("/v1/chat/completions", {"messages": conversation(messages)}, fields, answer_from)
+
+
+def chat_stream(messages: Messages, **fields: Unpack[ChatFields]) -> StreamCall[Chunk]:
+    """`chat`, chunk by chunk. The request is sent on entering the stream, or with its first chunk."""
+    return StreamCall(_with_usage(chat(messages, **fields)), Chunks)
+
+
+def completions(prompt: str, **fields: Unpack[CompletionFields]) -> Call[Answer]:
+    """Has one expert continue a text, without its chat template: OpenAI's older protocol."""
+    return _post("/v1/completions", {"prompt": prompt}, fields, answer_from)
+
+
+def completions_stream(prompt: str, **fields: Unpack[CompletionFields]) -> StreamCall[Chunk]:
+    """`completions`, chunk by chunk."""
+    return StreamCall(_with_usage(completions(prompt, **fields)), Chunks)
+
+
+def responses(input: str | Sequence[Mapping[str, Any]], **fields: Unpack[ResponseFields]) -> Call[Answer]:
+    """OpenAI's newer protocol, for text and tools, nothing stored. `answer.items` goes back into the input."""
     # The service keeps no responses; to say so is to get them from any service of this protocol.
-    body = {"model": AUTO, "input": given, "store": False, **_body(fields)}
-    return _post("/v1/responses", body, fields, answer_from_response)
+    return _post("/v1/responses", {"input": input, "store": False}, fields, answer_from_response)
 
 
-def embeddings(given: str | Sequence[str], fields: Fields) -> Call[Embeddings]:
-    return _post("/v1/embeddings", {"input": given, **_body(fields)}, fields, embeddings_from)
+def responses_stream(
+    input: str | Sequence[Mapping[str, Any]], **fields: Unpack[ResponseFields]
+) -> StreamCall[ResponseEvent]:
+    """`responses`, event by event."""
+    return StreamCall(_streamed(responses(input, **fields)), ResponseEvents)
 
 
-def route(prompt: Messages, fields: Fields) -> Call[Route]:
-    body = {"model": AUTO, "messages": conversation(prompt), **_body(fields)}
-    return _post("/v1/route", body, fields, lambda raw, _: Route.model_validate(raw))
+def embeddings(input: str | Sequence[str], *, model: str = AUTO, **fields: Unpack[EmbeddingFields]) -> Call[Embeddings]:
+    """A vector for each text. model: the encoder of the service's router, which `auto` means too."""
+    return _post("/v1/embeddings", {"model": model, "input": input}, fields, embeddings_from)
 
 
-def feedback(answer: str, fields: Fields) -> Call[Feedback]:
-    body = {"id": answer, **{name: value for name, value in _body(fields).items() if value is not None}}
-    return _post("/v1/feedback", body, fields, lambda raw, _: Feedback.model_validate(raw))
+# Routing, feedback, state
 
 
-def models(fields: Fields) -> Call[tuple[Model, ...]]:
-    return _get("/v1/models", fields, lambda raw, _: tuple(Model.model_validate(item) for item in raw["data"]))
+def route(prompt: Messages, **fields: Unpack[ChatFields]) -> Call[Route]:
+    """Which experts would answer, and why. Nothing is generated."""
+    return _post("/v1/route", {"messages": conversation(prompt)}, fields, _as(Route))
 
 
-def experts(fields: Fields) -> Call[tuple[Expert, ...]]:
-    return _get("/v1/experts", fields, lambda raw, _: tuple(Expert.model_validate(item) for item in raw["data"]))
+def feedback(
+    answer: Answer | str, *, score: float | None = None, thumbs: Thumbs | None = None, **fields: Unpack[CallFields]
+) -> Call[Feedback]:
+    """What a user says of an answer, or of the answer of this id: score from 0 to 1, or thumbs `up` or `down`."""
+    said = {name: value for name, value in (("score", score), ("thumbs", thumbs)) if value is not None}
+    return _post(
+        "/v1/feedback", {"id": answer if isinstance(answer, str) else answer.id, **said}, fields, _as(Feedback)
+    )
 
 
-def health(fields: Fields) -> Call[Health]:
-    call = _get("/health", fields, lambda raw, _: Health.model_validate(raw))
-    return Call("GET", "/health", call.read, headers=call.headers, timeout=call.timeout, accepts=(503,))
+def models(**fields: Unpack[CallFields]) -> Call[tuple[Model, ...]]:
+    """What the key may ask: `auto`, ensembles, experts, the encoder."""
+    return _get("/v1/models", fields, _all_as(Model))
+
+
+def model(name: str, **fields: Unpack[CallFields]) -> Call[Model]:
+    """One of them."""
+    return _get(f"/v1/models/{quote(name, safe='/')}", fields, _as(Model))
+
+
+def experts(**fields: Unpack[CallFields]) -> Call[tuple[Expert, ...]]:
+    """The state of every expert."""
+    return _get("/v1/experts", fields, _all_as(Expert))
+
+
+def health(**fields: Unpack[CallFields]) -> Call[Health]:
+    """Whether every expert can answer. Not being ready is an answer, not an error."""
+    return replace(_get("/health", fields, _as(Health)), accepts=(503,))
+
+
+# Their parts
+
+
+def described(method: Method, build: Callable[..., Any], stream: Any = None) -> Method:
+    """A client's method with the name, the docstring and the signature of the function here that builds its request.
+
+    stream: the generic class of what the method gives; else it gives what the request is answered with.
+    """
+    plain = inspect.signature(build)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    [answered] = get_args(plain.return_annotation)
+    function: Any = method
+    function.__name__, function.__doc__ = build.__name__, build.__doc__
+    function.__signature__ = plain.replace(
+        parameters=[own, *plain.parameters.values()], return_annotation=stream[answered] if stream else answered
+    )
+    return method
 
 
 def conversation(messages: Messages) -> list[Mapping[str, Any]]:
@@ -123,6 +206,7 @@ def embeddings_from(raw: Any, _request_id: str | None = None) -> Embeddings:
         vectors=tuple(_vector(row["embedding"]) for row in rows),
         model=str(raw.get("model") or ""),
         usage=Usage.model_validate(used) if used else None,
+        truncated=tuple((raw.get("coe") or {}).get("truncated") or ()),
         raw=raw,
     )
 
@@ -136,25 +220,48 @@ def _vector(value: Any) -> tuple[float, ...]:
     return tuple(numbers)
 
 
+def _with_usage(call: Call[Answer]) -> Call[Answer]:
+    """Streamed, and its last chunk has the usage."""
+    streamed = _streamed(call)
+    options = {"include_usage": True, **((call.body or {}).get("stream_options") or {})}
+    return replace(streamed, body={**(streamed.body or {}), "stream_options": options})
+
+
+def _streamed(call: Call[Answer]) -> Call[Answer]:
+    return replace(call, body={**(call.body or {}), "stream": True})
+
+
 def _body(fields: Fields) -> dict[str, Any]:
-    body = {name: _json(value) for name, value in fields.items() if name not in OF_THE_CALL}
+    body = {name: _json(name, value) for name, value in fields.items() if name not in OF_THE_CALL}
     return {**body, **fields.get("extra_body", {})}
 
 
-def _json(value: Any) -> Any:
+def _json(name: str, value: Any) -> Any:
     if isinstance(value, Options):
         return value.wire()
     if isinstance(value, type) and issubclass(value, BaseModel):
-        schema = {"name": value.__name__, "schema": value.model_json_schema(), "strict": True}
+        schema = {"name": value.__name__, "schema": value.model_json_schema()}
+        if name == "text":  # of a response
+            return {"format": {"type": "json_schema", **schema}}
         return {"type": "json_schema", "json_schema": schema}
     return value
 
 
-def _post(path: str, body: Mapping[str, Any], fields: Fields, read: Callable[[Any, str | None], T]) -> Call[T]:
+def _post(path: str, body: Fields, fields: Fields, read: Callable[[Any, str | None], T]) -> Call[T]:
+    """body: what the method itself says; the model is `auto` if nothing says otherwise."""
     key = fields.get("idempotency_key") or uuid.uuid4().hex
     headers = {"idempotency-key": key, **fields.get("extra_headers", {})}
-    return Call("POST", path, read, body=body, headers=headers, timeout=fields.get("timeout"))
+    asked = {} if path == "/v1/feedback" else {"model": AUTO}
+    return Call("POST", path, read, {**asked, **body, **_body(fields)}, headers, fields.get("timeout"))
 
 
 def _get(path: str, fields: Fields, read: Callable[[Any, str | None], T]) -> Call[T]:
     return Call("GET", path, read, headers=fields.get("extra_headers", {}), timeout=fields.get("timeout"))
+
+
+def _as(kind: type[W]) -> Callable[[Any, str | None], W]:
+    return lambda raw, _: kind.model_validate(raw)
+
+
+def _all_as(kind: type[W]) -> Callable[[Any, str | None], tuple[W, ...]]:
+    return lambda raw, _: tuple(kind.model_validate(item) for item in raw["data"])

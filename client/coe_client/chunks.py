@@ -1,15 +1,11 @@
-"""A stream, put together: events to typed chunks, and all of them to the answer. No I/O."""
+"""A stream of chats and completions: events to typed chunks, and all of them to the answer. No I/O."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from coe_client.answers import Answer, Route, Usage, answer_from, first_problem
-from coe_client.errors import StreamBroken, shown
-from coe_client.sse import Events
+from coe_client.answers import Answer, Route, Usage, answer_from
+from coe_client.reading import Said
 
 AGAIN = ("server_error", "rate_limit_error")
 """Types of errors in a stream that may not happen again."""
@@ -63,81 +59,27 @@ class Chunk:
         return next((part.finish_reason for part in self.parts if part.index == 0 and part.finish_reason), None)
 
 
-class Reading:
-    """The reader's side of one stream: give it bytes, get chunks.
+class Chunks:
+    """The `Pieces` of chats and completions, which end with `[DONE]`."""
 
-    ended: the stream said that it is complete. problem: why it can go no further, to be raised after the chunks before.
-    again: a new try may not meet that problem.
-    """
+    ended = False
 
-    def __init__(self, request_id: str | None = None) -> None:
-        self.ended = False
-        self.problem: StreamBroken | None = None
-        self.again = False
-        self._request_id = request_id
-        self._events = Events()
+    def __init__(self) -> None:
         self._whole = _Whole()
 
-    def feed(self, data: bytes) -> list[Chunk]:
-        """The chunks that these bytes complete."""
-        chunks: list[Chunk] = []
-        try:
-            events = self._events.feed(data)
-        except ValueError as error:
-            self._unreadable(str(error))
-            return chunks
-        for event in events:
-            if event == "[DONE]":
-                self.ended = True
-            elif chunk := self._chunk(event):
-                chunks.append(chunk)
-            if self.ended or self.problem:
-                break
-        return chunks
+    def error(self, raw: Mapping[str, Any]) -> Said | None:
+        if not raw.get("error"):
+            return None
+        error = raw["error"] if isinstance(raw["error"], dict) else {"message": str(raw["error"])}
+        return Said(error, error.get("type") in AGAIN)
 
-    def lost(self, why: str) -> StreamBroken:
-        """The connection is gone, or was given up."""
-        self.problem = self._broken(why)
-        self.again = True
-        return self.problem
-
-    @property
-    def answer(self) -> Answer:
-        """As far as it has come."""
-        return answer_from(self._whole.raw(), self._request_id)
-
-    def _chunk(self, event: str) -> Chunk | None:
-        """None for what is no chunk, which is then the problem."""
-        try:
-            raw = json.loads(event)
-        except ValueError:
-            raw = None
-        if not isinstance(raw, dict):
-            self._unreadable(f"an event is no JSON object: {shown(event)}")
-            return None
-        if raw.get("error"):
-            error = raw["error"] if isinstance(raw["error"], dict) else {"message": str(raw["error"])}
-            code = f"{error['code']}: " if error.get("code") else ""
-            self.problem = self._broken(f"{code}{error.get('message') or shown(event)}", error)
-            self.again = error.get("type") in AGAIN
-            return None
-        try:
-            chunk = chunk_from(raw)
-        except ValidationError as problem:
-            self._unreadable(first_problem(problem))
-            return None
-        except (ValueError, TypeError, AttributeError) as problem:
-            self._unreadable(str(problem))
-            return None
+    def add(self, raw: Mapping[str, Any]) -> Chunk:
+        chunk = chunk_from(raw)
         self._whole.add(chunk)
         return chunk
 
-    def _unreadable(self, why: str) -> None:
-        self.problem = self._broken(f"the stream is unreadable: {why}")
-
-    def _broken(self, why: str, error: Mapping[str, Any] | None = None) -> StreamBroken:
-        partial = self.answer
-        return StreamBroken(why, partial=partial, error=error, request_id=partial.request_id)
+    def answer(self, request_id: str | None) -> Answer:
+        return answer_from(self._whole.raw(), request_id)
 
 
 def chunk_from(raw: Mapping[str, Any]) -> Chunk:
@@ -170,13 +112,16 @@ def _part(choice: Mapping[str, Any]) -> Part:
 
 
 class _Whole:
-    """The `chat.completion` that the chunks of a stream are the pieces of."""
+    """The `chat.completion`, or `text_completion`, that the chunks of a stream are the pieces of."""
 
     def __init__(self) -> None:
+        self._kind = "chat.completion"
         self._head: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
 
     def add(self, chunk: Chunk) -> None:
+        if chunk.raw.get("object") == "text_completion":
+            self._kind = "text_completion"
         for field in ("id", "created", "model", "usage", "coe", "system_fingerprint"):
             if chunk.raw.get(field):
                 self._head[field] = chunk.raw[field]  # the last one knows most
@@ -184,8 +129,8 @@ class _Whole:
             self._choices.setdefault(part.index, _Choice(part.index)).add(part)
 
     def raw(self) -> dict[str, Any]:
-        choices = [self._choices[index].raw() for index in sorted(self._choices)]
-        return {"object": "chat.completion", **self._head, "choices": choices}
+        choices = [self._choices[index].raw(self._kind) for index in sorted(self._choices)]
+        return {"object": self._kind, **self._head, "choices": choices}
 
 
 class _Choice:
@@ -194,22 +139,28 @@ class _Choice:
         self._texts: list[str] = []
         self._calls: dict[int, dict[str, Any]] = {}
         self._finish_reason: str | None = None
-        self._logprobs: dict[str, list[Any]] = {}
+        self._logprobs: dict[str, Any] = {}
 
     def add(self, part: Part) -> None:
         self._texts.append(part.text)
         self._finish_reason = part.finish_reason or self._finish_reason
         for name, tokens in (part.logprobs or {}).items():
-            if isinstance(tokens, list):
-                self._logprobs.setdefault(name, []).extend(tokens)
+            if isinstance(tokens, list) and self._logprobs.setdefault(name, []) is not None:
+                self._logprobs[name].extend(tokens)
+            else:
+                self._logprobs.setdefault(name, tokens)
         for call in part.tool_calls:
             known = self._calls.setdefault(call.index, {"id": "", "name": "", "arguments": []})
             known["id"] = call.id or known["id"]
             known["name"] = call.name or known["name"]
             known["arguments"].append(call.arguments)
 
-    def raw(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": "".join(self._texts)}
+    def raw(self, kind: str) -> dict[str, Any]:
+        text = "".join(self._texts)
+        ended = {"index": self._index, "logprobs": self._logprobs or None, "finish_reason": self._finish_reason}
+        if kind == "text_completion":
+            return {**ended, "text": text}
+        message: dict[str, Any] = {"role": "assistant", "content": text}
         if self._calls:
             message["tool_calls"] = [
                 {
@@ -219,9 +170,4 @@ class _Choice:
                 }
                 for _, call in sorted(self._calls.items())
             ]
-        return {
-            "index": self._index,
-            "message": message,
-            "logprobs": self._logprobs or None,
-            "finish_reason": self._finish_reason,
-        }
+        return {**ended, "message": message}

@@ -84,26 +84,36 @@ class ModelFields(CallFields, total=False):
     coe: Options | Mapping[str, Any]
     metadata: Mapping[str, str]
     priority: int
+    prompt_cache_key: str
+    prompt_cache_retention: str
     safety_identifier: str
     temperature: float
     top_p: float
     user: str
 
 
-class ChatFields(ModelFields, total=False):
-    """OpenAI's fields of a chat, under OpenAI's names. A pydantic class as response_format stands for its schema."""
+class SampledFields(ModelFields, total=False):
+    """What chats and completions take of OpenAI's fields, and top_k, min_p and repetition_penalty of vLLM's."""
 
     frequency_penalty: float
     logit_bias: Mapping[str, float]
-    logprobs: bool
-    max_completion_tokens: int
     max_tokens: int
+    min_p: float
     n: int
-    parallel_tool_calls: bool
     presence_penalty: float
-    response_format: Mapping[str, Any] | type[BaseModel]
+    repetition_penalty: float
     seed: int
     stop: str | Sequence[str]
+    top_k: int
+
+
+class ChatFields(SampledFields, total=False):
+    """OpenAI's fields of a chat, under OpenAI's names. A pydantic class as response_format stands for its schema."""
+
+    logprobs: bool
+    max_completion_tokens: int
+    parallel_tool_calls: bool
+    response_format: Mapping[str, Any] | type[BaseModel]
     tool_choice: str | Mapping[str, Any]
     tools: Sequence[Mapping[str, Any]]
     top_logprobs: int
@@ -115,20 +125,16 @@ class ChatRequest(ChatFields):
     messages: Messages
 
 
-class CompletionFields(ModelFields, total=False):
-    """OpenAI's fields of a completion."""
+class CompletionFields(SampledFields, total=False):
+    """OpenAI's fields of a completion.
+
+    logprobs: how many of the likeliest tokens are told beside the one chosen. echo: the prompt stands before the
+    answer. best_of: as many as `n`.
+    """
 
     best_of: int
     echo: bool
-    frequency_penalty: float
-    logit_bias: Mapping[str, float]
     logprobs: int
-    max_tokens: int
-    n: int
-    presence_penalty: float
-    seed: int
-    stop: str | Sequence[str]
-    suffix: str
 
 
 class EmbeddingFields(CallFields, total=False):
@@ -140,12 +146,11 @@ class EmbeddingFields(CallFields, total=False):
 
 
 class ResponseFields(ModelFields, total=False):
-    """OpenAI's fields of a response."""
+    """OpenAI's fields of a response. A pydantic class as text stands for its schema."""
 
     instructions: str
     max_output_tokens: int
     parallel_tool_calls: bool
-    reasoning: Mapping[str, Any]
-    text: Mapping[str, Any]
+    text: Mapping[str, Any] | type[BaseModel]
     tool_choice: str | Mapping[str, Any]
     tools: Sequence[Mapping[str, Any]]

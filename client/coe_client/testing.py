@@ -14,13 +14,14 @@ import json
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
 
 from coe_client.aio import AsyncCoe
 from coe_client.client import Coe
+from coe_client.mock_wire import Said, events, whole
 
 KEY = "mock-key"
 URL = "http://coe.mock"
@@ -155,27 +156,14 @@ def answered(
     usage: tuple[int, int] = (3, 2),
     **coe: Any,
 ) -> Reply:
-    """An answer to this request as the service writes it: JSON, or the same as a stream if the request asks for one.
+    """An answer to this request as the service writes it, in the form of the request's path: chat, completions or
+    responses; JSON, or the same as a stream of words if the request asks for one.
 
     tool_calls: (name, arguments). usage: tokens of prompt and answer. coe: more of that field, such as category.
     """
-    calls = [
-        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
-        for n, (name, arguments) in enumerate(tool_calls)
-    ]
-    ended = finish_reason or ("tool_calls" if calls else "stop")
-    if request.json.get("stream"):
-        words = [word if n == 0 else " " + word for n, word in enumerate(text.split(" "))] if text else []
-        return streamed(request, words, expert=expert, finish_reason=ended, tool_calls=calls, usage=usage, **coe)
-    message: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text, "refusal": None}
-    if calls:
-        message["tool_calls"] = calls
-    choices = [
-        {"index": n, "message": message, "logprobs": None, "finish_reason": ended}
-        for n in range(request.json.get("n") or 1)
-    ]
-    head = _head(request, "chat.completion", expert)
-    return replied({**head, "choices": choices, "usage": _usage(usage), "coe": _coe(expert, usage, coe, ended=True)})
+    texts = [word if n == 0 else " " + word for n, word in enumerate(text.split(" "))] if text else []
+    said = _said(request, texts, expert, finish_reason, tool_calls, usage, coe)
+    return _stream(request, said) if request.json.get("stream") else replied(whole(request.path, said))
 
 
 def streamed(
@@ -183,38 +171,17 @@ def streamed(
     texts: Sequence[str],
     *,
     expert: str | None = "expert",
-    finish_reason: str = "stop",
-    tool_calls: Sequence[Mapping[str, Any]] = (),
+    finish_reason: str | None = None,
+    tool_calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
     usage: tuple[int, int] = (3, 2),
     error: Mapping[str, Any] | None = None,
     lost: bool = False,
     **coe: Any,
 ) -> Reply:
-    """A stream as the service writes it. tool_calls: of a message, sent in fragments."""
-    head = _head(request, "chat.completion.chunk", expert)
-    deltas: list[dict[str, Any]] = [{"content": text} for text in texts]
-    for index, call in enumerate(tool_calls):
-        arguments = call["function"]["arguments"]
-        middle = len(arguments) // 2
-        begun = {**call["function"], "arguments": ""}
-        deltas.append({"tool_calls": [{**call, "index": index, "function": begun}]})
-        deltas += [
-            {"tool_calls": [{"index": index, "function": {"arguments": part}}]}
-            for part in (arguments[:middle], arguments[middle:])
-        ]
-    first = {**_chunk(head, {"role": "assistant", "content": ""}), "coe": _coe(expert, usage, coe, ended=False)}
-    events: list[Mapping[str, Any]] = [first, *(_chunk(head, delta) for delta in deltas)]
-    if error is not None:
-        events.append({"error": {"message": "put in by a test", "type": "server_error", "param": None, **error}})
-    elif not lost:
-        events.append({**_chunk(head, {}, finish_reason), "coe": _coe(expert, usage, coe, ended=True)})
-        if (request.json.get("stream_options") or {}).get("include_usage"):
-            events.append({**head, "choices": [], "usage": _usage(usage)})
-    frames = [b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events]
-    if not lost:
-        frames.append(b"data: [DONE]\n\n")
-    headers = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req-mock"}
-    return Reply(headers=headers, frames=tuple(frames), lost=lost)
+    """A stream of these pieces as the service writes it. tool_calls: sent in fragments. error, lost: in place of its
+    end an error is sent, or the connection is lost."""
+    said = _said(request, texts, expert, finish_reason, tool_calls, usage, coe)
+    return _stream(request, replace(said, error=error, lost=lost))
 
 
 def replied(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
@@ -245,45 +212,38 @@ class _Body(httpx.SyncByteStream, httpx.AsyncByteStream):
         self.closed = True
 
 
-def _head(request: Request, kind: str, expert: str | None) -> dict[str, Any]:
-    model = expert or str(request.json.get("model"))
-    return {"id": "chatcmpl-mock", "object": kind, "created": 1_700_000_000, "model": model}
+def _said(
+    request: Request,
+    texts: Sequence[str],
+    expert: str | None,
+    finish_reason: str | None,
+    tool_calls: Sequence[tuple[str, Mapping[str, Any]]],
+    usage: tuple[int, int],
+    coe: Mapping[str, Any],
+) -> Said:
+    body = request.json
+    calls = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for n, (name, arguments) in enumerate(tool_calls)
+    ]
+    return Said(
+        model=str(body.get("model")),
+        expert=expert,
+        texts=texts,
+        calls=calls,
+        finish_reason=finish_reason or ("tool_calls" if calls else "stop"),
+        usage=usage,
+        coe=coe,
+        n=body.get("n") or 1,
+        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+    )
 
 
-def _chunk(head: Mapping[str, Any], delta: Mapping[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
-    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-    return {**head, "choices": [choice], "usage": None}
-
-
-def _usage(usage: tuple[int, int]) -> dict[str, Any]:
-    prompt, completion = usage
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": 0},
-    }
-
-
-def _coe(expert: str | None, usage: tuple[int, int], more: Mapping[str, Any], *, ended: bool) -> dict[str, Any]:
-    """As far as it is known: who took part is known at the end."""
-    experts = [expert] if expert else []
-    call = {"role": "answer", "usage": _usage(usage), "seconds": 0.1, "cost": None, "error": None}
-    known = {
-        "request_id": "req-mock",
-        "expert": expert,
-        "experts": experts,
-        "category": None,
-        "probabilities": {},
-        "margin": 1.0,
-        "reason": f"{expert} was put in by a test",
-        "router": "mock",
-        "aggregator": "single",
-        "used": experts,
-        "failed": {},
-        "usage_by_expert": {name: _usage(usage) for name in experts},
-        "calls": [{"expert": name, **call} for name in experts],
-        "note": "",
-        **more,
-    }
-    return known if ended else {**known, "used": [], "failed": {}, "usage_by_expert": {}, "calls": []}
+def _stream(request: Request, said: Said) -> Reply:
+    frames = [
+        b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events(request.path, said)
+    ]
+    if not said.lost and request.path != "/v1/responses":
+        frames.append(b"data: [DONE]\n\n")
+    headers = {"content-type": "text/event-stream; charset=utf-8", "x-request-id": "req-mock"}
+    return Reply(headers=headers, frames=tuple(frames), lost=said.lost)

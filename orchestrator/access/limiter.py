@@ -18,6 +18,7 @@ import structlog
 from orchestrator.access.grant import Grant, Limits
 from orchestrator.access.quota import UNIT, WINDOWS, Allowance, LimitReached, Standing, Use, headers, told
 from orchestrator.access.scripts import ADMIT, RENEW, SETTLE, USED
+from orchestrator.groups import Groups
 from orchestrator.metrics import Metrics
 from orchestrator.store import Store, StoreUnavailable
 
@@ -55,6 +56,7 @@ class Limiter:
         self._held: dict[str, str] = {}  # request -> caller
         self._renewing: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+        self._counting: Groups[tuple[str, Use]] = Groups(self._count, MAX_UNSETTLED)
 
     def caps(self, grant: Grant) -> dict[str, float]:
         """The limits of a key with this grant."""
@@ -105,6 +107,11 @@ class Limiter:
     def settle(self, allowance: Allowance, use: Use) -> None:
         """Counts what the request has used in place of what it reserved. Nobody waits for it."""
         self._held.pop(allowance.request_id, None)
+        if not allowance.at and self._now() >= self._quiet_until:
+            # No limit has seen it, so its use is only counted: together with that of others of its key.
+            if not self._counting.add((allowance.caller, use)):
+                self._metrics.settlements_lost.inc()
+            return
         if len(self._settling) >= MAX_UNSETTLED or self._now() < self._quiet_until:
             self._metrics.settlements_lost.inc()
             return
@@ -120,9 +127,14 @@ class Limiter:
         }
         return {**used, "concurrent": float(held)}
 
-    async def drain(self) -> None:
-        """Waits for the settlements that are under way."""
+    async def settled(self) -> None:
+        """Waits until all that was used so far is counted."""
         await asyncio.gather(*self._settling)
+        await self._counting.drain()
+
+    async def drain(self) -> None:
+        """Waits for the settlements that are under way, and keeps no lease any more."""
+        await self.settled()
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.gather(self._renewing, return_exceptions=True)
@@ -163,6 +175,13 @@ class Limiter:
                 raise StoreUnavailable(f"{told(limit, caps[limit])} cannot be told: {error}") from error
         self._metrics.unlimited.inc()
         return Allowance(request_id, caller)
+
+    async def _count(self, uses: list[tuple[str, Use]]) -> None:
+        together: dict[str, Use] = {}
+        for caller, use in uses:
+            together[caller] = together.get(caller, Use(requests=0)) + use
+        for caller, use in together.items():
+            await self._settle(Allowance("", caller), use)
 
     async def _settle(self, allowance: Allowance, use: Use) -> None:
         args: list[str | int | float] = [allowance.request_id, allowance.at]

@@ -64,6 +64,14 @@ class Use:
         value: float = getattr(self, measure)
         return math.ceil(round(value / UNIT[measure], 3))
 
+    def __add__(self, other: "Use") -> "Use":
+        return Use(
+            self.requests + other.requests,
+            self.tokens + other.tokens,
+            self.usd + other.usd,
+            self.bounded and other.bounded,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:

@@ -139,7 +139,7 @@ async def _asker(
         connected = await ServiceAsker.connect(service.client(), service.url)
         return connected, named(names, connected.prices)
     from experts.registry import Registry
-    from orchestrator.cluster import engine_of
+    from orchestrator.plans import engine_of
     from orchestrator.serve import prepare_experts
 
     chosen = named(names, config.registry().names)

@@ -71,7 +71,15 @@ class Limits(Frozen):
         30.0, gt=0, description="Seconds that a request is expected to wait at most; else it is turned away (429)."
     )
     keep_alive_s: Float = Field(10.0, gt=0, le=3600, description="Seconds of silence before a stream gets a comment.")
-    connections: Int = Field(1000, ge=1, description="Connections that are open at a time; one more is refused (429).")
+    gateway_s: Float = Field(
+        1.0,
+        gt=0,
+        le=3600,
+        description="Seconds that a request may wait for the gateway's own work; else it is turned away at once (429).",
+    )
+    connections: Int = Field(
+        10_000, ge=1, description="Connections that are open at a time; one more is refused (429)."
+    )
     body_s: Float = Field(60.0, gt=0, le=3600, description="Seconds for a request's body to arrive, else 408.")
     per_key: PerKey = PerKey()
     without_redis: WithoutRedis = WithoutRedis()

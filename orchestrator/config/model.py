@@ -113,7 +113,8 @@ class FamilyConfig(Frozen):
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
         repr=False,  # may hold a token
-        description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are.",
+        description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are. The fake engine heeds "
+        "fake_slots (answers at a time) and fake_token_delay (seconds before each token).",
     )
 
     @property

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from orchestrator.access.grant import LIMITS, Change, Priority, checked_limit, expiry, strangers, with_limits
 from orchestrator.access.limiter import Limiter
 from orchestrator.errors import ApiError
+from orchestrator.http import wire_answers as told
 from orchestrator.http.routes import Path
 from orchestrator.http.wire import from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Wire
@@ -53,14 +54,15 @@ class Admin:
     def paths(self) -> tuple[Path, ...]:
         """Those under /admin/v1."""
         keys, key = "/admin/v1/keys", "/admin/v1/keys/{key}"
+        none = ("key_not_found",)
         return (
-            Path(keys, "GET", self.list, "admin"),
-            Path(keys, "POST", self.create, "admin", NewKey),
-            Path(key, "GET", self.show, "admin"),
-            Path(key, "PATCH", self.update, "admin", Fields),
-            Path(key, "DELETE", self.revoke, "admin"),
-            Path(f"{key}/rotate", "POST", self.rotate, "admin", Rotation),
-            Path(f"{key}/usage", "GET", self.usage, "admin"),
+            Path(keys, "GET", self.list, "admin", answer=told.KeyList),
+            Path(keys, "POST", self.create, "admin", NewKey, told.NewKeyAnswer, 201),
+            Path(key, "GET", self.show, "admin", answer=told.KeyAnswer, errors=none),
+            Path(key, "PATCH", self.update, "admin", Fields, told.KeyAnswer, errors=none),
+            Path(key, "DELETE", self.revoke, "admin", answer=told.RevokedKey, errors=none),
+            Path(f"{key}/rotate", "POST", self.rotate, "admin", Rotation, told.NewKeyAnswer, 201, none),
+            Path(f"{key}/usage", "GET", self.usage, "admin", answer=told.KeyUsage, errors=none),
         )
 
     async def list(self, request: Request) -> Response:

@@ -20,6 +20,7 @@ from orchestrator.access.grant import Grant
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import READY_TIERS, Ask
+from orchestrator.http import wire_answers as told
 from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
 from orchestrator.http.asks import ask_of, named_by, writer_of
@@ -30,22 +31,23 @@ from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
-from orchestrator.http.openapi import Described, document
+from orchestrator.http.openapi import ASKS, COUNTS, Described, document
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
 from orchestrator.http.wire import (
     ChatRequest,
-    CompletionRequest,
     FeedbackRequest,
     Generation,
     Limits,
+    RouteRequest,
     parse,
     parse_route,
     read_body,
     timeout_s,
 )
 from orchestrator.http.wire_coe import Names
+from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
@@ -76,38 +78,50 @@ def create_app(
     encoder: TokenEncoder | None = None,
     ready: Ready | None = None,
     *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     once: Rules | None = None,
     batches: Batches | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
 ) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready: by default what the workers say of their experts.
-    once: for requests with an Idempotency-Key. batches: None = there are none."""
+    settings: aggregator -> what is told of its settings. once: for requests with an Idempotency-Key. batches: None =
+    there are none."""
     api = _Api(pipeline, registry, keys, limits, metrics, ready or pipeline.not_ready)
-    feedback, models = Feedback(keys.store, limits.body_bytes), Models(pipeline, registry, encoder)
+    feedback = Feedback(keys.store, limits.body_bytes, pipeline.recorded)
+    models = Models(pipeline, registry, encoder, settings or {})
     embeddings = Embeddings(encoder, pipeline, limits)
     admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
     paths = (
-        Path("/v1/chat/completions", "POST", api.chat, body=ChatRequest),
-        Path("/v1/completions", "POST", api.completion, body=CompletionRequest),
-        Path("/v1/responses", "POST", api.response, body=ResponseRequest),
-        Path("/v1/embeddings", "POST", embeddings.create, body=EmbeddingRequest),
-        Path("/v1/route", "POST", api.route, body=ChatRequest),
-        Path("/v1/feedback", "POST", feedback.put, body=FeedbackRequest),
-        Path("/v1/feedback", "GET", feedback.list),
-        Path("/v1/models", "GET", models.list),
-        Path("/v1/models/{name:path}", "GET", models.one),
-        Path("/v1/experts", "GET", api.experts),
-        Path("/v1/swaps", "GET", api.swaps),
+        Path("/v1/chat/completions", "POST", api.chat, body=ChatRequest, answer=told.ChatAnswer, errors=ASKS),
+        Path(
+            "/v1/completions", "POST", api.completion, body=CompletionRequest, answer=told.CompletionAnswer,
+            errors=ASKS,
+        ),
+        Path("/v1/responses", "POST", api.response, body=ResponseRequest, answer=told.ResponseAnswer, errors=ASKS),
+        Path(
+            "/v1/embeddings", "POST", embeddings.create, body=EmbeddingRequest, answer=told.EmbeddingAnswer,
+            errors=("model_not_found", *COUNTS),
+        ),
+        Path("/v1/route", "POST", api.route, body=RouteRequest, answer=told.RouteAnswer, errors=ASKS),
+        Path(
+            "/v1/feedback", "POST", feedback.put, body=FeedbackRequest, answer=told.FeedbackAnswer,
+            errors=("answer_not_found",),
+        ),
+        Path("/v1/feedback", "GET", feedback.list, answer=told.FeedbackList),
+        Path("/v1/models", "GET", models.list, answer=told.ModelList),
+        Path("/v1/models/{name:path}", "GET", models.one, answer=told.ModelAnswer, errors=("model_not_found",)),
+        Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),
+        Path("/v1/swaps", "GET", api.swaps, answer=told.SwapList),
         *admin.paths(),
         *(batch_paths(batches, limits.body_bytes) if batches else ()),
-        Path("/health/live", "GET", api.live, "none"),
-        Path("/health/ready", "GET", api.ready, "none"),
-        Path("/health", "GET", api.health, "none"),
+        Path("/health/live", "GET", api.live, "none", answer=told.Live),
+        Path("/health/ready", "GET", api.ready, "none", answer=told.ReadyState, unwell=True),
+        Path("/health", "GET", api.health, "none", answer=told.HealthState, unwell=True),
         Path("/metrics", "GET", api.metrics, "none"),
-    )
-    told = Described(document(paths))
-    app = Starlette(routes=routes((*paths, Path("/openapi.json", "GET", told, "none")), api.caller, only_admins))
+    )  # fmt: skip
+    described = Described(document(paths))
+    app = Starlette(routes=routes((*paths, Path("/openapi.json", "GET", described, "none")), api.caller, only_admins))
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, _refused_by_framework)
     app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())

@@ -8,8 +8,9 @@ from orchestrator.http.answers import Writer
 from orchestrator.http.chat import ChatWriter
 from orchestrator.http.completions import CompletionWriter
 from orchestrator.http.responses import ResponseWriter
-from orchestrator.http.wire import CompletionRequest, Generation
+from orchestrator.http.wire import Generation
 from orchestrator.http.wire_coe import Names
+from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest
 
 
@@ -34,15 +35,16 @@ def ask_of(body: Generation, request_id: str, deadline: float, caller: str, call
         stream=body.stream,
         n=body.n_answers,
         tools=body.called_tools,
-        text=body.text,
+        texts=body.texts,
     )
 
 
 def writer_of(body: Generation, ask: Ask) -> Writer:
     if isinstance(body, ResponseRequest):
         return ResponseWriter(ask, body)
-    kind = CompletionWriter if isinstance(body, CompletionRequest) else ChatWriter
-    return kind(ask, include_usage=body.wants_usage, explain=body.coe.explain)
+    if isinstance(body, CompletionRequest):
+        return CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain, echo=body.echo)
+    return ChatWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
 
 
 def named_by(grant: Grant, experts: Collection[str], aggregators: Collection[str]) -> Names:

@@ -12,21 +12,25 @@ from workers.base import Delta, Failure, TokenLogprobs
 
 
 class CompletionWriter:
-    """Writes one answer. A stream's first chunk has no text and the `coe` field as far as it is known."""
+    """Writes one answer. A stream's first chunk has no text and the `coe` field as far as it is known.
 
-    def __init__(self, ask: Ask, *, include_usage: bool, explain: bool) -> None:
+    echo: each text begins with that which it continues.
+    """
+
+    def __init__(self, ask: Ask, *, include_usage: bool, explain: bool, echo: bool = False) -> None:
         self._ask, self._include_usage, self._explain = ask, include_usage, explain
         self._created = int(time.time())
         self._model = ask.model
         self._routed: Routed | None = None
         self._offsets = [0] * ask.n
+        self._heads = [text if echo else "" for text in ask.texts for _ in range(ask.n // len(ask.texts))]
 
     def whole(self, routed: Routed, said: Said, answered: Answered) -> dict[str, Any]:
         """A `text_completion`."""
         self._model = answered.winner or self._ask.model
         reasons = (answered.finish_reason, *answered.more)
         choices = [
-            self._choice(index, choice.text, reason, choice.logprobs)
+            self._choice(index, self._heads[index] + choice.text, reason, choice.logprobs)
             for index, (choice, reason) in enumerate(zip(said.choices, reasons, strict=True))
         ]
         coe = coe_field(routed, answered, explain=self._explain)
@@ -41,7 +45,9 @@ class CompletionWriter:
             self._routed = event
             coe = coe_field(event, explain=self._explain)
             self._model = coe["expert"] or self._ask.model
-            return self._chunk([self._choice(0, "", None)], coe=coe)
+            first, *rest = [self._choice(index, head, None) for index, head in enumerate(self._heads)]
+            echoed = [self._chunk([choice]) for choice in rest if choice["text"]]
+            return b"".join((self._chunk([first], coe=coe), *echoed))
         assert self._routed is not None
         coe = coe_field(self._routed, event, explain=self._explain)
         reasons = enumerate((event.finish_reason, *event.more))

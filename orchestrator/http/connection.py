@@ -6,27 +6,26 @@ on in uvicorn, tests/orchestrator/test_attacks.py tries.
 """
 
 import asyncio
-import http
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
-import orjson
 import structlog
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orchestrator.errors import ApiError
-from orchestrator.http.guards import FULL, SAFE, Bounds
+from orchestrator.http.door import key_of, plain
+from orchestrator.http.doorkeeper import Doorkeeper, raw_answer
+from orchestrator.http.guards import ALWAYS, SHUT, Bounds
 
-SPARE = 64
-"""Connections over the bound that are still answered, by an error; those over that are closed at once."""
 LINGER_S = 2.0
 """Seconds that a client may go on sending after its answer. Closed at once, its machine would throw the answer away."""
 
 LINGER_BYTES = 4 << 20
 """And as many bytes: what comes then is thrown away, but has come over the network all the same."""
 FRAMING = (b"content-length", b"transfer-encoding")
+_ALWAYS = f"GET {ALWAYS} ".encode()
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -68,9 +67,13 @@ class Line:
 
 
 class Connection(HttpToolsProtocol):
-    """bounds: what a connection may take. fault: the error to answer where the parser was stopped."""
+    """bounds: what a connection may take. keeper: of the door that requests come in by.
+
+    fault: the error to answer where the parser was stopped.
+    """
 
     bounds: ClassVar[Bounds] = Bounds()
+    keeper: ClassVar[Doorkeeper]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -83,18 +86,22 @@ class Connection(HttpToolsProtocol):
         self._in_message = False
         self._doomed = False  # nothing more is read; closed as soon as the answer under way is complete
         self._deaf = False  # to the parser, which is fed what is known already
+        self._over = False  # the bound on connections
+        self._unread = 0  # bytes still to come of a request that was turned away at the door
+        self._asked = 0.0  # when the last one was
+        self._leave: Callable[[], None] = lambda: None  # by the door, once the request that runs is answered
 
     # A connection's life
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(Line(transport, lambda: self._in_message or self._doomed))  # type: ignore[arg-type]
         count = len(self.connections)
-        if count > self.bounds.connections + SPARE:
+        if count > self.bounds.connections + self.bounds.spare:
+            self.keeper.crowded(self.bounds.connections)
             transport.abort()
             return
-        if count > self.bounds.connections:
-            self.app_state = {**self.app_state, FULL: True}
-        self._arm(self.bounds.head_s, self._too_slow)
+        self._over = count > self.bounds.connections
+        self._arm(LINGER_S if self._over else self.bounds.head_s, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -115,9 +122,19 @@ class Connection(HttpToolsProtocol):
                 return
         if self._doomed or self.transport.is_closing():
             return
+        if self._unread:
+            self._unread, data = max(0, self._unread - len(data)), data[self._unread :]
+            if not data:
+                return
+        if self._over and self._is_between and not data.startswith(_ALWAYS):
+            self._fail(self.keeper.crowded(self.bounds.connections))
+            return
+        if self.keeper.door.is_shut and self._is_between and self._turned_away(data):
+            return
         if self._in_head:
             self._head_bytes += len(data)
-            if self._timer is None:  # the first byte of a later request
+            if self._timer is None or self._asked:  # the first byte of a later request
+                self._asked = 0.0
                 self._arm(self.bounds.head_s, self._too_slow)
         self._unset_keepalive_if_required()
         self._parse(data)
@@ -125,6 +142,62 @@ class Connection(HttpToolsProtocol):
         if self._in_head and self._head_bytes > self.bounds.header_bytes + self.bounds.path_bytes:
             text = f"the head of the request is over the limit of {self.bounds.header_bytes:,} bytes"
             self._fail(ApiError("headers_too_large", text))
+
+    # The door
+
+    @property
+    def _is_between(self) -> bool:
+        """Has every request that began been answered, and is nothing of the next one there?"""
+        cycle = self._running  # no later one has begun: what is pipelined is answered in its order
+        return not self._in_message and not self._head_bytes and (cycle is None or cycle.response_complete)
+
+    def _turned_away(self, data: bytes) -> bool:
+        """Answers without the parser a request that the door does not let in, if it can be told from its bytes."""
+        asked = None if self.flow.write_paused else plain(data)  # who does not read fills no memory
+        if asked is None or asked.missing > LINGER_BYTES or not self.keeper.door.refuses(asked.key, asked.makes_work):
+            return False
+        self.transport.write(self.keeper.answer)
+        self._unread = asked.missing
+        if not self._asked:
+            self._unset_keepalive_if_required()
+            self._arm(self.bounds.idle_s, self._idle)
+        self._asked = self.loop.time()
+        return True
+
+    def _idle(self) -> None:
+        """One timer for any number of requests that are turned away."""
+        self._timer = None
+        left = self._asked + self.bounds.idle_s - self.loop.time()
+        if left > 0 and not self._unread:
+            self._arm(left, self._idle)
+        else:
+            self.transport.close()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        self._running = cycle
+        if cycle.scope["path"].startswith("/v1/"):
+            headers = cycle.scope["headers"]
+            key = key_of(next((value for name, value in headers if name == b"authorization"), b""))
+            door = self.keeper.door
+            if door.refuses(key, cycle.scope["method"] == "POST"):
+                cycle.scope["state"][SHUT] = self.keeper.refusal()
+            else:
+                tickets = [door.enter(key)]
+
+                def leave() -> None:
+                    if tickets:
+                        door.leave(tickets.pop())
+
+                async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+                    try:
+                        await app(scope, receive, send)
+                    finally:
+                        leave()
+
+                self._leave = leave
+                super()._start_asgi_task(cycle, inside)  # type: ignore[arg-type]
+                return
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
 
     def _is_unwanted(self) -> bool:
         """Is what comes now of no use to anybody: after the end, or of a body whose request was answered without it?"""
@@ -235,11 +308,8 @@ class Connection(HttpToolsProtocol):
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
-
     def on_response_complete(self) -> None:
+        self._leave()
         if self._doomed:
             self.transport.close()
             return
@@ -265,12 +335,3 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self.transport.write(raw_answer(error))
         self.transport.close()
-
-
-def raw_answer(error: ApiError) -> bytes:
-    """The bytes of an answer that closes the connection, for where there is no request to answer by way of the app."""
-    body = orjson.dumps(error.body(""))
-    headers = {**SAFE, **error.headers, "content-type": "application/json", "content-length": str(len(body))}
-    lines = [f"HTTP/1.1 {error.row.status} {http.HTTPStatus(error.row.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in {**headers, "connection": "close"}.items()]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body

@@ -23,20 +23,20 @@ from orchestrator.pipeline import Pipeline
 from routers.encoders.base import MAX_CHARACTERS, TokenEncoder
 
 MAX_TEXTS = 256
+Text = Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
+Texts = Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
 
 
 class EmbeddingRequest(Options):
     """dimensions: the encoder's own, or not given: its vectors cannot be cut."""
 
     model: str = Field(min_length=1)
-    input: list[Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]] = Field(
-        min_length=1, max_length=MAX_TEXTS
-    )
+    input: list[Text] = Field(min_length=1, max_length=MAX_TEXTS)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1)
     user: str | None = None
 
-    @field_validator("input", mode="before")
+    @field_validator("input", mode="before", json_schema_input_type=Text | Texts)
     @classmethod
     def _texts(cls, value: Any) -> Any:
         if isinstance(value, list) and any(isinstance(own, int | list) for own in value):

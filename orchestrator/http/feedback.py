@@ -1,6 +1,7 @@
 """/v1/feedback: what users say of answers. Kept for `coe profile --feedback`, without a word of prompt or answer."""
 
 import time
+from collections.abc import Awaitable, Callable
 
 import orjson
 from starlette.requests import Request
@@ -15,14 +16,17 @@ from orchestrator.store import Store
 class Feedback:
     """The methods of the path, on the store that has the decision records. body_bytes: limit of a body."""
 
-    def __init__(self, store: Store, body_bytes: int) -> None:
-        self._store, self._body_bytes = store, body_bytes
+    def __init__(self, store: Store, body_bytes: int, recorded: Callable[[], Awaitable[None]]) -> None:
+        self._store, self._body_bytes, self._recorded = store, body_bytes, recorded
 
     async def put(self, request: Request) -> Response:
         """POST /v1/feedback. What is said of an answer again takes the place of what was said before."""
         said = parse_feedback(await read_body(request, self._body_bytes))
         request_id = request_id_of(said.id)
         decision = await self._store.decision(request_id)
+        if decision is None:  # the answer is quicker than its record
+            await self._recorded()
+            decision = await self._store.decision(request_id)
         if decision is None:
             text = f"no answer is known by the id {quote(said.id)}: it is none, or its decision record has expired"
             raise ApiError("answer_not_found", text, "id")

@@ -18,8 +18,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 WITH_BODY = ("POST", "PUT", "PATCH")
 ALWAYS = "/health/live"
 """The path that is answered however many connections are open: who asks it would start the service anew."""
-FULL = "too_many_connections"
-"""Key of the ASGI state that `server.py` sets on connections over the bound."""
+SHUT = "shut"
+"""Key of the ASGI state under which `connection.py` says why it would not let a request in: an ApiError."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 Seen = dict[bytes, list[bytes]]
@@ -38,14 +38,16 @@ _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 class Bounds:
     """What a connection and the head of a request may take.
 
-    connections: open at a time. pipelined: requests that wait on one connection for the answer to an earlier one.
+    connections: open at a time. spare: over them, that are still answered, by an error; over that they are cut.
+    pipelined: requests that wait on one connection for the answer to an earlier one.
     headers: their number; header_bytes: of all names and values; path_bytes: of path and query.
     head_s: seconds for a head to arrive, from the first byte or the opening of the connection.
     body_s: seconds for a whole body. stall_s: seconds that a client may read nothing of an answer.
     idle_s: seconds that a connection may stay open between requests: more than the 60 for which proxies keep theirs.
     """
 
-    connections: int = 1000
+    connections: int = 10_000
+    spare: int = 4096
     pipelined: int = 16
     headers: int = 100
     header_bytes: int = 32 << 10
@@ -143,9 +145,8 @@ class Guards:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if scope.get("state", {}).get(FULL) and scope["path"] != ALWAYS:
-            text = f"{self._bounds.connections} connections are open, which is the limit"
-            raise _closing("too_many_connections", text)
+        if (shut := scope.get("state", {}).get(SHUT)) is not None:
+            raise shut
         if problem := head_problem(scope, self._bounds):
             raise problem
         await self._app(scope, self._timed(receive, scope["path"] == UPLOADS), send)

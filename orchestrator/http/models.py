@@ -10,17 +10,26 @@ from starlette.responses import Response
 
 from experts.registry import Registry, UnknownExpert
 from experts.spec import ExpertSpec
-from orchestrator.ensembles import Ensembles, find
+from orchestrator.ensembles import Ensembles, find, for_caller
 from orchestrator.events import AUTO
 from orchestrator.pipeline import Pipeline
 from routers.encoders.base import TokenEncoder
 
 
 class Models:
-    """The methods of the paths. A key is shown the experts that it may use, and the ensembles that have one of them."""
+    """The methods of the paths. A key is shown the experts that it may use, and the ensembles that have one of them.
 
-    def __init__(self, pipeline: Pipeline, registry: Registry, encoder: TokenEncoder | None) -> None:
-        self._pipeline, self._registry, self._encoder = pipeline, registry, encoder
+    settings: aggregator -> what is told of its settings.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        registry: Registry,
+        encoder: TokenEncoder | None,
+        settings: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._pipeline, self._registry, self._encoder, self._settings = pipeline, registry, encoder, settings
         self._started = int(time.time())
 
     async def list(self, request: Request) -> Response:
@@ -64,6 +73,7 @@ class Models:
             "kind": "router",
             "experts": [*allowed],
             "aggregators": [*self._pipeline.aggregators],
+            "settings": {name: for_caller(own, allowed) for name, own in self._settings.items()},
             "description": "The router chooses the expert.",
         }
         return self._model(AUTO, coe)

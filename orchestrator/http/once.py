@@ -27,6 +27,8 @@ HEADER = "Idempotency-Key"
 REPLAYED = "x-coe-replayed"
 OWN_OF_A_TRY = ("x-ratelimit-", "x-request-id")
 """Beginnings of headers that are of one try only, and are not replayed."""
+LAST = re.compile(rb"^(data: \[DONE\]|event: response\.(completed|incomplete))", re.MULTILINE)
+"""In the last piece of a stream."""
 FAILED = re.compile(rb"^(data: \{\"error\"|event: (error|response\.failed))", re.MULTILINE)
 """How a stream tells that it has failed."""
 FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.5
@@ -113,24 +115,22 @@ class Once:
             look = min(2 * look, LONGEST_LOOK_S)
 
     async def _execute(self, execution: Execution, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Recorded(send, self._rules.max_bytes)
-        kept: Kept | Lost | None = None
+        answer = _Recorded(send, self._rules.max_bytes, lambda kept: execution.keep(kept, self._rules.ttl_s))
         async with execution.held():
             try:
                 await self._app(scope, receive, answer.send)
-                kept = answer.kept
             finally:
-                if kept is None:
+                if not answer.is_kept:
                     await execution.forget()
-                else:
-                    await execution.keep(kept, self._rules.ttl_s)
 
 
 class _Recorded:
-    """Passes an answer on, and keeps what may be replayed. A client that has left gets no more of it."""
+    """Passes an answer on, and keeps what may be replayed: before its end goes out, so that whoever has all of it gets
+    the same again, whatever dies in between. A client that has left gets no more of it."""
 
-    def __init__(self, send: Send, max_bytes: int) -> None:
-        self._send, self._max_bytes = send, max_bytes
+    def __init__(self, send: Send, max_bytes: int, keep: Callable[[Kept | Lost], Awaitable[None]]) -> None:
+        self._send, self._max_bytes, self._keep = send, max_bytes, keep
+        self.is_kept = False
         self._start: Message | None = None
         self._body = bytearray()
         self._size = 0
@@ -145,7 +145,11 @@ class _Recorded:
             self._size += len(piece)
             if self._size <= self._max_bytes:
                 self._body += piece
-            self._complete = not message.get("more_body", False)
+            if not self._complete:
+                self._complete = not message.get("more_body", False) or LAST.search(piece) is not None
+                if self._complete and (whole := self._whole):
+                    self.is_kept = True
+                    await self._keep(whole)
         if not self._gone:
             try:
                 await self._send(message)
@@ -153,9 +157,9 @@ class _Recorded:
                 self._gone = True
 
     @property
-    def kept(self) -> Kept | Lost | None:
+    def _whole(self) -> Kept | Lost | None:
         """None for what is no whole answer, or an error."""
-        if self._start is None or self._start["status"] >= 400 or self._failed or not self._complete:
+        if self._start is None or self._start["status"] >= 400 or self._failed:
             return None
         if self._size > self._max_bytes:
             return Lost()

@@ -1,12 +1,11 @@
 """/openapi.json: the API as OpenAPI 3.1 has it, made from the paths and from what reads their bodies."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,16 +14,37 @@ from orchestrator.http.routes import Path
 
 VERSION = "3.1.0"
 _REF = "#/components/schemas/{model}"
+_ALWAYS = (
+    "malformed_request", "request_timeout", "path_too_long", "headers_too_large", "too_many_connections", "internal",
+)  # fmt: skip
+_WITH_KEY = ("missing_api_key", "invalid_api_key", "store_unavailable")
+_WITH_BODY = (
+    "invalid_json", "invalid_value", "unknown_parameter", "unsupported_parameter", "request_too_large",
+    "unsupported_media_type",
+)  # fmt: skip
+_ONCE = ("idempotency_running", "idempotency_lost", "idempotency_mismatch")
+COUNTS = (*(cause for cause, row in TABLE.items() if row.status == 429), "over_limit")
+"""Causes of what is counted for the limits of a key and waits for room."""
+ASKS = (
+    "model_not_found", "prompt_too_long", "excluded", "invalid_request", *COUNTS, "expert_unavailable", "no_expert",
+    "engine_died", "engine_starting", "deadline",
+)  # fmt: skip
+"""Causes of what is routed to experts."""
 _KEYS = {"any": [{"key": []}], "admin": [{"key": []}], "none": list[Any]()}
 
 
 def document(paths: Sequence[Path]) -> dict[str, Any]:
     """JSON-serialisable."""
-    bodies: list[type[BaseModel]] = list(dict.fromkeys(own.body for own in paths if own.body is not None))
-    _, schemas = models_json_schema([(body, "validation") for body in bodies], ref_template=_REF)
+    bodies = [own.body for own in paths if own.body is not None]
+    answers = [own.answer for own in paths if own.answer is not None]
+    kinds = list(dict.fromkeys((*bodies, *answers)))
+    refs, schemas = TypeAdapter.json_schemas(
+        [(kind, "validation", TypeAdapter(kind)) for kind in kinds], ref_template=_REF
+    )
+    of = {kind: schema for (kind, _), schema in refs.items()}
     found: dict[str, dict[str, Any]] = {}
     for own in paths:
-        found.setdefault(_without_kind(own.path), {})[own.method.lower()] = _operation(own)
+        found.setdefault(_without_kind(own.path), {})[own.method.lower()] = _operation(own, of)
     return {
         "openapi": VERSION,
         "info": {
@@ -68,13 +88,21 @@ _ERROR: dict[str, Any] = {
 }
 
 
-def _operation(own: Path) -> dict[str, Any]:
-    answers = {"application/json": {"schema": {"type": "object"}}}
+def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
+    """of: class of a body or an answer -> its schema."""
+    if own.answer is None:
+        content = {"text/plain": {"schema": {"type": "string"}}}
+    else:
+        content = {"application/json": {"schema": of[own.answer]}}
+    responses: dict[str, Any] = {str(own.status): {"description": "The answer.", "content": content}}
+    if own.unwell:
+        responses["503"] = {"description": "The same, where something cannot answer.", "content": content}
     if own.body is not None and "stream" in own.body.model_fields:
-        answers["text/event-stream"] = {"schema": {"type": "string"}}
-    if own.path == "/metrics":
-        answers = {"text/plain": {"schema": {"type": "string"}}}
-    error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+        streamed = {"schema": {"description": "Server-sent events, for `stream`: true; see docs/api.md."}}
+        responses["200"] = {**responses["200"], "content": {**content, "text/event-stream": streamed}}
+    for status, codes in sorted(_errors(own).items()):
+        error = {"application/json": {"schema": {"$ref": _REF.format(model="Error")}}}
+        responses.setdefault(str(status), {"description": "; ".join(codes), "content": error})
     made: dict[str, Any] = {
         "summary": own.summary,
         "operationId": f"{own.method.lower()}{re.sub(r'[^a-z0-9]+', '_', _without_kind(own.path))}".rstrip("_"),
@@ -82,15 +110,32 @@ def _operation(own: Path) -> dict[str, Any]:
         "parameters": [
             {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(own.path)
         ],
-        "responses": {
-            "2XX": {"description": "The answer.", "content": answers},
-            "default": {"description": "An error.", "content": error},
-        },
+        "responses": responses,
     }
     if own.body is not None:
-        schema = {"$ref": _REF.format(model=own.body.__name__)}
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        made["requestBody"] = {
+            "required": any(field.is_required() for field in own.body.model_fields.values()),
+            "content": {"application/json": {"schema": of[own.body]}},
+        }
     return made
+
+
+def _errors(own: Path) -> dict[int, list[str]]:
+    """Status -> what may be wrong, in a sentence with its code each."""
+    causes = [*_ALWAYS, *own.errors]
+    if own.key != "none":
+        causes += _WITH_KEY
+    if own.key == "admin":
+        causes += ["admin_only"]
+    if own.body is not None:
+        causes += _WITH_BODY
+    if own.method == "POST" and own.path.startswith("/v1/"):
+        causes += _ONCE
+    found: dict[int, list[str]] = {}
+    for cause in dict.fromkeys(causes):
+        row = TABLE[cause]
+        found.setdefault(row.status, []).append(f"`{row.code}`: {row.meaning}")
+    return found
 
 
 def _without_kind(path: str) -> str:

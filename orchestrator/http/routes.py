@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -19,6 +19,8 @@ Caller = Callable[[Request], Awaitable[KeyInfo]]
 @dataclass(frozen=True, slots=True)
 class Path:
     """method: in capitals. key: that it takes, an API key, one with the scope `admin`, or none. body: what it reads.
+    answer: what it gives, as JSON, with this status, None for a text. errors: causes that `openapi.py` does not know of
+    itself. unwell: the answer may also come with the status 503.
 
     The first sentence of the handler's docstring says what it does.
     """
@@ -28,6 +30,10 @@ class Path:
     handler: Handler
     key: Literal["any", "admin", "none"] = "any"
     body: type[BaseModel] | None = None
+    answer: Any = None
+    status: int = 200
+    errors: tuple[str, ...] = ()
+    unwell: bool = False
 
     @property
     def summary(self) -> str:

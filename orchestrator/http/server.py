@@ -8,6 +8,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from orchestrator.http.connection import Connection
+from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.guards import Bounds
 
 
@@ -36,15 +37,24 @@ def _no_password() -> str:
 
 
 def make_server(
-    app: ASGIApp, bounds: Bounds, *, tls: ssl.SSLContext | None = None, port: int = 0, host: str = "127.0.0.1"
+    app: ASGIApp,
+    bounds: Bounds,
+    *,
+    keeper: Doorkeeper | None = None,
+    tls: ssl.SSLContext | None = None,
+    port: int = 0,
+    host: str = "127.0.0.1",
 ) -> uvicorn.Server:
-    """A server for the app, which listens on host and port unless it is given sockets."""
+    """A server for the app, which listens on host and port unless it is given sockets.
+
+    keeper: of the door; by default nobody is turned away there.
+    """
     return uvicorn.Server(
         uvicorn.Config(
             app,
             host=host,
             port=port,
-            http=type("BoundConnection", (Connection,), {"bounds": bounds}),
+            http=type("BoundConnection", (Connection,), {"bounds": bounds, "keeper": keeper or Doorkeeper()}),
             ws="none",  # nothing here speaks it
             lifespan="off",
             log_config=None,
@@ -53,6 +63,7 @@ def make_server(
             proxy_headers=False,  # nothing here depends on who the client says it is
             timeout_keep_alive=bounds.idle_s,
             timeout_graceful_shutdown=10,
+            backlog=4096,  # as many as come while the loop goes round once; what the system allows may be less
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
     )

@@ -88,6 +88,8 @@ def schema_problem(schema: Any, bounds: SchemaBounds = SCHEMA) -> str | None:
                     return f"a key of 'patternProperties' is over the limit of {bounds.pattern} characters"
             if patterns > bounds.patterns:
                 return f"has more than {bounds.patterns} patterns, which is the limit"
+            if isinstance(inner, int) and not -(2**63) <= inner < 2**64:
+                return "has a whole number of more than 64 bits"
             if isinstance(inner, Mapping | list | tuple):
                 waiting.append((inner, depth + 1))
     size = len(orjson.dumps(schema))  # last: by now it is neither deep nor of many parts

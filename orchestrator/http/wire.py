@@ -12,15 +12,25 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic_core
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 from starlette.requests import Request
 
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
 from orchestrator.http.shapes import json_problem
-from orchestrator.http.wire_coe import CoeOptions, Names, Options, Wire, as_written, check_names, problem_with
+from orchestrator.http.wire_coe import (
+    CoeOptions,
+    Names,
+    Nullable,
+    Options,
+    as_written,
+    asks_nothing,
+    check_names,
+    problem_with,
+)
 from orchestrator.http.wire_fields import NOT_YET, alone_with, refusal
 from orchestrator.http.wire_forms import MAX_TOOLS, ResponseFormat, Tool, ToolChoice, tools_of
 from orchestrator.http.wire_messages import Message
@@ -52,10 +62,14 @@ class Limits:
 _NO_OPTIONS, _TEXT = CoeOptions(), ResponseFormat(type="text")
 
 
-class Generation(Wire):
+class Generation(Nullable):
     """What every request for text has. not_yet: known fields that are refused, with their neutral values."""
 
     not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @classmethod
+    def also(cls) -> Mapping[str, JsonSchemaValue]:
+        return asks_nothing(cls.not_yet)
 
     model: str = Field(min_length=1)
     temperature: float | None = Field(None, ge=0, le=2)
@@ -104,9 +118,9 @@ class Generation(Wire):
         return None
 
     @property
-    def text(self) -> str | None:
-        """To be continued as it is."""
-        return None
+    def texts(self) -> tuple[str, ...]:
+        """To be continued as they are, in place of messages."""
+        return ()
 
     @property
     def wants_usage(self) -> bool:
@@ -126,6 +140,9 @@ class Generation(Wire):
             raise PydanticCustomError("coe", "{problem}", {"problem": problem})
 
 
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
 class StreamOptions(Options):
     include_usage: bool = False
     include_obfuscation: bool = Field(False, description="Accepted; there is no obfuscation.")
@@ -142,7 +159,7 @@ class Sampled(Generation):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=-INT64, lt=INT64 - MAX_N)
-    stop: list[Annotated[str, Field(min_length=1, max_length=1000)]] = Field([], max_length=16)
+    stop: list[Stop] = Field([], max_length=16)
     stream_options: StreamOptions = Field(default_factory=lambda: _NO_STREAM_OPTIONS)
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = Field(
         {}, max_length=MAX_BIASES, description="Token id -> bias. Ids are one expert's own, so it must be named."
@@ -151,7 +168,7 @@ class Sampled(Generation):
     min_p: float | None = Field(None, ge=0, le=1)
     repetition_penalty: float | None = Field(None, gt=0, le=2)
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", mode="before", json_schema_input_type=Stop | Annotated[list[Stop], Field(max_length=16)])
     @classmethod
     def _one_stop(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
@@ -253,45 +270,19 @@ class ChatRequest(Sampled):
         )
 
 
-class CompletionRequest(Sampled):
-    """The body of /v1/completions: a text that one expert continues, without its chat template."""
+class RouteRequest(ChatRequest):
+    """The body of /v1/route: that of a chat, of which nothing but the messages must be given."""
 
-    not_yet: ClassVar[Mapping[str, tuple[Any, ...]]] = {
-        "best_of": (1,),
-        "echo": (False,),
-        "suffix": ("",),
-        "response_format": ({"type": "text"},),
-    }
+    model: str = Field(AUTO, min_length=1)
 
-    prompt_: str = Field(alias="prompt", min_length=1)
-    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-
-    @field_validator("prompt_", mode="before")
     @classmethod
-    def _one_prompt(cls, value: Any) -> Any:
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-            return value[0]
-        if isinstance(value, list):
-            raise PydanticCustomError(
-                "unsupported_parameter", "must be one text; several, and tokens, are not supported: ask for each alone"
-            )
-        return value
-
-    @property
-    def plain_messages(self) -> tuple[dict[str, Any], ...]:
-        return ({"role": "user", "content": self.prompt_},)
-
-    @property
-    def text(self) -> str | None:
-        return self.prompt_
-
-    @property
-    def alone(self) -> Sequence[str]:
-        return ["prompt"]
-
-    @property
-    def sampling(self) -> Sampling:
-        return self.sampled(self.logprobs, None, self.max_tokens)
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = super().__get_pydantic_json_schema__(core_schema, handler)
+        own = handler.resolve_ref_schema(made)
+        own["properties"]["prompt"] = {"type": "string", "pattern": r"\S", "description": "In place of messages."}
+        del own["required"]
+        own["oneOf"] = [{"required": ["messages"]}, {"required": ["prompt"]}]
+        return made
 
 
 class FeedbackRequest(Options):
@@ -361,13 +352,12 @@ def parse_object(data: dict[str, Any], kind: type[T], limits: Limits, names: Nam
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
     """The body of /v1/route: that of a chat, or {"prompt": "..."}; the model is 'auto' if not given."""
     data = json_object(body)
-    data.setdefault("model", AUTO)
     if "prompt" in data and "messages" not in data:
         prompt = data.pop("prompt")
         if not isinstance(prompt, str) or not prompt.strip():
             raise ApiError("invalid_value", f"prompt: must be a string with text; got {quote(prompt)}", "prompt")
         data["messages"] = [{"role": "user", "content": prompt}]
-    return _checked(data, ChatRequest, limits, names)
+    return _checked(data, RouteRequest, limits, names)
 
 
 def parse_feedback(body: bytes) -> FeedbackRequest:

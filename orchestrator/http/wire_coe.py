@@ -1,11 +1,12 @@
 """The `coe` field of a request: what this service adds to OpenAI's."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from aggregators.settings import LEAST_SEATS
 from experts.registry import did_you_mean
@@ -25,7 +26,33 @@ class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Options(Wire):
+class Nullable(Wire):
+    """Null stands for what is not given, in every field that may be left out."""
+
+    @classmethod
+    def also(cls) -> Mapping[str, JsonSchemaValue]:
+        """Further fields that are taken, with their schemas."""
+        return {}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(core_schema)
+        own = handler.resolve_ref_schema(made)
+        for name, schema in own["properties"].items():
+            if name not in own.get("required", ()) and {"type": "null"} not in schema.get("anyOf", ()):
+                told = {key: schema[key] for key in ("title", "description", "default") if key in schema}
+                rest = {key: value for key, value in schema.items() if key not in told}
+                own["properties"][name] = {"anyOf": [*rest.get("anyOf", [rest]), {"type": "null"}], **told}
+        own["properties"] |= cls.also()
+        return made
+
+
+def asks_nothing(neutral: Mapping[str, tuple[Any, ...]]) -> dict[str, JsonSchemaValue]:
+    """Schemas of fields that are taken with these values or null only."""
+    return {name: {"enum": [*values, None], "description": "Without effect."} for name, values in neutral.items()}
+
+
+class Options(Nullable):
     @model_validator(mode="before")
     @classmethod
     def _null_is_not_given(cls, data: Any) -> Any:
@@ -74,6 +101,11 @@ class CoeOptions(Options):
     aggregator: str | None = None
     budget: BudgetOptions | None = None
     explain: bool = False
+
+    @classmethod
+    def also(cls) -> Mapping[str, JsonSchemaValue]:
+        names = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+        return {other: {**names, "description": f"Another name of `{name}`."} for other, name in ALIASES.items()}
 
     @model_validator(mode="before")
     @classmethod

@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from experts.registry import did_you_mean
 from orchestrator.http.shapes import schema_problem
+from orchestrator.http.strict import strict_problem
 from orchestrator.http.wire_coe import Options, Wire
 from orchestrator.http.wire_messages import FunctionName
 from workers.base import Form, Tools
@@ -24,11 +25,23 @@ def _schema(value: Any) -> Any:
 Schema = Annotated[dict[str, Any], BeforeValidator(_schema)]
 
 
+def check_strict(strict: bool | None, schema: dict[str, Any] | None) -> None:
+    """Raises PydanticCustomError for a schema that is not one for `strict`: true, where that is asked for."""
+    if strict and schema is not None and (problem := strict_problem(schema)):
+        told = "the schema is not one for 'strict': true: {problem}; change it, or leave 'strict' out"
+        raise PydanticCustomError("strict", told, {"problem": problem})
+
+
 class Function(Options):
     name: FunctionName
     description: str | None = Field(None, max_length=10_000)
     parameters: Schema | None = None
     strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_strict(self) -> Self:
+        check_strict(self.strict, self.parameters)
+        return self
 
     def plain(self) -> dict[str, Any]:
         """As templates get it."""
@@ -89,6 +102,11 @@ class JsonSchema(Options):
     description: str | None = None
     schema_: Schema | None = Field(None, alias="schema")
     strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _is_strict(self) -> Self:
+        check_strict(self.strict, self.schema_)
+        return self
 
 
 class ResponseFormat(Options):

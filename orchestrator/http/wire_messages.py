@@ -1,13 +1,15 @@
 """The messages of a chat as they come in, and as experts get them: with text only, tool calls and their results."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 import pydantic_core
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
+from typing_extensions import TypedDict
 
-from orchestrator.http.wire_coe import Wire
+from orchestrator.http.wire_coe import Nullable, Wire, asks_nothing
 from orchestrator.http.wire_fields import NOT_YET_IN_MESSAGE, is_neutral
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
@@ -19,6 +21,15 @@ NOT_TEXT = ("image_url", "input_image", "input_audio", "input_file", "file", "re
 
 PART_KEYS = frozenset(("type", "text", "annotations", "logprobs"))
 """The last two are in parts of an answer, which clients send back as they came."""
+
+
+class TextPart(TypedDict):
+    """annotations, logprobs: without effect."""
+
+    type: Literal["text"]
+    text: str
+    annotations: NotRequired[Any]
+    logprobs: NotRequired[Any]
 
 
 def joined(content: Any, kinds: Sequence[str] = ("text",)) -> str:
@@ -70,12 +81,25 @@ class ToolCall(Wire):
     index: int | None = Field(None, description="Of a stream's chunks; without effect.")
 
 
-class Message(Wire):
+class Message(Nullable):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str, BeforeValidator(joined)]
+    content: Annotated[str, BeforeValidator(joined, json_schema_input_type=str | list[TextPart])]
     name: str | None = Field(None, max_length=64)
     tool_calls: list[ToolCall] = Field([], max_length=128)
     tool_call_id: str | None = Field(None, min_length=1, max_length=200)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = super().__get_pydantic_json_schema__(core_schema, handler)
+        own = handler.resolve_ref_schema(made)
+        # An assistant's message with calls needs no content.
+        own["properties"]["content"] = {"anyOf": [*own["properties"]["content"]["anyOf"], {"type": "null"}]}
+        own["required"] = ["role"]
+        return made
+
+    @classmethod
+    def also(cls) -> Mapping[str, JsonSchemaValue]:
+        return asks_nothing(NOT_YET_IN_MESSAGE)
 
     @model_validator(mode="before")
     @classmethod

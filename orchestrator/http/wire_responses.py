@@ -1,30 +1,44 @@
 """The body of /v1/responses, OpenAI's newer form of a chat. Nothing is stored, so no response can be gone on with."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, GetJsonSchemaHandler, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from orchestrator.http.wire import Generation
-from orchestrator.http.wire_coe import Options, Wire
-from orchestrator.http.wire_forms import MAX_TOOLS, Function, Schema, form_of, functions_of
+from orchestrator.http.wire_coe import Nullable, Options, Wire
+from orchestrator.http.wire_forms import MAX_TOOLS, Function, Schema, check_strict, form_of, functions_of
 from orchestrator.http.wire_messages import Arguments, FunctionName, joined
 from workers.base import Form, Sampling, Tools
 
 TEXT_PARTS = ("input_text", "output_text", "text")
+OF_ANSWERS = ("id", "status", "phase")
+"""Fields of an answer's items, which clients send back as they came."""
+_PART: dict[str, Any] = {
+    "type": "object",
+    "properties": {"type": {"enum": [*TEXT_PARTS]}, "text": {"type": "string"}, "annotations": {}, "logprobs": {}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_TEXT: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}
 
 
-class Item(Wire):
+class Item(Nullable):
     """A piece of the input: a message, a call of a function, or what it gave back."""
 
     type: Literal["message", "function_call", "function_call_output"] = "message"
     role: Literal["system", "developer", "user", "assistant"] = "user"
-    content: str = ""
+    content: Annotated[str, WithJsonSchema(_TEXT)] = ""
     call_id: str = Field("", max_length=200)
     name: FunctionName | None = None
     arguments: Arguments = "{}"
-    output: str = ""
+    output: Annotated[str, WithJsonSchema(_TEXT)] = ""
+
+    @classmethod
+    def also(cls) -> Mapping[str, JsonSchemaValue]:
+        return {name: {"description": "Without effect."} for name in OF_ANSWERS}
 
     @model_validator(mode="before")
     @classmethod
@@ -47,9 +61,7 @@ class Item(Wire):
                     "missing", "an item of the type '{kind}' needs '{field}'", {"kind": kind, "field": field}
                 )
         # What an answer's items have beside these is sent back by clients as it came.
-        given = {
-            key: value for key, value in data.items() if key not in ("id", "status", "phase") and value is not None
-        }
+        given = {key: value for key, value in data.items() if key not in OF_ANSWERS and value is not None}
         if odd := sorted(map(str, given.keys() - {"type", *needed})):
             told = {"kind": kind, "field": odd[0][:100]}
             raise PydanticCustomError("odd", "an item of the type '{kind}' has no field '{field}'", told)
@@ -90,6 +102,7 @@ class TextFormat(Options):
     def _has_its_schema(self) -> "TextFormat":
         if (self.schema_ is None) == (self.type == "json_schema"):
             raise PydanticCustomError("format", "'schema' is needed by the type 'json_schema', and by no other")
+        check_strict(self.strict, self.schema_)
         return self
 
     @property
@@ -132,6 +145,13 @@ class ResponseRequest(Generation):
     parallel_tool_calls: bool = True
     text_: TextOptions = Field(TextOptions(), alias="text")
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = super().__get_pydantic_json_schema__(core_schema, handler)
+        fields = handler.resolve_ref_schema(made)["properties"]
+        fields["input"] = {"anyOf": [{"type": "string", "pattern": r"\S"}, fields["input"]]}
+        return made
+
     @model_validator(mode="before")
     @classmethod
     def _a_text_is_a_message(cls, data: Any) -> Any:
@@ -142,7 +162,8 @@ class ResponseRequest(Generation):
     def check(self) -> None:
         if not any(item.content.strip() for item in self.input):
             raise PydanticCustomError("empty", "'input' has no text in any message")
-        if self.form and (tools := self.called_tools) and tools.choice == "required":
+        tools = self.called_tools  # which tells what does not go together
+        if self.form and tools and tools.choice == "required":
             raise PydanticCustomError("forms", "'text.format' does not go with a 'tool_choice' that demands a call")
         super().check()
 

@@ -187,6 +187,9 @@ class TwoLevelRouter:
         first = int(fitted.level2.first[row])
         if first in ranked:
             ranked = np.concatenate([[first], ranked[ranked != first]])
+        if k == 1 and len(ranked):
+            name = fitted.experts[ranked[0]]
+            return (Choice(name, 1.0),), self._which(scores, row, ranked, name)
         chosen, weights = self._committee(seen, i, pool, k)
         together = len(chosen) > 0
         if not together:

@@ -1,39 +1,31 @@
-"""LangChain's own tests of a chat model, against the mock service."""
+"""LangChain's own tests of a chat model: of the class by itself, and against the real API with fake engines."""
 
-import json
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
+import pytest
+import pytest_asyncio
+from langchain_core.messages import AIMessage
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
+from coe_client import AsyncCoe, Coe
 from coe_client.langchain import ChatCoE
-from coe_client.testing import MockService, Reply, Request, answered
+from experts.registry import Registry
+from experts.spec import ExpertSpec
+from orchestrator.embedded_redis import EmbeddedRedis
+from tests.client.conftest import Served, serving_in_a_thread
+from tests.orchestrator.parts import LIMITS
 
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "magic_function": {"input": 3},
-    "magic_function_no_args": {},
-    "greeting_generator": {"answer_style": "Pirate"},
-    "my_adder_tool": {"a": 3, "b": 4},
-    "get_weather": {"location": "San Francisco, CA"},
-}
-"""What a model would make of the prompts that LangChain's tests ask."""
-
-
-def respond(request: Request) -> Reply:
-    """As a model with tools does that always calls one, once, and answers in the form that is asked for."""
-    body = request.json
-    last = body["messages"][-1]
-    if "response_format" in body:
-        return answered(request, json.dumps({"setup": "Why do cats purr?", "punchline": "Ask the cat."}))
-    if body.get("tools") and last["role"] != "tool":
-        chosen = body.get("tool_choice")
-        name = (chosen if isinstance(chosen, dict) else body["tools"][0])["function"]["name"]
-        known = ARGUMENTS.get(name, {"customer_name": last["content"], "description": "a company"})
-        return answered(request, tool_calls=[(name, known)], expert=body["model"])
-    return answered(request, "an answer of some words", expert=body["model"])
+REGISTRY = Registry(
+    ExpertSpec(name=name, source=f"models/{name}", family="small", tools=True) for name in ("first", "second")
+)
 
 
 class TestUnit(ChatModelUnitTests):
+    """Skipped is test_serdes: a model that holds connections and a key is not made to be written down."""
+
     @property
     def chat_model_class(self) -> type[ChatCoE]:
         return ChatCoE
@@ -49,23 +41,64 @@ class TestUnit(ChatModelUnitTests):
 
 
 class TestIntegration(ChatModelIntegrationTests):
+    served: ClassVar[Served]
+    clients: dict[str, Any]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def service(cls, redis: EmbeddedRedis) -> Iterator[None]:
+        limits = replace(LIMITS, body_bytes=1_000_000, messages=100)
+        with serving_in_a_thread(redis, registry=REGISTRY, limits=limits) as cls.served:
+            yield
+
+    @pytest_asyncio.fixture(autouse=True)
+    async def connections(self, service: None) -> AsyncIterator[None]:
+        url, key = self.served.url, self.served.service.key
+        with Coe(url, key) as blocking:
+            async with AsyncCoe(url, key) as awaited:
+                self.clients = {"client": blocking, "async_client": awaited}
+                yield
+
     @property
     def chat_model_class(self) -> type[ChatCoE]:
         return ChatCoE
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        service = MockService(respond)
-        return {"model": "smol-general", "client": service.client(), "async_client": service.async_client()}
+        return {"model": "auto", **self.clients}
 
     @property
-    def supports_image_inputs(self) -> bool:
-        return False
+    def model_override_value(self) -> str:
+        return "second"
 
     @property
     def supports_json_mode(self) -> bool:
         return True
 
     @property
-    def model_override_value(self) -> str:
-        return "smol-sql"
+    def supported_usage_metadata_details(self) -> dict[Literal["invoke", "stream"], list[Any]]:
+        return {"invoke": ["cache_read_input"], "stream": ["cache_read_input"]}
+
+    def invoke_with_cache_read_input(self, *, stream: bool = False) -> AIMessage:
+        message = ChatCoE(**self.chat_model_params, streaming=stream).invoke("hello")
+        assert isinstance(message, AIMessage)
+        return message
+
+    # What does not apply, and why
+
+    @property
+    def supports_image_inputs(self) -> bool:
+        """The service takes text alone."""
+        return False
+
+    supports_image_urls = supports_image_tool_message = supports_image_inputs
+    supports_pdf_inputs = supports_pdf_tool_message = supports_audio_inputs = supports_image_inputs
+
+    @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
+    def enable_vcr_tests(self) -> bool:
+        """Nothing is recorded: the service itself answers in every run."""
+        return False

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coe_client import AsyncCoe, Coe, InvalidAnswer, NotFound, Options, ToolCall
+from coe_client import InvalidAnswer, NotFound, Options, ToolCall
 from coe_client.testing import MockService
 
 
@@ -16,9 +16,9 @@ def test_a_completion_continues_a_text() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
     service.reply({"id": "cmpl-1", "object": "text_completion", "model": "m", "choices": [choice], "usage": usage})
     with service.client() as coe:
-        answer = coe.completions("hello", max_tokens=1, suffix="!")
+        answer = coe.completions("hello", max_tokens=1, top_k=5)
     assert service.requests[0].path == "/v1/completions"
-    assert service.requests[0].json == {"model": "auto", "prompt": "hello", "max_tokens": 1, "suffix": "!"}
+    assert service.requests[0].json == {"model": "auto", "prompt": "hello", "max_tokens": 1, "top_k": 5}
     assert (answer.text, answer.finish_reason, answer.id) == (" world", "length", "cmpl-1")
 
 
@@ -198,10 +198,3 @@ async def test_the_asynchronous_client_has_every_method() -> None:
         assert (await coe.health()).ready
         with pytest.raises(NotFound):
             await coe.chat("a")
-
-
-def test_both_clients_have_the_same_methods() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name in vars(kind) if not name.startswith("_")}
-
-    assert public(Coe) == public(AsyncCoe)

@@ -187,6 +187,7 @@ class Service:
         batches: Mapping[str, int] | None = None,
         bounds: Bounds = BOUNDS,
         cors: Cors = NO_CORS,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
         batch: Path | None = None,
         batch_config: BatchConfig = BATCH,
     ) -> "Service":
@@ -223,7 +224,17 @@ class Service:
                 batch_config, parts, registry, storage, store, pipeline, replays, limits, encoder, poll_s=0.02
             )
         app = create_app(
-            pipeline, registry, keys, limits, metrics, encoder, once=once, batches=of_batches, bounds=bounds, cors=cors
+            pipeline,
+            registry,
+            keys,
+            limits,
+            metrics,
+            encoder,
+            settings=settings,
+            once=once,
+            batches=of_batches,
+            bounds=bounds,
+            cors=cors,
         )
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app, of_batches)
 

@@ -3,14 +3,16 @@
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
 
 from orchestrator.http.api import BOUNDS
+from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.guards import Bounds
 from orchestrator.http.server import make_server
 from tests.orchestrator.parts import Service
@@ -62,6 +64,11 @@ class Wire:
             body = await self._reader.readexactly(int(headers.get("content-length", "0")))
         return Answer(int(head[0].split()[1]), headers, body)
 
+    async def until(self, end: bytes) -> bytes:
+        """What comes up to these bytes. Raises EOFError if they do not come."""
+        async with asyncio.timeout(60):
+            return await self._reader.readuntil(end)
+
     async def ended(self) -> bytes:
         """What comes until the server closes the connection, which it must."""
         async with asyncio.timeout(60):
@@ -107,9 +114,11 @@ class Served:
 
 
 @asynccontextmanager
-async def served(service: Service, bounds: Bounds = BOUNDS, tls: ssl.SSLContext | None = None) -> AsyncIterator[Served]:
+async def served(
+    service: Service, bounds: Bounds = BOUNDS, tls: ssl.SSLContext | None = None, keeper: Doorkeeper | None = None
+) -> AsyncIterator[Served]:
     """The service behind a server, which ends with it."""
-    server = make_server(service.app, bounds, tls=tls)
+    server = make_server(service.app, bounds, tls=tls, keeper=keeper)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.005)
@@ -119,3 +128,31 @@ async def served(service: Service, bounds: Bounds = BOUNDS, tls: ssl.SSLContext 
         server.should_exit = True
         await serving
         await service.stop()
+
+
+@contextmanager
+def in_background(start: Callable[[], Awaitable[Service]]) -> Iterator[tuple[str, Service]]:
+    """(address, service) in a thread with a loop of its own, for clients that block. The store is closed with it."""
+    ready, stop = threading.Event(), threading.Event()
+    found: list[tuple[str, Service]] = []
+
+    async def serve() -> None:
+        try:
+            service = await start()
+            async with served(service) as running:
+                found.append((f"http://127.0.0.1:{running.port}", service))
+                ready.set()
+                await asyncio.to_thread(stop.wait)
+            await service.store.close()
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        ready.wait()
+        assert found, "the service did not start"
+        yield found[0]
+    finally:
+        stop.set()
+        thread.join()

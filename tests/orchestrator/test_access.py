@@ -42,7 +42,7 @@ def code(answer: httpx2.Response) -> tuple[int, str]:
 
 
 async def settled(service: Service) -> None:
-    await asyncio.gather(*service.pipeline.limiter._settling)
+    await service.pipeline.limiter.settled()
 
 
 # Scopes

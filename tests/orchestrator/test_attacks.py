@@ -8,7 +8,6 @@ from contextlib import suppress
 import pytest
 import pytest_asyncio
 
-from orchestrator.http.connection import SPARE
 from orchestrator.http.guards import Bounds
 from orchestrator.store import Store
 from tests.orchestrator.parts import SQL, Service
@@ -220,7 +219,7 @@ async def test_garbage_behind_a_request_does_not_break_into_its_answer(target: S
 
 
 async def test_connections_are_bounded_and_the_probe_is_answered_all_the_same(store: Store) -> None:
-    few = Bounds(connections=5)
+    few = Bounds(connections=5, spare=64)
     async with served(await Service.start(store, bounds=few), few) as target:
         idle = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(5)]
         while len(target.server.server_state.connections) < 5:
@@ -229,11 +228,11 @@ async def test_connections_are_bounded_and_the_probe_is_answered_all_the_same(st
         assert (answer.status, answer.code) == (429, "too_many_connections")
         assert (answer.headers["retry-after"], answer.headers["connection"]) == ("1", "close")
         assert await target.lives()
-        idle += [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(SPARE + 20)]
+        idle += [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(few.spare + 20)]
         async with target.wire() as wire:
             await wire.send(GET + b"\r\n")
             assert await wire.ended() == b""
-        assert len(target.server.server_state.connections) <= 5 + SPARE
+        assert len(target.server.server_state.connections) <= 5 + few.spare
         for _, writer in idle:
             writer.close()
             with suppress(ConnectionError):

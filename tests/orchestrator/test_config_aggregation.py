@@ -10,7 +10,7 @@ import pytest
 from aggregators.registry import NAMES
 from aggregators.rubric import DEFAULT, Dimension, Rubric
 from aggregators.settings import MAX_LAYERS, Settings
-from orchestrator.aggregation import NoProfile, aggregators, ensembles, measured, settings
+from orchestrator.aggregation import NoProfile, aggregators, ensembles, measured, settings, told_settings
 from orchestrator.config.aggregation import AggregationConfig, AggregatorName, DimensionConfig
 from orchestrator.config.aggregation_checks import _USED_BY
 from orchestrator.config.model import Config
@@ -110,6 +110,10 @@ ensembles:
         "Slow and sure.",
     )
     assert (pair.k, pair.experts, pair.expert, pair.budget) == (2, None, "a", NO_BOUND)
+    assert (careful.settings["expert"], careful.settings["prompts"]) == ("c", ["compare", "judge"])
+    assert careful.settings["rubrics"] == {"math": ["proof"], "law": ["source"]}
+    assert pair.settings == told_settings(made)["synthesize"]
+    assert pair.settings["reserve_s"] == 5
 
 
 def test_who_judges_and_writes_best_comes_from_a_profile(file: Path) -> None:

@@ -156,6 +156,7 @@ async def test_the_models_endpoint_tells_what_they_do(service: Service) -> None:
             "experts": [SQL, MATH, GENERALIST],
             "k": 3,
             "aggregator": "joined",
+            "settings": {},
             "expert": None,
             "budget": {"calls": None, "usd": None},
             "description": "Three for one.",

@@ -18,14 +18,16 @@ from orchestrator.embedded_redis import EmbeddedRedis
 from orchestrator.http.wire import ChatRequest
 from orchestrator.http.wire_fields import NOT_YET
 from orchestrator.store import Store
+from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import MATH, SQL, Service
 
 CASES = int(os.environ.get("COE_FUZZ_CASES", "600"))
 SEED = int(os.environ.get("COE_FUZZ_SEED", "0"))
 WITHIN_S = 60.0
-CHAT = "/v1/chat/completions"
+CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 PATHS = (
-    *[CHAT] * 12, *["/v1/route"] * 4, *["/v1/feedback"] * 3, "/v1/completions", "/v1/embeddings", "/v1/responses",
+    *[CHAT] * 12, *["/v1/route"] * 4, *["/v1/feedback"] * 3, *["/v1/completions"] * 4, *["/v1/embeddings"] * 2,
+    *["/v1/responses"] * 4,
     "/v1/models", "/v1/models/sql", "/v1/experts", "/v1/swaps", "/health", "/metrics", "/nowhere",
 )  # fmt: skip
 ODD = ("nothing", "nothing", "nothing", "nothing", "nothing", "path", "method", "headers", "headers", "key")
@@ -69,6 +71,73 @@ coe_fields = st.dictionaries(
     st.one_of(anything, st.lists(words, max_size=3), st.sampled_from([{"calls": 1}, {"usd": 0}, "joined", ["en"], 2])),
     max_size=3,
 )  # fmt: skip
+prompts = st.one_of(
+    st.text(min_size=1, max_size=30),
+    st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=70),
+    st.lists(st.one_of(st.text(max_size=9), scalars), max_size=5),
+    st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=3),
+)
+items = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"role": st.just("user"), "content": st.text(min_size=1, max_size=30)}),
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["message", "function_call", "function_call_output", "reasoning"])},
+            optional={
+                "role": words,
+                "content": contents,
+                "call_id": scalars,
+                "name": words,
+                "arguments": st.one_of(st.just("{}"), scalars),
+                "output": contents,
+                "id": scalars,
+            },
+        ),
+    ),
+    max_size=6,
+)
+kinds = st.sampled_from(["object", "array", "string", "integer", "null", ["object", "null"], "x", 1])
+schemas = st.recursive(
+    st.fixed_dictionaries(
+        {}, optional={"type": kinds, "enum": st.lists(scalars, max_size=3), "maximum": scalars, "pattern": scalars}
+    ),
+    lambda inner: st.fixed_dictionaries(
+        {"type": kinds},
+        optional={
+            "properties": st.one_of(st.dictionaries(words, inner, max_size=3), anything),
+            "required": st.one_of(st.lists(words, max_size=3), anything),
+            "additionalProperties": st.one_of(st.booleans(), inner),
+            "items": inner,
+            "anyOf": st.one_of(st.lists(inner, max_size=3), anything),
+            "$defs": st.one_of(st.dictionaries(words, inner, max_size=2), anything),
+            "allOf": st.lists(inner, max_size=2),
+            "$ref": words,
+        },
+    ),
+    max_leaves=8,
+)
+functions = st.fixed_dictionaries(
+    {"name": st.sampled_from(["f", "g", "f.g", ""])},
+    optional={"parameters": st.one_of(schemas, anything), "strict": st.one_of(st.booleans(), scalars)},
+)
+tools = st.one_of(
+    st.fixed_dictionaries({"type": st.just("function"), "function": functions}),
+    functions.map(lambda function: {"type": "function", **function}),
+    anything,
+)
+choices = st.one_of(
+    st.sampled_from(["none", "auto", "required", "any"]),
+    st.sampled_from([{"type": "function", "name": "f"}, {"type": "function", "function": {"name": "f"}}]),
+    anything,
+)
+form_parts = {"name": words, "schema": schemas}
+forms = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("json_schema"), "json_schema": st.fixed_dictionaries(form_parts, optional={"strict": scalars})}
+    ),
+    st.fixed_dictionaries({"type": st.just("json_schema"), **form_parts}, optional={"strict": st.booleans()}),
+    st.fixed_dictionaries({"type": words}),
+    anything,
+)
 fields = st.fixed_dictionaries(
     {},
     optional={
@@ -82,8 +151,18 @@ fields = st.fixed_dictionaries(
         "stream_options": st.one_of(anything, st.just({"include_usage": True})),
         "coe": st.one_of(coe_fields, anything),
         "metadata": st.one_of(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3), anything),
-        "prompt": anything,
-        "input": anything,
+        "prompt": st.one_of(prompts, anything),
+        "input": st.one_of(prompts, items, anything),
+        "n": st.one_of(st.integers(1, 40), scalars),
+        "best_of": scalars,
+        "echo": st.one_of(st.booleans(), scalars),
+        "logprobs": st.one_of(st.booleans(), st.integers(0, 25), scalars),
+        "encoding_format": st.one_of(st.sampled_from(["float", "base64"]), scalars),
+        "dimensions": st.one_of(st.just(16), scalars),
+        "response_format": forms,
+        "text": st.one_of(st.fixed_dictionaries({"format": forms}), anything),
+        "tools": st.lists(tools, max_size=3),
+        "tool_choice": choices,
         "id": st.one_of(st.text(max_size=120), scalars),
         "score": st.one_of(st.floats(-1, 2), anything),
         "thumbs": st.one_of(st.sampled_from(["up", "down"]), anything),
@@ -93,8 +172,34 @@ chats = st.fixed_dictionaries(
     {"model": words, "messages": messages},
     optional={"stream": st.booleans(), "coe": coe_fields, "max_tokens": st.integers(1, 40)},
 )
+plain = st.sampled_from(["auto", SQL, MATH, "hash-16"])
+given_fields = {"n": st.integers(1, 9), "echo": st.booleans(), "stream": st.booleans(), "coe": coe_fields}
+completions = st.fixed_dictionaries({"model": plain, "prompt": prompts}, optional=given_fields)
+vectors = st.fixed_dictionaries(
+    {"model": plain, "input": prompts}, optional={"encoding_format": st.sampled_from(["float", "base64"])}
+)
+bound = st.fixed_dictionaries(
+    {"model": plain, "messages": st.just([{"role": "user", "content": "call f for sql"}])},
+    optional={
+        "tools": st.lists(tools, min_size=1, max_size=3),
+        "tool_choice": choices,
+        "response_format": forms,
+        "stream": st.booleans(),
+        "n": st.integers(1, 3),
+    },
+)
+responses = st.fixed_dictionaries(
+    {"model": plain, "input": st.one_of(items, st.text(max_size=20))},
+    optional={
+        "tools": st.lists(tools, max_size=3),
+        "tool_choice": choices,
+        "text": st.fixed_dictionaries({"format": forms}),
+        "stream": st.booleans(),
+    },
+)
+made = st.one_of(fields, chats, completions, vectors, bound, responses)
 further = st.dictionaries(keys, anything, max_size=3)
-objects = st.builds(lambda base, more: {**more, **base}, st.one_of(fields, chats), st.one_of(st.just({}), further))
+objects = st.builds(lambda base, more: {**more, **base}, made, st.one_of(st.just({}), further))
 
 
 @st.composite
@@ -118,6 +223,12 @@ bodies = st.one_of(
         st.sampled_from([b"[", b'{"a":', b'"', b"0,", b" ", b'\\"']),
         st.integers(0, 9000),
     ),
+)
+fitting = [("/v1/completions", completions), ("/v1/embeddings", vectors), (CHAT, bound), (RESPONSES, responses)]
+asked = st.one_of(
+    st.tuples(st.sampled_from(PATHS), bodies),
+    st.tuples(st.sampled_from(PATHS), bodies),
+    *[st.tuples(st.just(path), body.map(lambda value: json.dumps(value).encode())) for path, body in fitting],
 )
 values = st.one_of(
     st.binary(max_size=30).filter(lambda value: not set(value) & set(b"\r\n\x00")), words.map(str.encode)
@@ -148,7 +259,7 @@ def loop() -> Iterator[asyncio.Runner]:
 @pytest.fixture(scope="module")
 def target(loop: asyncio.Runner, redis_server: EmbeddedRedis) -> Iterator[Service]:
     async def start() -> Service:
-        return await Service.start(Store(redis_server.url, timeout=30))
+        return await Service.start(Store(redis_server.url, timeout=30), encoder=HashEncoder(16))
 
     service = loop.run(start())
     yield service
@@ -201,7 +312,9 @@ def check(path: str, method: str, status: int, found: dict[str, str], body: byte
         assert status < 500 or error["code"] in MAY_BE_AWAY, (status, error)
     elif found.get("content-type", "").startswith("text/event-stream"):
         events = body.decode().removesuffix("\n\n").split("\n\n")
-        assert events[-1] == "data: [DONE]"
+        last = ("response.completed", "response.incomplete", "response.failed")
+        ends = events[-1].startswith(tuple(f"event: {kind}\n" for kind in last)) if path == RESPONSES else None
+        assert events[-1] == "data: [DONE]" if ends is None else ends
         for event in events[:-1]:
             if event.startswith("data: ") and "error" in (content := json.loads(event[6:])):
                 assert error_of(content)["code"] not in ("internal_error",)
@@ -212,19 +325,19 @@ def check(path: str, method: str, status: int, found: dict[str, str], body: byte
 @seed(SEED)
 @settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
-    path=st.sampled_from(PATHS),
+    asked=asked,
     tail=tails,
     method=st.sampled_from(METHODS),
     more=headers,
-    body=bodies,
     cut=st.integers(0, 3),
     odd=st.sampled_from(ODD),
 )
 @pytest.mark.timeout(0)  # by WITHIN_S for each case
 def test_no_input_is_a_fault_of_the_service(
-    target: Service, loop: asyncio.Runner, path: str, tail: str, method: str, more: list[tuple[bytes, bytes]],
-    body: bytes, cut: int, odd: str,
+    target: Service, loop: asyncio.Runner, asked: tuple[str, bytes], tail: str, method: str,
+    more: list[tuple[bytes, bytes]], cut: int, odd: str,
 ) -> None:  # fmt: skip
+    path, body = asked
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())  # what is told of errors fills the memory
     if odd != "path":
         tail = ""

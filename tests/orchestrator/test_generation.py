@@ -1,4 +1,4 @@
-"""Tools, forms, probabilities and several answers; /v1/completions and /v1/responses: driven by the official client."""
+"""Tools, forms, probabilities and several answers; embeddings and /v1/responses: driven by the official client."""
 
 import json
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from orchestrator.profile.ask import ServiceAsker
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import GENERALIST, MATH, REMOTE, SQL, Service
-from workers.base import Form, Sampling
+from workers.base import Form
 
 PROMPT = "call weather for sql"
 USER: Any = {"role": "user", "content": PROMPT}
@@ -146,43 +146,6 @@ async def test_what_binds_an_answer_is_for_one_expert_where_several_would_answer
         await service.openai.chat.completions.create(
             model="auto", messages=[USER], tools=TOOLS, extra_body={"coe": {"k": 2}}
         )
-
-
-# Completions
-
-
-async def test_a_text_is_continued(service: Service) -> None:
-    answer = await service.openai.completions.create(model=SQL, prompt="SELECT", max_tokens=2, logprobs=1, n=2)
-    assert answer.object == "text_completion"
-    assert [(choice.index, choice.text, choice.finish_reason) for choice in answer.choices] == [
-        (0, "sql heard:", "length"),
-        (1, "sql heard:", "length"),
-    ]
-    logprobs = answer.choices[0].logprobs
-    assert logprobs is not None
-    assert (logprobs.tokens, logprobs.text_offset) == (["sql", " heard:"], [0, 3])
-    call = service.engine.calls[-1]
-    assert (call.text, call.sampling) == ("SELECT", Sampling(max_tokens=2, logprobs=1))
-
-
-async def test_completions_are_routed_and_stream(service: Service) -> None:
-    chunks = [
-        chunk
-        async for chunk in await service.openai.completions.create(
-            model="auto", prompt="some sql", stream=True, stream_options={"include_usage": True}
-        )
-    ]
-    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "sql heard: some sql"
-    assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == 4
-    assert (chunks[-2].model_extra or {})["coe"]["expert"] == SQL
-
-
-@pytest.mark.parametrize("prompt", [["a", "b"], [1, 2], [[1]], "", 5])
-async def test_prompts_that_are_no_text_are_told(service: Service, prompt: Any) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:
-        await service.openai.completions.create(model=SQL, prompt=prompt)
-    assert caught.value.param == "prompt"
 
 
 # Embeddings
@@ -370,11 +333,12 @@ async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
         ({"input": "x", "store": True}, "store", "not supported yet; allowed: False"),
         ({"input": "x", "max_output_tokens": 501}, "max_output_tokens", "the limit is 500"),
         ({"input": "x", "tools": [{"type": "web_search", "name": "w"}]}, "tools[0].type", "'function'"),
+        ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, None, "'tool_choice' needs 'tools'"),
         ({"input": "x", "temprature": 1}, "temprature", "did you mean 'temperature'"),
     ],
 )
 async def test_what_is_wrong_with_a_response_s_body_is_told(
-    service: Service, body: dict[str, Any], param: str, words: str
+    service: Service, body: dict[str, Any], param: str | None, words: str
 ) -> None:
     response = await service.http.post("/v1/responses", json={"model": "auto", **body})
     error = response.json()["error"]

@@ -35,7 +35,7 @@ class Counted:
 
     async def settle(self, allowance: Allowance, use: Use) -> None:
         self.limiter.settle(allowance, use)
-        await asyncio.gather(*self.limiter._settling)
+        await self.limiter.settled()
 
     def count(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -236,7 +236,7 @@ async def test_a_client_that_leaves_while_it_is_decided_takes_nothing(counted: C
     admission.cancel()
     await asyncio.wait([admission])
     assert admission.cancelled()
-    await asyncio.gather(*counted.limiter._settling)
+    await counted.limiter.settled()
     used = await counted.limiter.used(KEY)
     assert (used["tokens_per_day"], used["concurrent"]) == (0, 0)
 

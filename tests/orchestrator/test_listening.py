@@ -69,13 +69,13 @@ def test_listening_beyond_loopback_without_tls_is_told(tmp_path: Path) -> None:
 
 
 def test_connections_have_the_files_that_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits, asked = (1024, 4096), []
+    limits, asked = (1024, 8192), []
     monkeypatch.setattr(resource, "getrlimit", lambda _: limits)
     monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: asked.append(wanted))
     assert allow_files(1000) is None
-    assert asked.pop() == (2024, 4096)
+    assert asked.pop() == (6120, 8192)
     assert "lower limits.connections" in (allow_files(10_000) or "")
-    assert asked.pop() == (4096, 4096)
+    assert asked.pop() == (8192, 8192)
     limits = (2**16, 2**16)
     assert allow_files(1000) is None
     assert asked == []

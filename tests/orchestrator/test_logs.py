@@ -179,7 +179,7 @@ def test_an_unknown_level_is_an_error() -> None:
 
 def test_people_get_readable_lines(stream: io.StringIO) -> None:
     people = io.StringIO()
-    logs.configure(stream=people, json=False)
+    logs.configure(stream=people, as_json=False)
     structlog.stdlib.get_logger().info("routed", expert="sql")
     assert "routed" in people.getvalue()
     assert not people.getvalue().startswith("{")

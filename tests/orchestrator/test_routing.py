@@ -283,9 +283,19 @@ async def test_a_key_uses_the_experts_that_it_may_use_and_no_other(store: Store)
 
 async def test_a_key_is_shown_the_experts_that_it_may_use_and_no_other(store: Store) -> None:
     tenant = Tenant(scored_router(), experts=frozenset({MATH, GENERALIST}))
-    pair = Ensemble("ensemble/pair", 2, AGGREGATORS["first"], (SQL, MATH))
+    by_sql = {"expert": SQL, "layers": 2}
+    pair = Ensemble("ensemble/pair", 2, AGGREGATORS["first"], (SQL, MATH), settings=by_sql)
     whole = Ensemble("ensemble/all", 2, AGGREGATORS["first"])
-    service = await Service.start(store, router=scored_router(), others=others(school=tenant), ensembles=[pair, whole])
+    service = await Service.start(
+        store,
+        router=scored_router(),
+        others=others(school=tenant),
+        ensembles=[pair, whole],
+        settings={"first": by_sql, "joined": {}},
+    )
+
+    async def settings(model: str) -> Any:
+        return (await service.http.get(f"/v1/models/{model}")).json()["coe"]["settings"]
 
     async def shown() -> dict[str, list[str]]:
         models = (await service.http.get("/v1/models")).json()["data"]
@@ -295,7 +305,10 @@ async def test_a_key_is_shown_the_experts_that_it_may_use_and_no_other(store: St
     names = list(REGISTRY.names)
     told = {"auto": names, pair.model: [SQL, MATH], whole.model: names}
     assert await shown() == told | dict.fromkeys(names)
+    assert await settings("auto") == {"first": by_sql, "joined": {}}
     await as_tenant(service, "school")
+    assert await settings("auto") == {"first": {"expert": None, "layers": 2}, "joined": {}}
+    assert await settings(pair.model) == {"expert": None, "layers": 2}
     own = [name for name in names if name in (MATH, GENERALIST)]
     assert await shown() == {"auto": own, pair.model: [MATH], whole.model: own} | dict.fromkeys(own)
     hidden = await service.http.get(f"/v1/models/{SQL}")

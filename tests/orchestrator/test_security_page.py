@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.limits import Limits
-from orchestrator.http.connection import LINGER_S, SPARE
+from orchestrator.http.connection import LINGER_S
 from orchestrator.http.guards import METHODS, Bounds
 from orchestrator.http.shapes import JSON_DEPTH, JSON_NODES, SCHEMA
 
@@ -18,7 +18,7 @@ KIB = 1024
     ("guard", "told"),
     [
         ("open connections", f"`limits.connections` ({LIMITS.connections})"),
-        ("open connections", f"{SPARE} above it"),
+        ("open connections", f"{BOUNDS.spare} above it"),
         ("silence", f"{BOUNDS.head_s:g} s from opening to the first head, {BOUNDS.idle_s} s between requests"),
         ("head that drips", f"{BOUNDS.head_s:g} s"),
         ("size of a head", f"{(BOUNDS.header_bytes + BOUNDS.path_bytes) // KIB} KiB"),

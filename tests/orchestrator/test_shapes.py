@@ -103,6 +103,8 @@ def test_schemas_that_are_taken(schema: Any) -> None:
         ({"patternProperties": {"x" * 501: {}}}, "over the limit of 500 characters"),
         ({"anyOf": [{"pattern": "a"}] * 51}, "more than 50 patterns"),
         ({"patternProperties": {str(number): {} for number in range(51)}}, "more than 50 patterns"),
+        ({"maximum": 2**64}, "a whole number of more than 64 bits"),
+        ({"enum": [-(2**63) - 1]}, "a whole number of more than 64 bits"),
         ({"$id": "x" * 1001}, "'$id' has more than 1000 characters"),
     ],
 )

@@ -13,7 +13,7 @@ def record(number: int) -> dict[str, Any]:
 
 async def test_decisions_come_back_newest_first(store: Store) -> None:
     for number in range(3):
-        await store.record(f"req-{number}", record(number))
+        await store.record([record(number)])
     assert await store.decision("req-1") == record(1)
     assert await store.decision("req-9") is None
     assert await store.decisions(2) == [record(2), record(1)]
@@ -22,7 +22,7 @@ async def test_decisions_come_back_newest_first(store: Store) -> None:
 async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "MAX_DECISIONS", 5)
     for number in range(12):
-        await store.record(f"req-{number}", record(number))
+        await store.record([record(number)])
     assert await store.decisions(100) == [record(number) for number in range(11, 6, -1)]
     with Redis.from_url(redis_url, decode_responses=True) as redis:
         assert sorted(redis.keys("coe:decision:*")) == sorted(f"coe:decision:req-{n}" for n in range(7, 12))

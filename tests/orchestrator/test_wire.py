@@ -280,7 +280,8 @@ def test_calls_and_results_are_messages() -> None:
 
 
 def test_an_answer_may_be_bound_to_a_schema() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    properties = {"a": {"type": "integer"}}
+    schema = {"type": "object", "properties": properties, "required": ["a"], "additionalProperties": False}
     form = parse(
         response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True}}
     ).sampling.form

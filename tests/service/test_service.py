@@ -1,6 +1,7 @@
 """The whole service over HTTP with the fake engine: real Ray Serve, real Redis, the official client."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -255,6 +256,28 @@ def test_ctrl_c_ends_everything_that_was_started(tmp_path: Path) -> None:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", int(live.url.rpartition(":")[2]))) != 0
     assert "Traceback" not in live.output.read_text()
+
+
+def test_an_answer_outlives_a_killed_gateway_under_its_idempotency_key(tmp_path: Path) -> None:
+    body = {"model": "smol-sql", "messages": [{"role": "user", "content": "once and for all"}]}
+
+    def ask(live: Live) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {live.key}", "Idempotency-Key": "order-66"}
+        return httpx.post(live.url + "/v1/chat/completions", json=body, headers=headers, trust_env=False, timeout=60)
+
+    with service(tmp_path, ["--fake"], within=120) as live:
+        first = ask(live)
+        started = descendants(live.process.pid)
+        live.process.kill()
+        live.process.wait()
+        with service(tmp_path, ["--fake"], {"COE_API_KEY": live.key}, within=120) as again:
+            second = ask(Live(again.url, live.key, again.process, again.output))
+    for pid in started:  # what a process that is killed leaves behind
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert first.status_code == second.status_code == 200
+    assert second.content == first.content
+    assert second.headers["x-coe-replayed"] == "true"
 
 
 def test_a_batch_runs_beside_other_requests(client: openai.OpenAI) -> None:

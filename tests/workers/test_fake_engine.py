@@ -52,6 +52,19 @@ async def test_max_tokens_and_context_cut_the_answer(engine: FakeEngine) -> None
     assert made[-1] == Finish("length", "a", Usage(15, 5))
 
 
+async def test_slots_are_answered_at_a_time_and_others_wait() -> None:
+    engine = FakeEngine("f", EXPERTS, slots=2)
+    await engine.start()
+    await engine.sleep()
+    asked = [asyncio.create_task(events(engine, call(f"number {number}"))) for number in range(5)]
+    await engine.reaches(running=5)
+    asked.pop().cancel()
+    await engine.reaches(running=4)
+    await engine.wake()
+    assert {len(made) for made in await asyncio.gather(*asked)} == {5}
+    assert (engine.finished, engine.aborted) == (4, 1)
+
+
 async def test_an_answer_ends_before_a_stop_string(engine: FakeEngine) -> None:
     made = await events(engine, call("one two three", stop=("two", "three")))
     assert text(made) == "a heard: one "

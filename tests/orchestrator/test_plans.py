@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster import DevicePlan, FamilyPlan, TooFewCores, check_room, make_device, make_engine, plans
 from orchestrator.config.model import Config
+from orchestrator.plans import DevicePlan, FamilyPlan, TooFewCores, check_room, make_device, make_engine, plans
 from workers.base import ChatCall, Finish
 from workers.fake_engine import FakeEngine
 

@@ -1,0 +1,184 @@
+"""What runs where: a worker for each family, and one for each device that families share.
+
+`plans`         what each worker needs to know
+`make_worker`   the worker of a family, `make_device` that of a device
+`check_room`    have they room on this machine?
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+from experts.registry import Registry
+from experts.spec import ExpertSpec
+from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
+from workers.base import Engine, SleepingEngine
+from workers.checkpoints import problem, weight_bytes
+from workers.families import Family, SharedDevice
+from workers.swap_policy import SwapSettings
+from workers.worker import Worker
+
+
+@dataclass(frozen=True)
+class FamilyPlan:
+    """What a worker needs to know. kind: "vllm", "remote" or "fake"; folder: for image files."""
+
+    kind: str
+    family: str
+    experts: tuple[ExpertSpec, ...]
+    config: FamilyConfig
+    pinned: frozenset[str]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """The families that share a device."""
+
+    name: str
+    config: DeviceConfig
+    families: tuple[FamilyPlan, ...]
+
+
+def make_engine(plan: FamilyPlan) -> Engine:
+    """The engine of a family."""
+    if plan.kind == "remote":
+        from workers.remote import RemoteEngine
+
+        return RemoteEngine(plan.family, plan.experts)
+    return _make_local_engine(plan)
+
+
+def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
+    if plan.kind == "fake":
+        from workers.fake_engine import FakeEngine
+
+        pace = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots")}
+        return FakeEngine(plan.family, plan.experts, token_delay=pace["token_delay"] or 0.0, slots=pace["slots"])
+    from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
+
+    config, images = plan.config, plan.config.images
+    return VllmEngine(
+        plan.family,
+        plan.experts,
+        VllmSettings(
+            dtype=config.effective_dtype,
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            kv_cache_gib=config.kv_cache_gib,
+            swap=SwapSettings(overhead=config.swap.overhead, max_wait=config.swap.max_wait_s, pinned=plan.pinned),
+            strict=config.swap.strict,
+            images=ImageSettings(
+                device=_bytes(_device_gib(config)),
+                host=_bytes(images.host_gib) or 0,
+                disk=_bytes(images.disk_gib),
+                folder=plan.folder if images.image_files else None,
+            ),
+            engine_args=config.engine_args,
+            shares_device=config.device is not None,
+        ),
+    )
+
+
+def _device_gib(config: FamilyConfig) -> float | None:
+    """GiB for images on the device: on the CPU what memory_gib, if it is set, leaves for them."""
+    if config.images.device_gib is None and config.memory_gib is not None and not config.num_gpus:
+        return config.memory_gib - config.kv_cache_gib - config.images.host_gib
+    return config.images.device_gib
+
+
+def make_worker(plan: FamilyPlan) -> Worker:
+    """A family, with its engine."""
+    return Worker(plan.family, tuple(spec.name for spec in plan.experts), lambda: make_engine(plan))
+
+
+def make_device(plan: DevicePlan) -> SharedDevice:
+    """The families of a device, each with its engine."""
+    turns = plan.config.swap
+    families = [
+        Family(
+            family.family,
+            tuple(spec.name for spec in family.experts),
+            partial(_make_local_engine, family),
+            _footprint(family),
+        )
+        for family in plan.families
+    ]
+    settings = SwapSettings(overhead=turns.overhead, max_wait=turns.max_wait_s)
+    return SharedDevice(plan.name, families, settings, memory=_bytes(plan.config.memory_gib))
+
+
+def _footprint(plan: FamilyPlan) -> int:
+    """Bytes of its device's memory that a family takes while awake."""
+    config, images = plan.config, plan.config.images
+    if config.memory_gib is not None:
+        return int(config.memory_gib * 2**30)
+    weights = _bytes(images.device_gib)
+    if weights is None:
+        sources = [spec.source for spec in plan.experts if spec.kind == "checkpoint"]
+        weights = sum(_weight_bytes(source, config.effective_dtype) for source in sources)
+    return weights + int((config.kv_cache_gib + images.host_gib) * 2**30)
+
+
+def _weight_bytes(source: str, dtype: str) -> int:
+    """Bytes of a checkpoint's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+    try:
+        return weight_bytes(source, dtype) if problem(source) is None else 0
+    except OSError:
+        return 0
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * 2**30)
+
+
+def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPlan | DevicePlan]:
+    """Name of each Serve application -> what it serves: a family, or the families of a device."""
+    alone: dict[str, FamilyPlan | DevicePlan] = {}
+    sharing: dict[str, list[FamilyPlan]] = {}
+    for family, experts in registry.families().items():
+        own = config.family(family)
+        plan = FamilyPlan(
+            config.engine(family), family, experts, own, config.pinned(family), home / "images" / _file_name(family)
+        )
+        if own.device is None:
+            alone[f"coe-{family}"] = plan
+        else:
+            sharing.setdefault(own.device, []).append(plan)
+    return alone | {
+        f"coe-device-{name}": DevicePlan(name, config.devices[name], tuple(families))
+        for name, families in sharing.items()
+    }
+
+
+def engine_of(config: Config, registry: Registry, home: Path) -> Callable[[str], Engine]:
+    """Makes the engine of a family, for use in this process, without Ray."""
+    found: dict[str, FamilyPlan] = {}
+    for plan in plans(config, registry, home).values():
+        found |= {own.family: own for own in (plan.families if isinstance(plan, DevicePlan) else (plan,))}
+    return lambda family: make_engine(found[family])
+
+
+def _file_name(family: str) -> str:
+    """A name of its own for the folder of each family, whatever it is called: "/data/x", "..", "a b"."""
+    return re.sub(r"^\.", "%2E", quote(family, safe=""))
+
+
+class TooFewCores(RuntimeError):
+    """The workers want more CPU cores or GPUs than this machine gives a local Ray. Ray would wait for them for ever."""
+
+
+def check_room(found: Mapping[str, FamilyPlan | DevicePlan], there: Mapping[str, float]) -> None:
+    """Raises TooFewCores; there: what the local Ray has, by Ray's names CPU and GPU."""
+    for key, resource, thing in (("num_cpus", "CPU", "CPU cores"), ("num_gpus", "GPU", "GPUs")):
+        wanted = {app: float(getattr(plan.config, key)) for app, plan in found.items()}
+        if sum(wanted.values()) > there.get(resource, 0.0) + 1e-9:
+            each = ", ".join(f"{app.removeprefix('coe-')} {number:g}" for app, number in wanted.items() if number)
+            raise TooFewCores(
+                f"the families want {sum(wanted.values()):g} {thing} ({each}) and this machine has "
+                f"{there.get(resource, 0.0):g}: lower families.<name>.{key} in coe.yaml, which may be a part of one "
+                "such as 0.5, let families share a device, or name a larger Ray cluster"
+            )

@@ -1,0 +1,218 @@
+"""The channel between gateway and workers: real sockets, a fake engine."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import pytest
+
+from tests.workers.channel_parts import HOST, bench, call
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage
+from workers.channel.client import Links, NoStats
+from workers.channel.frames import MOST_BYTES, Address, Hello, Submit, encode
+
+
+async def heard(links: Links, own: ChatCall) -> list[Event]:
+    return [event async for event in links.generate(own)]
+
+
+def said(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+async def test_a_call_is_answered_as_the_engine_answers() -> None:
+    async with bench() as own:
+        *deltas, last = await heard(own.links, call())
+        assert said(deltas) == "a heard: hello there"
+        assert last == Finish("stop", "a", Usage(2, 4))
+        assert own.engines[0].calls[0] == call()
+
+
+async def test_who_does_not_look_on_gets_the_answer_in_one_piece() -> None:
+    async with bench() as own:
+        assert len(await heard(own.links, call(every=60))) == 2
+
+
+async def test_many_calls_share_a_connection_and_none_hears_another() -> None:
+    async with bench() as own:
+        answers = await asyncio.gather(*(heard(own.links, call(n, "ab"[n % 2], f"text {n}")) for n in range(200)))
+        assert [said(events) for events in answers] == [f"{'ab'[n % 2]} heard: text {n}" for n in range(200)]
+        assert own.engines[0].finished == 200
+
+
+async def test_a_long_prompt_and_a_long_answer_pass() -> None:
+    async with bench() as own:
+        text = "x" * 3_000_000
+        assert said(await heard(own.links, call(text=text))) == f"a heard: {text}"
+
+
+async def test_leaving_a_call_aborts_it_in_the_engine() -> None:
+    async with bench() as own:
+        [engine] = own.engines
+        engine.token_delay = 0.01
+        async with aclosing(own.links.generate(call(text="many words " * 500))) as events:
+            assert isinstance(await anext(events), Delta)
+        async with asyncio.timeout(10):
+            await engine.reaches(0)
+        assert (engine.aborted, engine.finished) == (1, 0)
+
+
+async def test_a_gateway_that_goes_away_aborts_its_calls() -> None:
+    async with bench() as own:
+        [engine] = own.engines
+        engine.token_delay = 0.01
+        task = asyncio.create_task(heard(own.links, call(text="many words " * 500)))
+        await engine.reaches(1)
+        own.links.up[0].refuse("the cable is cut")
+        assert (await task)[-1] == Failure("engine_died", "the worker went down")
+        async with asyncio.timeout(10):
+            await engine.reaches(0)
+        assert engine.aborted == 1
+        await own.connected(1)  # it is looked for again
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+
+
+async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
+    async def find() -> list[Address]:
+        return []
+
+    async with Links(find) as links:
+        [failure] = await heard(links, call())
+        assert isinstance(failure, Failure)
+        assert failure.code == "engine_starting"
+        with pytest.raises(NoStats):
+            await links.stats()
+
+
+async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has() -> None:
+    async with bench(2) as own:
+        own.engines[0].token_delay = own.engines[1].token_delay = 0.01
+        first = asyncio.create_task(heard(own.links, call(text="some words " * 20)))
+        await asyncio.sleep(0)
+        [leaving] = [n for n in (0, 1) if own.engines[n].calls or await reached(own.engines[n].reaches(1))]
+        staying = own.engines[1 - leaving]
+        closing = asyncio.create_task(own.servers[leaving].close(60))
+        own.listed.pop(leaving)
+        async with asyncio.timeout(10):
+            while not any(link.leaving for link in own.links.up):  # the word comes over the wire
+                await asyncio.sleep(0.01)
+        others = await asyncio.gather(*(heard(own.links, call(n)) for n in range(2, 12)))
+        assert all(isinstance(events[-1], Finish) for events in (*others, await first))
+        assert staying.finished == 10
+        await closing
+
+
+async def reached(waiting: object) -> bool:
+    """Did it happen soon?"""
+    try:
+        async with asyncio.timeout(0.2):
+            await waiting  # type: ignore[misc]
+    except TimeoutError:
+        return False
+    return True
+
+
+async def test_calls_of_an_expert_stay_together_and_load_is_bounded() -> None:
+    async with bench(2) as own:
+        for engine in own.engines:
+            engine.token_delay = 0.01
+        runs = [asyncio.create_task(heard(own.links, call(n, "ab"[n % 2], "some words " * 10))) for n in range(20)]
+        await asyncio.gather(*runs)
+        asked = [{own_call.expert for own_call in engine.calls} for engine in own.engines]
+        assert sorted(map(len, asked)) in ([1, 1], [1, 2], [2, 2])
+        assert all(8 <= len(engine.calls) <= 12 for engine in own.engines)
+
+
+async def test_a_worker_whose_engine_died_comes_last() -> None:
+    async with bench(2) as own:
+        for engine in own.engines:
+            engine.fail_next("engine_died")
+        failed = await heard(own.links, call())
+        assert isinstance(failed[-1], Failure)
+        [sick] = [n for n in (0, 1) if own.engines[n].calls]
+        own.engines[1 - sick].heal()
+        assert isinstance((await heard(own.links, call(2)))[-1], Finish)
+        assert len(own.engines[sick].calls) == 1
+
+
+async def test_what_an_engine_raises_is_a_failure_without_its_text() -> None:
+    async with bench() as own:
+
+        async def broken(_: ChatCall) -> AsyncGenerator[Event, None]:
+            yield Delta("so far")
+            raise ValueError("a secret")
+
+        own.engines[0].generate = broken  # type: ignore[method-assign, assignment]
+        events = await heard(own.links, call())
+        assert events[-1] == Failure("internal", "the worker of a raised ValueError")
+
+
+async def test_half_a_surrogate_pair_is_replaced() -> None:
+    async with bench() as own:
+        own.engines[0].answer = lambda _: "odd \ud83d end"
+        assert said(await heard(own.links, call())) == "odd \ufffd end"
+
+
+async def test_what_no_frame_can_say_is_raised_and_the_connection_goes_on() -> None:
+    async with bench() as own:
+        odd = ChatCall("r", "a", ({"role": "user", "content": 2**70},))
+        with pytest.raises(OverflowError):
+            await heard(own.links, odd)
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+
+
+async def test_stats_come_from_every_worker() -> None:
+    async with bench(2) as own:
+        await heard(own.links, call())
+        told = await own.links.stats()
+        assert sorted(stats["f"].active or "" for stats in told) == ["", "a"]
+
+
+def framed(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "little") + body
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        framed(encode(Hello("guess"))),
+        framed(encode(Hello("guess", version=99))),
+        framed(encode(Submit(1, call()))),
+        framed(b"\x80\x04\x95nonsense"),
+        framed(b""),
+        (MOST_BYTES + 1).to_bytes(4, "little"),
+        (2000).to_bytes(4, "little") + b"x" * 2000,
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+async def test_a_stranger_is_cut_off_and_starts_nothing(first: bytes) -> None:
+    async with bench() as own:
+        reader, writer = await asyncio.open_connection(HOST, own.listed[0].port)
+        writer.write(first + framed(encode(Submit(1, call()))))
+        assert await read_all(reader) == b""
+        writer.close()
+        assert own.engines[0].started == 0
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+
+
+async def read_all(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+async def test_a_friend_that_talks_nonsense_is_cut_off() -> None:
+    async with bench() as own:
+        reader, writer = await asyncio.open_connection(HOST, own.listed[0].port)
+        hello = framed(encode(Hello(own.listed[0].token)))
+        writer.write(hello + framed(encode(Submit(1, call()))) + framed(encode(Submit(1, call()))))
+        await read_all(reader)
+        writer.close()
+        async with asyncio.timeout(10):
+            await own.engines[0].reaches(0)
+
+
+async def test_a_token_stands_in_no_text() -> None:
+    async with bench() as own:
+        assert own.listed[0].token not in f"{own.listed[0]!r} {own.listed[0]}"

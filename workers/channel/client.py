@@ -1,0 +1,250 @@
+"""The gateway's end: connections to the workers of a family, or of a device, and the choice among them."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import ssl
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+
+from workers.base import ChatCall, Delta, Event, Failure, WorkerStats
+from workers.channel.choice import Candidate, choose
+from workers.channel.frames import (
+    MOST_BYTES,
+    Address,
+    Ask,
+    Cancel,
+    Events,
+    Frames,
+    Hello,
+    Stats,
+    Submit,
+    add,
+    to_gateway,
+)
+
+LOOK_S = 1.0
+"""How often it is looked for workers that came or went."""
+CONNECT_S = 5.0
+SILENT_S = 5.0
+"""A connection that has said nothing for so long is asked for a sign of life,"""
+LOST_S = 30.0
+"""and is lost after so long without one: the machine at its other end is gone, or cut off."""
+TROUBLED_S = 5.0
+"""For so long a worker whose engine was not up comes after all others."""
+
+Find = Callable[[], Awaitable[Sequence[Address]]]
+
+logger = logging.getLogger(__name__)
+
+
+class NoStats(RuntimeError):
+    """No worker tells how it is."""
+
+
+class _Stream:
+    """The events of one call, as they come."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Event] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, events: Sequence[Event]) -> None:
+        for event in events:
+            add(self._waiting, event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def take(self) -> list[Event]:
+        """What has come, at least one event; neighbouring deltas are one by then."""
+        if not self._waiting:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        taken, self._waiting = self._waiting, []
+        return taken
+
+
+class Link(Frames):
+    """A connection to one worker."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__()
+        self.address = address
+        self.bound = MOST_BYTES
+        self.leaving = False
+        self.heard = self.troubled_until = 0.0
+        self.tiers: dict[str, str] = {}
+        self.experts: Counter[str] = Counter()
+        self._numbers = itertools.count()
+        self._streams: dict[int, _Stream] = {}
+        self._asked: dict[int, asyncio.Future[Mapping[str, WorkerStats]]] = {}
+
+    @property
+    def is_up(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.heard = _now()
+        self.send(Hello(self.address.token))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        for stream in self._streams.values():
+            stream.put([Failure("engine_died", "the worker went down")])
+        for answer in self._asked.values():
+            if not answer.done():
+                answer.set_exception(NoStats("it went down"))
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = _now()
+        super().data_received(data)
+
+    def take(self, body: bytes) -> None:
+        try:
+            frame = to_gateway.decode(body)
+        except msgspec.DecodeError:
+            logger.error("%r: a frame that is none", self.address)
+            self.refuse("a frame that is none")
+            return
+        if isinstance(frame, Events):
+            if stream := self._streams.get(frame.number):
+                end = frame.finish or frame.failure
+                stream.put((*frame.deltas, end) if end else frame.deltas)
+        elif isinstance(frame, Stats):
+            if (answer := self._asked.pop(frame.number, None)) and not answer.done():
+                answer.set_result(frame.stats)
+        else:
+            self.leaving = True
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """The call's events. Closing it cancels the call at the worker. Raises as `frames.encode`."""
+        number, stream, ended = next(self._numbers), _Stream(), False
+        if not self.is_up:
+            yield Failure("engine_starting", f"the worker of {call.expert} is not connected")
+            return
+        self.send(Submit(number, call))
+        self._streams[number] = stream
+        self.experts[call.expert] += 1
+        try:
+            while not ended:
+                for event in await stream.take():
+                    if isinstance(event, Failure) and event.code in ("engine_died", "engine_starting"):
+                        self.troubled_until = _now() + TROUBLED_S
+                    ended = not isinstance(event, Delta)
+                    yield event
+        finally:
+            self._streams.pop(number, None)
+            self.experts[call.expert] -= 1
+            if not ended:
+                self.send(Cancel(number))
+
+    async def stats(self) -> Mapping[str, WorkerStats]:
+        """Family -> stats. Raises NoStats."""
+        if not self.is_up:
+            raise NoStats("it is not connected")
+        number = next(self._numbers)
+        answer = self._asked[number] = asyncio.get_running_loop().create_future()
+        self.send(Ask(number))
+        try:
+            stats: Mapping[str, WorkerStats] = await answer
+        finally:
+            self._asked.pop(number, None)
+        self.tiers = {expert: tier for own in stats.values() for expert, tier in own.tiers.items()}
+        return stats
+
+    def candidate(self, expert: str) -> Candidate:
+        return Candidate(len(self._streams), self.experts[expert], self.tiers, self.troubled_until > _now())
+
+    def check_life(self) -> None:
+        """Asks a silent worker for a sign of life; ends the connection to one that gives none."""
+        silent = _now() - self.heard
+        if silent > LOST_S:
+            logger.error("%r is silent for %.0f s: it is taken for lost", self.address, silent)
+            self.refuse("silence")
+        elif silent > SILENT_S:
+            self.send(Ask(next(self._numbers)))
+
+
+class Links:
+    """The workers that serve the same families, and the connections to them.
+
+    find: tells which there are. Use as a context: while it is open, connections follow what `find` tells, looked at
+    every LOOK_S, and at once when one is lost.
+    """
+
+    def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
+        self._find, self._tls = find, tls
+        self._links: dict[Address, Link] = {}
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Links":
+        self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        for link in self._links.values():
+            link.end()
+
+    @property
+    def up(self) -> list[Link]:
+        return [link for link in self._links.values() if link.is_up]
+
+    async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        """Deltas, then one Finish or Failure: "engine_starting" where there is no worker."""
+        able = [link for link in self.up if not link.leaving]
+        if not able:
+            yield Failure("engine_starting", f"the worker of {call.expert} is not up; try again shortly")
+            return
+        link = able[0] if len(able) == 1 else able[choose([own.candidate(call.expert) for own in able], call.expert)]
+        async with contextlib.aclosing(link.generate(call)) as events:
+            async for event in events:
+                yield event
+
+    async def stats(self) -> list[Mapping[str, WorkerStats]]:
+        """Of each worker that tells. Raises NoStats if none does."""
+        told = await asyncio.gather(*(link.stats() for link in self.up), return_exceptions=True)
+        found = [stats for stats in told if not isinstance(stats, BaseException)]
+        if not found:
+            raise NoStats("no worker is connected")
+        return found
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except Exception as error:
+                logger.warning("workers cannot be looked for: %s", type(error).__name__)
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        found = await self._find()
+        self._links = {address: link for address, link in self._links.items() if link.is_up}
+        for link in self._links.values():
+            link.check_life()
+        for address in found:
+            if address not in self._links:
+                await self._connect(address)
+
+    async def _connect(self, address: Address) -> None:
+        link, loop = Link(address), asyncio.get_running_loop()
+        host = None if self._tls is None else address.host
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await loop.create_connection(
+                    lambda: link, address.host, address.port, ssl=self._tls, server_hostname=host
+                )
+        except (OSError, TimeoutError) as error:
+            logger.warning("%r cannot be reached: %s", address, type(error).__name__)
+            return
+        self._links[address] = link
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

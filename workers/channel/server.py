@@ -1,0 +1,191 @@
+"""The worker's end: it listens, and answers calls of whoever knows its token."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol
+
+import msgspec
+
+from workers.base import ChatCall, Delta, Event, Failure, WorkerStats
+from workers.channel.frames import (
+    MOST_BYTES,
+    Address,
+    Ask,
+    Cancel,
+    Frames,
+    Hello,
+    Leaving,
+    Stats,
+    Submit,
+    add,
+    events_of,
+    to_worker,
+)
+
+HELLO_S = 5.0
+"""Seconds within which a connection says who it is."""
+
+logger = logging.getLogger(__name__)
+
+
+class Served(Protocol):
+    """What answers the calls."""
+
+    def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]: ...
+
+    async def stats(self) -> Mapping[str, WorkerStats]: ...
+
+
+class ChannelServer:
+    """Listens for gateways. name: the worker's, for logs."""
+
+    def __init__(self, served: Served, name: str) -> None:
+        self.served, self.name, self.token = served, name, secrets.token_urlsafe(32)
+        self.peers: set[_Peer] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self, host: str, tls: ssl.SSLContext | None = None) -> Address:
+        """Listens on a free port of `host` and nowhere else. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Peer(self), host, 0, ssl=tls)
+        return Address(self.name, host, self._server.sockets[0].getsockname()[1], self.token)
+
+    def _tasks(self) -> "list[asyncio.Task[None]]":
+        return [run.task for peer in self.peers for run in peer.running.values() if run.task is not None]
+
+    async def close(self, grace: float) -> None:
+        """Takes no further calls, gives those under way so many seconds, and breaks off the others."""
+        if self._server is not None:
+            self._server.close()
+        for peer in self.peers:
+            peer.send(Leaving())
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace
+        while (tasks := self._tasks()) and (left := until - loop.time()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        for peer in tuple(self.peers):
+            peer.end()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Run:
+    """A call under way. waiting: what it has said and is still to be sent."""
+
+    def __init__(self, peer: "_Peer", number: int, call: ChatCall) -> None:
+        self._peer, self._number, self._call = peer, number, call
+        self._waiting: list[Event] = []
+        self.task: asyncio.Task[None] | None = None
+
+    async def __call__(self) -> None:
+        clock = asyncio.get_running_loop().time
+        every, sent = self._call.every, clock()
+        ended = False
+        try:
+            async with contextlib.aclosing(self._peer.server.served.generate(self._call)) as events:
+                async for event in events:
+                    add(self._waiting, event)
+                    ended = not isinstance(event, Delta)
+                    if ended or (not self._peer.paused and clock() - sent >= every):
+                        sent = clock()
+                        self.tell()
+        except Exception as error:
+            logger.exception("a call of %s failed", self._call.expert)
+            if not ended:
+                self._fail(f"the worker of {self._call.expert} raised {type(error).__name__}")
+        else:
+            if not ended:
+                self._fail(f"the worker of {self._call.expert} ended without an end")
+        finally:
+            self._peer.running.pop(self._number, None)
+
+    def tell(self) -> None:
+        """Sends what waits."""
+        if self._waiting:
+            frame = events_of(self._number, self._waiting)
+            self._waiting.clear()
+            self._peer.send(frame)
+
+    def _fail(self, why: str) -> None:
+        self._waiting[:] = [Failure("internal", why)]  # what could not be sent would fail again
+        self.tell()
+
+
+class _Peer(Frames):
+    """A gateway."""
+
+    def __init__(self, server: ChannelServer) -> None:
+        super().__init__()
+        self.server = server
+        self.running: dict[int, _Run] = {}
+        self._known = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._timer = asyncio.get_running_loop().call_later(HELLO_S, self.refuse, "silence")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._forget_timer()
+        self.server.peers.discard(self)
+        for run in self.running.values():
+            if run.task is not None:
+                run.task.cancel()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        for run in self.running.values():
+            run.tell()
+
+    def take(self, body: bytes) -> None:
+        try:
+            frame = to_worker.decode(body)
+        except msgspec.DecodeError:
+            self.refuse("a frame that is none")
+            return
+        if not self._known:
+            self._meet(frame)
+        elif isinstance(frame, Submit):
+            if frame.number in self.running:
+                self.refuse("a number twice")
+                return
+            run = self.running[frame.number] = _Run(self, frame.number, frame.call)
+            run.task = asyncio.get_running_loop().create_task(run())
+        elif isinstance(frame, Cancel):
+            run_ = self.running.pop(frame.number, None)
+            if run_ is not None and run_.task is not None:
+                run_.task.cancel()
+        elif isinstance(frame, Ask):
+            task = asyncio.get_running_loop().create_task(self._tell_stats(frame.number))
+            task.add_done_callback(_log)
+
+    def _meet(self, frame: object) -> None:
+        if not isinstance(frame, Hello) or not frame.is_welcome(self.server.token):
+            self.refuse("a stranger")
+            return
+        self._known, self.bound = True, MOST_BYTES
+        self._forget_timer()
+        self.server.peers.add(self)
+
+    async def _tell_stats(self, number: int) -> None:
+        self.send(Stats(number, dict(await self.server.served.stats())))
+
+    def refuse(self, why: str) -> None:
+        logger.warning("%s: a connection is refused for %s", self.server.name, why)
+        super().refuse(why)
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _log(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.error("no stats: %s", type(error).__name__)

@@ -1,0 +1,44 @@
+"""The stats of several workers of one family, as those of one."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from workers.base import WorkerStats
+
+_NEAREST = ("device", "remote", "host", "disk")
+
+
+def together(told: Sequence[WorkerStats]) -> WorkerStats:
+    """told: at least one. What is counted is summed; an expert is where it is nearest; the longest wait holds."""
+    if len(told) == 1:
+        return told[0]
+    summed: dict[str, Any] = {"oldest_wait": max(own.oldest_wait for own in told)}
+    for field in fields(WorkerStats):
+        values = [getattr(own, field.name) for own in told]
+        if field.name in ("tiers", "oldest_wait"):
+            continue
+        if isinstance(values[0], dict):
+            summed[field.name] = _summed(values)
+        elif isinstance(values[0], int | float):
+            summed[field.name] = sum(values)
+    names = {expert: None for own in told for expert in own.tiers}
+    return replace(
+        told[0],
+        **summed,
+        tiers={name: _nearest(own.tiers[name] for own in told if name in own.tiers) for name in names},
+        active=next((own.active for own in told if own.active), None),
+        events=tuple(sorted((event for own in told for event in own.events), key=lambda event: event.at)),
+    )
+
+
+def _summed(values: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    total: Counter[str] = Counter()
+    for own in values:
+        total.update(own)
+    return dict(total)
+
+
+def _nearest(tiers: Iterable[str]) -> str:
+    return min(tiers, key=lambda tier: _NEAREST.index(tier) if tier in _NEAREST else len(_NEAREST))
