@@ -127,7 +127,7 @@ class Calls:
                     log.error("wrong expert", request_id=call.request_id, routed=call.expert, stamp=event.expert)
                     event = Failure("internal", f"routed to {call.expert}, computed by {event.expert}")
                 if isinstance(event, Delta):
-                    yield replace(event, text=_unicode(event.text))
+                    yield event if event.text.isascii() else replace(event, text=_unicode(event.text))
                     continue
                 if isinstance(event, Failure):
                     self._states.failed(call.expert, event)
@@ -154,4 +154,4 @@ async def _next(events: AsyncGenerator[Event, None], call: ChatCall) -> Event:
 
 def _unicode(text: str) -> str:
     """Half of a surrogate pair, which a remote model's JSON may hold, has no form in UTF-8: U+FFFD takes its place."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-EVERY_S = 0.01
+EVERY_S = 0.03
 """Between two groups."""
 LARGEST = 500
 

@@ -74,7 +74,7 @@ class Admission:
         if fair.waiting >= self._most_waiting:
             last = fair.heaviest(waiter)
             if last is waiter:
-                text = f"{fair.running.total()} requests are running and {fair.waiting} wait, which is the limit"
+                text = f"{fair.taken} requests are running and {fair.waiting} wait, which is the limit"
                 raise self._refusal("queue_full", text, wait_s)
             assert isinstance(last, _Waiting)
             fair.leave(last)

@@ -29,6 +29,7 @@ class FairShare:
     places: int
     running: Counter[str] = field(default_factory=Counter)
     queues: dict[str, deque[Waiter]] = field(default_factory=dict)
+    taken: int = 0  # places, which `running` has by caller
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
     @property
@@ -38,12 +39,14 @@ class FairShare:
     @property
     def is_free(self) -> bool:
         """Is there a place, and nobody waits for it?"""
-        return self.running.total() < self.places and not self.queues
+        return self.taken < self.places and not self.queues
 
     def start(self, caller: str) -> None:
+        self.taken += 1
         self.running[caller] += 1
 
     def end(self, caller: str) -> None:
+        self.taken -= 1
         self.running[caller] -= 1
         if not self.running[caller]:
             del self.running[caller]
@@ -62,7 +65,7 @@ class FairShare:
 
     def next(self) -> Waiter | None:
         """Whose turn it is; None while no place is free or nobody waits."""
-        if self.running.total() >= self.places or not self.queues:
+        if self.taken >= self.places or not self.queues:
             return None
         heads = (queue[0] for queue in self.queues.values())
         return min(heads, key=lambda head: (self.running[head.caller] / head.weight, head.number))

@@ -206,7 +206,10 @@ def route_headers(request_id: str, routed: Routed | None, answered: Answered | N
 
 def _ascii(text: str) -> str:
     """Letters lose their accents, other characters become '?', and what could end a header line a space."""
-    plain = unicodedata.normalize("NFKD", text[:MAX_HEADER])
+    plain = text[:MAX_HEADER]
+    if plain.isascii() and plain.isprintable():
+        return " ".join(plain.split())
+    plain = unicodedata.normalize("NFKD", plain)
     plain = "".join(c for c in plain if not unicodedata.combining(c)).encode("ascii", "replace").decode()
     return " ".join("".join(c if c.isprintable() else " " for c in plain).split())[:MAX_HEADER]
 
