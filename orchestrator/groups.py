@@ -5,7 +5,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+import structlog
+
 T = TypeVar("T")
+
+log = structlog.stdlib.get_logger(__name__)
 
 EVERY_S = 0.03
 """Between two groups."""
@@ -15,7 +19,8 @@ LARGEST = 500
 class Groups(Generic[T]):
     """Items in, groups out, in their order: the first item goes at once, those that follow soon after it together.
 
-    write: takes a group; what it raises is its own business to catch. most: items that may wait, more are not taken.
+    write: takes a group; what it raises is logged, and the next group goes on. most: items that may wait, no more are
+    taken.
     """
 
     def __init__(self, write: Callable[[list[T]], Awaitable[None]], most: int) -> None:
@@ -40,6 +45,8 @@ class Groups(Generic[T]):
                 self._in_work = len(group)
                 try:
                     await self._write(group)
+                except Exception:
+                    log.exception("a group was not written", items=len(group))
                 finally:
                     self._in_work = 0
                 await asyncio.sleep(EVERY_S)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from routers.base import Router
     from routers.encoders.base import TokenEncoder
 
+ACCEPTED_A_TURN = 64
+"""New connections that a turn of the event loop takes."""
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -306,7 +309,11 @@ async def _serve_until_signal(server: "uvicorn.Server", listener: socket.socket)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, server.handle_exit, number, None)
-    await server._serve([listener])
+    with contextlib.ExitStack() as stack:
+        # libuv takes one connection of a listening socket a turn of the loop. When a turn takes long, those that come
+        # meanwhile would wait in the kernel where nobody can answer them; so the loop has the socket many times.
+        again = [stack.enter_context(listener.dup()) for _ in range(ACCEPTED_A_TURN - 1)]
+        await server._serve([listener, *again])
 
 
 async def _announce(

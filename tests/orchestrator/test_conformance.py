@@ -1,6 +1,6 @@
 """The running service against its own document, by schemathesis: requests that the document allows, and others.
 
-COE_FUZZ_CASES for more requests to each path, COE_FUZZ_SEED for others.
+COE_FUZZ_REQUESTS for more requests to each path, COE_FUZZ_SEED for others.
 """
 
 import os
@@ -28,7 +28,7 @@ from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import LIMITS, REGISTRY, REMOTE, Service
 from tests.orchestrator.served import in_background
 
-CASES = int(os.environ.get("COE_FUZZ_CASES", "20"))
+CASES = int(os.environ.get("COE_FUZZ_REQUESTS", "20"))
 SEED = int(os.environ.get("COE_FUZZ_SEED", "0"))
 MODELS = ["auto", "sql", "math", "ensemble/both", "hash-16"]
 CHECKS = [

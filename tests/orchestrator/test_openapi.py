@@ -10,6 +10,7 @@ from orchestrator.errors import TABLE
 from tests.orchestrator.parts import Service
 
 USER = {"role": "user", "content": "hi"}
+TEXT = {"type": "text", "text": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
@@ -62,6 +63,13 @@ async def test_schemas_are_schemas_and_lead_nowhere_else(service: Service) -> No
         ("/v1/completions", {"model": "sql", "prompt": "hi", "max_tokens": 3}),
         ("/v1/responses", {"model": "sql", "input": [USER], "max_output_tokens": 3}),
         ("/v1/route", {"model": "auto", "messages": [USER], "coe": {"k": 2}}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "stop": "a", "seed": None, "store": False}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [{**USER, "content": [TEXT]}], "audio": None}),
+        ("/v1/chat/completions", {"model": "auto", "messages": [USER], "coe": {"include": ["sql"], "k": None}}),
+        ("/v1/completions", {"model": "sql", "prompt": ["a", "b"], "echo": True, "suffix": "", "best_of": 1}),
+        ("/v1/responses", {"model": "sql", "input": "hi", "store": False, "reasoning": {}}),
+        ("/v1/responses", {"model": "sql", "input": [{**USER, "id": "msg_1", "status": "completed"}]}),
+        ("/v1/route", {"prompt": "hi"}),
     ],
 )
 async def test_what_the_document_allows_is_taken(service: Service, path: str, body: dict[str, Any]) -> None:
@@ -76,6 +84,11 @@ async def test_what_the_document_allows_is_taken(service: Service, path: str, bo
         ("/v1/chat/completions", {"model": "sql", "messages": [USER], "temperature": 3}),
         ("/v1/chat/completions", {"model": "sql", "messages": [USER], "mood": "good"}),
         ("/v1/completions", {"model": "sql", "prompt": "hi", "logprobs": 99}),
+        ("/v1/completions", {"model": "sql", "prompt": [1, 2]}),
+        ("/v1/completions", {"model": "sql", "prompt": ["a"] * 65}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [USER], "store": True}),
+        ("/v1/chat/completions", {"model": "sql", "messages": [{**USER, "content": [{"type": "image_url"}]}]}),
+        ("/v1/route", {"model": "sql"}),
         ("/v1/responses", {"model": "sql", "input": [USER], "max_output_tokens": 0}),
         ("/v1/embeddings", {"model": "auto", "input": []}),
         ("/v1/feedback", {"id": ""}),
@@ -95,3 +108,24 @@ async def test_what_it_refuses_is_refused_in_its_shape_of_errors(
 async def test_it_knows_every_code_of_an_error(service: Service) -> None:
     schema = (await document(service))["components"]["schemas"]["Error"]["properties"]["error"]
     assert set(schema["properties"]["code"]["enum"]) == {row.code for row in TABLE.values()}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [
+        ("post", "/v1/chat/completions", "", "401"),
+        ("get", "/v1/models/{name}", None, "404"),
+        ("get", "/admin/v1/keys", None, "403"),
+        ("post", "/v1/feedback", None, "400"),
+        ("get", "/health/ready", None, "200"),
+    ],
+)
+async def test_the_statuses_that_come_are_described(
+    service: Service, method: str, path: str, key: str | None, status: str
+) -> None:
+    own = (await document(service))["paths"][path][method]
+    headers = {} if key is None else {"authorization": key}
+    response = await service.http.request(method, path, headers=headers)
+    assert str(response.status_code) == status
+    assert response.headers["content-type"] in own["responses"][status]["content"]
+    assert "default" not in own["responses"], "which would describe anything"

@@ -77,15 +77,17 @@ def test_a_named_expert_answers_itself_and_says_so_in_headers(client: openai.Ope
 def test_a_stream_has_the_same_text_and_its_usage(client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
         model="smol-cron",
-        messages=[{"role": "user", "content": "one two three"}],
+        messages=[{"role": "user", "content": "one two three " * 100}],
+        max_tokens=400,
         stream=True,
         stream_options={"include_usage": True},
     )
     chunks = list(stream)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == "smol-cron heard: one two three"
+    assert text == "smol-cron heard: " + "one two three " * 100
     assert (chunks[0].model_extra or {})["coe"]["expert"] == "smol-cron"
     assert chunks[-1].usage is not None
+    # In pieces, of which those that are there already when one is written go together.
     assert sum(1 for chunk in chunks if chunk.choices and chunk.choices[0].delta.content) > 1
 
 
