@@ -1,16 +1,13 @@
 """Batches: what planning a million lines takes, and what grouping by expert saves when they run.
 
-    python -m benchmarks.batch [--json] [--lines N] [--plan-only] [--home DIR | --url URL] [--jobs N] [--sample N]
+    python -m benchmarks.batch [--json] [--lines N] [--plan-only | --run-only] [--home DIR] [--jobs N] [--sample N]
+                               [--peers N [--ray-python PYTHON]]
 
-Planning reads, checks and routes a generated file with the starter pool's router and the static encoder, in this
-process. The run sends `--jobs` lines of the starter domains to a service (`--url`, or one of its own under `--home`) as
-a batch and compares: `wall_over_bound`, its time over that of the same lines with each expert's sent alone, as many at
-a time, and a load of each; `naive_over_ours`, the time of a loop that takes line after line in the order of the file,
-estimated from `--sample` of them. Loads are the turns that the engines count.
+Planning reads, checks and routes a generated file with the starter pool's router and the static encoder. The run is
+`benchmarks/batch_run.py`, the peers are `benchmarks/batch_peers.py`.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
@@ -18,19 +15,15 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from benchmarks.live import reached, which_service
+from benchmarks import batch_peers, batch_run
 from benchmarks.report import emit, table
 from experts.domains import NAMES, domain
 from experts.registry import Registry
 
-LINES, JOBS, SAMPLE = 1_000_000, 2000, 50
-AT_A_TIME = 16
+LINES, JOBS, SAMPLE, ENSEMBLES = 1_000_000, 2000, 50, 64
 PATH = "/v1/chat/completions"
 
 
@@ -123,97 +116,36 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-# Running
-
-
-class Service:
-    def __init__(self, url: str, key: str) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(base_url=url, headers=headers, timeout=900, trust_env=False)
-
-    def turns(self) -> tuple[int, list[str]]:
-        """How often engines turned to another expert, and the experts that they compute with now."""
-        families = self._client.get("/v1/experts").raise_for_status().json()["families"].values()
-        return sum(own["swaps"] for own in families), [own["active"] for own in families if own["active"]]
-
-    def chat(self, body: dict[str, Any]) -> str:
-        answer = self._client.post(PATH, json=body).raise_for_status().json()
-        return str(answer["model"])
-
-    def batch(self, path: Path) -> tuple[dict[str, Any], float]:
-        """The batch at its end, and the seconds of its run, planning left out."""
-        with path.open("rb") as file:
-            form = {"purpose": "batch"}
-            uploaded = self._client.post("/v1/files", data=form, files={"file": ("in.jsonl", file)}).raise_for_status()
-        body = {"input_file_id": uploaded.json()["id"], "endpoint": PATH, "completion_window": "24h"}
-        batch = self._client.post("/v1/batches", json=body).raise_for_status().json()
-        began: float | None = None
-        while batch["status"] not in ("completed", "failed", "expired", "cancelled"):
-            if began is None and batch["status"] == "in_progress":
-                began = time.monotonic()
-            time.sleep(0.1)
-            batch = self._client.get(f"/v1/batches/{batch['id']}").raise_for_status().json()
-        assert began is not None
-        return batch, time.monotonic() - began
-
-    def output(self, batch: dict[str, Any]) -> list[dict[str, Any]]:
-        answer = self._client.get(f"/v1/files/{batch['output_file_id']}/content").raise_for_status()
-        return [json.loads(line) for line in answer.content.splitlines()]
-
-
-def run(service: Service, jobs: int, sample: int, max_tokens: int) -> dict[str, Any]:
-    """A batch, its bound, and the loop without any order, all on the same service."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "in.jsonl"
-        write(path, jobs, max_tokens=max_tokens, temperature=0)
-        bodies = [json.loads(line)["body"] for line in path.read_text().splitlines()]
-        before, active = service.turns()
-        batch, ours = service.batch(path)
-        turns = service.turns()[0] - before
-        rows = service.output(batch)
-    assert len(rows) == jobs, batch
-    experts = [row["response"]["body"]["model"] for row in rows]
-    bound = 0.0
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for expert in sorted(set(experts)):
-            own = [{**body, "model": expert} for body, by in zip(bodies, experts, strict=True) if by == expert]
-            service.chat(own[0])  # its load, which counts
-            began = time.monotonic()
-            list(pool.map(service.chat, own))
-            bound += time.monotonic() - began
-    began = time.monotonic()
-    for body in bodies[:sample]:
-        service.chat(body)
-    naive = (time.monotonic() - began) * jobs / sample
-    return {
-        "jobs": jobs,
-        "loads": turns + sum(name in experts for name in active),  # what an engine had has its turn without a swap
-        "distinct_experts": len(set(experts)),
-        "wall_s": round(ours, 1),
-        "bound_s": round(bound, 1),
-        "naive_s": round(naive, 1),
-        "wall_over_bound": round(ours / bound, 2),
-        "naive_over_ours": round(naive / ours, 1),
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--home", type=Path, help="data folder with the starter pool (default: COE_HOME or ~/.coe)")
     parser.add_argument("--lines", type=int, default=LINES, help="that are planned")
     parser.add_argument("--jobs", type=int, default=JOBS, help="lines that are run")
     parser.add_argument("--sample", type=int, default=SAMPLE, help="lines of the loop without any order")
+    parser.add_argument("--ensembles", type=int, default=ENSEMBLES, help="lines of a batch of an ensemble")
     parser.add_argument("--max-tokens", type=int, default=16)
-    parser.add_argument("--plan-only", action="store_true", help="run nothing")
-    which_service(parser)
+    parser.add_argument(
+        "--peers", type=int, default=0, help="experts that vLLM's run-batch and Ray Data are measured on"
+    )
+    parser.add_argument("--ray-python", help="Python of an environment with ray[data] and vLLM, for Ray Data")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plan-only", action="store_true", help="run nothing")
+    only.add_argument("--run-only", action="store_true", help="plan nothing")
     given = parser.parse_args(arguments)
     home = given.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser()
-    figures = plan(given.lines, home)
-    if given.lines == LINES:
-        figures |= {"plan_s_1m_lines": figures["plan_s"], "plan_mib_1m_lines": figures["plan_mib"]}
-    with contextlib.ExitStack() as stack:
-        if not given.plan_only:
-            figures |= run(Service(*stack.enter_context(reached(given))), given.jobs, given.sample, given.max_tokens)
+    figures: dict[str, Any] = {}
+    if not given.run_only:
+        figures |= plan(given.lines, home)
+        if given.lines == LINES:
+            figures |= {"plan_s_1m_lines": figures["plan_s"], "plan_mib_1m_lines": figures["plan_mib"]}
+    if not given.plan_only:
+        with tempfile.TemporaryDirectory(dir=home) as folder:
+            with batch_run.sixteen(home) as own:
+                ran = batch_run.run(own, Path(folder), given.jobs, given.sample, given.ensembles, given.max_tokens)
+            figures |= ran.figures
+            if given.peers:
+                figures |= batch_peers.run(ran, home, Path(folder), given.peers, given.max_tokens, given.ray_python)
     print(table(("figure", "value"), [[name, str(value)] for name, value in figures.items()]))
     emit({"lines": given.lines, "jobs": given.jobs, "max_tokens": given.max_tokens}, figures, given.json)
 
