@@ -106,16 +106,16 @@ def _given(spec: ExpertSpec) -> dict[str, Any]:
 def _copy(source: Path, target: Path) -> None:
     """A checkpoint that answers the same and shares no tensor: images with equal tensors would share memory."""
     shutil.copytree(source, target)
-    tensors = {}
-    with safe_open(source / "model.safetensors", framework="pt") as file:
-        metadata = file.metadata()
-        for name in file.keys():  # noqa: SIM118  (it is no mapping)
-            tensor = file.get_tensor(name).clone()
-            flat = tensor.view(-1)
-            flat[0] = flat[0] * 1.01 + 1e-4
-            tensors[name] = tensor
-    (target / "model.safetensors").unlink()
-    save_file(tensors, target / "model.safetensors", metadata)
+    for shard in target.glob("*.safetensors"):
+        tensors = {}
+        with safe_open(shard, framework="pt") as file:
+            metadata = file.metadata()
+            for name in file.keys():  # noqa: SIM118  (it is no mapping)
+                tensors[name] = file.get_tensor(name).clone()
+                flat = tensors[name].view(-1)
+                flat[0] = flat[0] * 1.01 + 1e-4
+        shard.unlink()
+        save_file(tensors, shard, metadata)
 
 
 @dataclass(frozen=True, slots=True)
