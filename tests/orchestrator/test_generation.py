@@ -1,7 +1,7 @@
 """Tools, forms, probabilities and several answers; embeddings and /v1/responses: driven by the official client."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from orchestrator.profile.ask import ServiceAsker
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import GENERALIST, MATH, REMOTE, SQL, Service
-from workers.base import Form
+from workers.base import CallPart, ChatCall, Form, Tools
 
 PROMPT = "call weather for sql"
 USER: Any = {"role": "user", "content": PROMPT}
@@ -64,6 +64,27 @@ async def test_calls_stream_as_the_client_puts_them_together(service: Service) -
     [call] = choice.message.tool_calls or []
     assert choice.finish_reason == "tool_calls"
     assert (call.function.name, call.function.arguments) == ("weather", '{"city": "x"}')
+
+
+async def test_pieces_of_a_call_that_come_together_are_one_entry_of_a_chunk(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def together(call: ChatCall, tools: Tools) -> Iterator[tuple[CallPart, ...]]:
+        """As the channel joins what waits while the gateway is busy."""
+        yield CallPart(0, "", "call_a", "weather"), CallPart(0, '{"city": '), CallPart(1, "", "call_b", "weather")
+        yield CallPart(0, '"x"}'), CallPart(1, '{"city":'), CallPart(1, ' "y"}')
+
+    monkeypatch.setattr("workers.fake_forms.calls", together)
+    chat = service.openai.chat.completions
+    async for chunk in await chat.create(model="auto", messages=[USER], tools=TOOLS, stream=True):
+        entries = [entry.index for entry in chunk.choices[0].delta.tool_calls or []]
+        assert len(entries) == len(set(entries))
+    async with chat.stream(model="auto", messages=[USER], tools=TOOLS) as stream:
+        async for _ in stream:
+            pass
+        [choice] = (await stream.get_final_completion()).choices
+    called = [(call.id, call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]
+    assert called == [("call_a", "weather", '{"city": "x"}'), ("call_b", "weather", '{"city": "y"}')]
 
 
 async def test_tools_go_to_experts_that_call_them(service: Service) -> None:
