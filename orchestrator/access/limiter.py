@@ -2,7 +2,8 @@
 
 A request reserves what it may use before it runs, and is settled afterwards with what it has used, however it ended. An
 admission is one round trip, and none for a key without limits; settlements and renewals are off the path. A request
-under way is a lease that its gateway renews: one that has crashed frees what it held after LEASE_S.
+under way is a lease that its gateway renews: what one holds that has crashed, tokens and money too, is free after
+LEASE_S. So it is where Redis admits a request whose gateway no longer waits for the decision.
 
 While Redis is away, each limit is open or closed, as the configuration says: a key with a closed one is refused.
 """
@@ -186,9 +187,9 @@ class Limiter:
     async def _settle(self, allowance: Allowance, use: Use) -> None:
         args: list[str | int | float] = [allowance.request_id, allowance.at]
         for limit, window in WINDOWS.items():
-            change = use.amount(window.measure) - allowance.reserved.get(limit, 0)
-            if change:
-                args += [window.name, window.slot_ms, window.slots, change]
+            reserved, used = allowance.reserved.get(limit, 0), use.amount(window.measure)
+            if reserved or used:
+                args += [window.name, window.slot_ms, window.slots, reserved, used]
         try:
             await self._store.run(SETTLE, _keys(allowance.caller), args)
         except StoreUnavailable as error:
@@ -218,8 +219,8 @@ class Limiter:
 
 
 def _keys(caller: str) -> list[str]:
-    # The braces keep both on one node of a Redis cluster.
-    return [f"coe:use:{{{caller}}}", f"coe:lease:{{{caller}}}"]
+    # The braces keep all on one node of a Redis cluster.
+    return [f"coe:{kind}:{{{caller}}}" for kind in ("use", "lease", "held", "ended")]
 
 
 def _stored(limit: str, most: float) -> int:

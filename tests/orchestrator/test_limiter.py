@@ -267,6 +267,52 @@ async def test_a_gateway_that_crashed_frees_its_places_after_the_lease(store: St
     await other.drain()
 
 
+LIMITED = {"requests_per_minute": 100.0, "tokens_per_day": 100.0, "usd_per_day": 1.0}
+WHOLE = Use(tokens=1000, usd=10.0)
+"""What takes all of these tokens and all of this money."""
+
+
+async def test_a_gateway_that_crashed_frees_what_it_had_reserved_after_the_lease(store: Store) -> None:
+    crashed = Limiter(store, Metrics(), lease_s=0.3)
+    allowance = await crashed.admit("req-1", KEY, LIMITED, WHOLE)
+    assert crashed._renewing is not None
+    crashed._renewing.cancel()
+    other = Limiter(store, Metrics())
+    with pytest.raises(LimitReached):
+        await other.admit("req-2", KEY, LIMITED, WHOLE)
+    await asyncio.sleep(0.35)
+    used = await other.used(KEY)
+    assert (used["requests_per_minute"], used["tokens_per_day"], used["usd_per_day"]) == (1, 0, 0)
+    second = await other.admit("req-3", KEY, LIMITED, WHOLE)
+    # It was only slow: what it has used counts yet, and once.
+    for _ in range(2):
+        crashed.settle(allowance, Use(tokens=30, usd=0.5))
+        await crashed.settled()
+    other.settle(second, Use(tokens=5, usd=0.25))
+    await other.drain()
+    used = await other.used(KEY)
+    assert (used["requests_per_minute"], used["tokens_per_day"], used["usd_per_day"]) == (2, 35, 0.75)
+
+
+async def test_an_admission_that_redis_makes_after_nobody_waits_for_it_takes_nothing_for_long(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        store, patient = Store(server.url, timeout=0.2), Store(server.url, timeout=30)
+        hasty, limiter = Limiter(store, Metrics(), {}, {"usd": "closed"}, lease_s=0.3), Limiter(patient, Metrics())
+        assert (await limiter.used(KEY))["usd_per_day"] == 0
+        await hasty.used(KEY)  # it is connected
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable):
+            await hasty.admit("req-1", KEY, LIMITED, WHOLE)
+        os.kill(server.pid, signal.SIGCONT)
+        await asyncio.sleep(0.5)
+        assert (await limiter.used(KEY))["usd_per_day"] == 0
+        await limiter.admit("req-2", KEY, LIMITED, WHOLE)
+        await limiter.drain()
+        await store.close()
+        await patient.close()
+
+
 async def test_a_long_request_keeps_its_place(store: Store) -> None:
     limiter = Limiter(store, Metrics(), lease_s=0.6)
     allowance = await limiter.admit("req-1", KEY, {"concurrent": 1}, Use())
