@@ -9,6 +9,7 @@ While Redis is away, each limit is open or closed, as the configuration says: a 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -247,4 +248,5 @@ def _used(limit: str, standing: Standing, cost: int) -> str:
 
 
 def _rounded(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+    # Up, as in the header: a second too soon is refused again.
+    return f"{math.ceil(seconds)} s" if seconds > 1 else "a second"

@@ -9,8 +9,8 @@ where the limit is money.
     coe:use:{<key>}     hash, a ring for each window: field <window><slot % (N + 1)> -> "<slot>:<amount>"
     coe:lease:{<key>}   sorted set of the key's requests under way -> when each is given up, in ms: a gateway that has
                         crashed renews none of its own
-    coe:held:{<key>}    hash, request under way -> "<when it was admitted> <window>,<ms of a slot>,<slots>,<amount> ...":
-                        the tokens and the money that it has reserved, which are free again when it is given up
+    coe:held:{<key>}    hash, request under way -> "<when it was admitted> <window>,<ms of a slot>,<slots>,<amount> ..."
+                        of the tokens and the money that it has reserved, which are free again when it is given up
     coe:ended:{<key>}   sorted set of requests that were given up, in the last day -> when: they may be settled yet
 
 Amounts are whole: requests, tokens, and billionths of a US dollar.

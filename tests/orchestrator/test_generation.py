@@ -371,6 +371,11 @@ async def test_a_call_that_was_cut_is_not_told_as_whole(service: Service, monkey
     assert [item.status for item in done if item.type == "function_call"] == ["incomplete"]
 
 
+async def test_null_within_a_field_that_is_not_supported_asks_for_nothing(service: Service) -> None:
+    answer = await service.openai.responses.create(model=SQL, input="hi", reasoning={"effort": None, "summary": None})
+    assert answer.output_text == "sql heard: hi"
+
+
 async def test_there_is_no_obfuscation_to_be_switched_off(service: Service) -> None:
     options: Any = {"include_obfuscation": False}
     stream = await service.openai.responses.create(model=SQL, input="hi", stream=True, stream_options=options)

@@ -80,6 +80,7 @@ async def test_as_many_requests_as_the_limit_says_pass_and_the_next_is_told_when
         await counted.admit(caps)
     assert caught.value.cause == "requests_per_minute_exceeded"
     assert 58 <= int(caught.value.headers["retry-after"]) <= 63
+    assert str(caught.value).endswith(f"try again in {caught.value.headers['retry-after']} s")
     assert caught.value.headers["x-ratelimit-remaining-requests"] == "0"
     assert counted.count("coe_refusals_total", reason="requests_per_minute") == 1
 
