@@ -88,22 +88,28 @@ end
 ADMIT = (
     _RING
     + """
--- ARGV: request, lease in ms, most at a time or -1, then for each limit: window, ms of a slot, slots, limit, cost
+-- ARGV: request, lease in ms, most at a time or -1, then for each limit: window, ms of a slot, slots, limit, cost or -1
+-- for all that is left
 -- -> {index of the limit that refuses, 0 for none, -1 for the requests at a time; ms to wait; now; at a time;
---     then for each limit: used before, ms until all of it is free again}
+--     then for each limit: used before, ms until all of it is free again, what was reserved}
 local request, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 sweep()
 local known = redis.call('ZSCORE', KEYS[2], request)
 local held = redis.call('ZCARD', KEYS[2])
-local refused, longest, answer = 0, 0, {}
+local before = known and redis.call('HGET', KEYS[3], request) or ''
+local refused, longest, answer, costs = 0, 0, {}, {}
 for i = 4, #ARGV, 5 do
   local ms, slots = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local limit, cost = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local total, used = seen(ARGV[i], ms, slots)
+  if cost < 0 then cost = math.max(1, limit - total) end
+  if known then cost = tonumber(string.match(before, ' ' .. ARGV[i] .. ',%d+,%d+,(%d+)')) or cost end
+  costs[i] = string.format('%.0f', cost)
   local reset = 0
   if #used > 0 then reset = (used[#used][1] + slots + 1) * ms - now end
   answer[#answer + 1] = string.format('%.0f', total)
   answer[#answer + 1] = string.format('%.0f', reset)
+  answer[#answer + 1] = costs[i]
   if total + cost > limit then
     local over, wait = total + cost - limit, 0
     for _, one in ipairs(used) do
@@ -119,11 +125,11 @@ if known then refused = 0 end  -- this very decision, sent again after a broken 
 if refused == 0 and not known then
   local reserved = string.format('%.0f', now)
   for i = 4, #ARGV, 5 do
-    local cost = tonumber(ARGV[i + 4])
+    local cost = tonumber(costs[i])
     change(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), now, cost)
     -- That it has come stays counted, whatever becomes of it.
     if cost > 0 and string.sub(ARGV[i], 1, 1) ~= 'r' then
-      reserved = reserved .. ' ' .. table.concat({ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]}, ',')
+      reserved = reserved .. ' ' .. table.concat({ARGV[i], ARGV[i + 1], ARGV[i + 2], costs[i]}, ',')
     end
   end
   if #ARGV > 3 then redis.call('PEXPIRE', KEYS[1], 2 * 86400000) end

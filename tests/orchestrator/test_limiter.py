@@ -212,6 +212,22 @@ async def test_what_nobody_has_bounded_takes_the_whole_limit_until_it_is_settled
     await counted.admit(caps, Use(tokens=980))
 
 
+async def test_what_nobody_has_bounded_takes_what_is_left_if_anything_is(counted: Counted) -> None:
+    caps = {"tokens_per_minute": 1000}
+    for _ in range(3):
+        allowance = await counted.admit(caps, Use(tokens=5000))
+        assert allowance.standings["tokens_per_minute"].remaining == 0
+        with pytest.raises(LimitReached, match="1000 are used and this request may use 5000"):
+            await counted.admit(caps, Use(tokens=5000))
+        await counted.settle(allowance, Use(tokens=300))
+    again = await counted.limiter.admit("req-x", KEY, caps, Use(tokens=5000))
+    assert (await counted.limiter.admit("req-x", KEY, caps, Use(tokens=5000))).reserved == again.reserved
+    await counted.settle(again, Use(tokens=100))
+    assert (await counted.limiter.used(KEY))["tokens_per_minute"] == 1000
+    with pytest.raises(LimitReached):
+        await counted.admit(caps, Use(tokens=5000))
+
+
 async def test_a_limit_of_nothing_lets_nothing_through(counted: Counted) -> None:
     with pytest.raises(LimitReached) as caught:
         await counted.admit({"requests_per_day": 0})
@@ -300,7 +316,7 @@ async def test_an_admission_that_redis_makes_after_nobody_waits_for_it_takes_not
         store, patient = Store(server.url, timeout=0.2), Store(server.url, timeout=30)
         hasty, limiter = Limiter(store, Metrics(), {}, {"usd": "closed"}, lease_s=0.3), Limiter(patient, Metrics())
         assert (await limiter.used(KEY))["usd_per_day"] == 0
-        await hasty.used(KEY)  # it is connected
+        await hasty.admit("req-0", "other", LIMITED, Use())  # it is connected, and Redis knows the script
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         with pytest.raises(StoreUnavailable):
@@ -309,7 +325,8 @@ async def test_an_admission_that_redis_makes_after_nobody_waits_for_it_takes_not
         await asyncio.sleep(0.5)
         assert (await limiter.used(KEY))["usd_per_day"] == 0
         await limiter.admit("req-2", KEY, LIMITED, WHOLE)
-        await limiter.drain()
+        for each in (hasty, limiter):
+            await each.drain()
         await store.close()
         await patient.close()
 
