@@ -28,7 +28,7 @@ LEASE_S = 30.0
 QUIET_S = 5.0
 """After a failure of Redis it is not asked for so long: its time-out would be added to every request."""
 MAX_UNSETTLED = 1000
-"""Settlements that may wait for a slow Redis; of those beyond, what was reserved stays taken."""
+"""Settlements that may wait for a slow Redis; of those beyond, what was reserved is free again after the lease."""
 CONCURRENT_WAIT_S = 1.0
 """What is told where a key has too many requests under way: nobody knows when one of them ends."""
 
