@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO, Ask
-from orchestrator.http.wire import Limits, from_pydantic, json_object, read_body, timeout_s
+from orchestrator.http.wire import Limits, deadline, from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 from orchestrator.pipeline import Pipeline
@@ -63,7 +62,7 @@ class Embeddings:
         if body.dimensions not in (None, encoder.dim):
             text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
             raise ApiError("invalid_value", text, "dimensions")
-        tokens = encoder.tokens(body.input)
+        tokens = await asyncio.to_thread(encoder.tokens, body.input)  # half a second for the longest body
         async with self._pipeline.counted(self._ask(request, body), _read(tokens, encoder.reads)):
             return await asyncio.to_thread(_answer, encoder, body, tokens)
 
@@ -74,7 +73,7 @@ class Embeddings:
             model=body.model,
             messages=(),
             prompt="",
-            deadline=time.time() + timeout_s(request, self._limits),
+            deadline=deadline(request, self._limits.timeout_s),
             caller=caller.lineage,
             caller_name=caller.name,
             grant=caller.grant,

@@ -117,6 +117,12 @@ def test_what_is_wrong_is_told_and_no_key_is_made(coe: Run, words: tuple[str, ..
     assert coe("list") == ""
 
 
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[2J", "x" * 101])
+def test_a_key_has_a_name_of_one_line(coe: Run, name: str) -> None:
+    assert "allowed: 1 to 100 printable characters" in coe("create", name, ends=1)
+    assert coe("list") == ""
+
+
 def test_a_name_that_the_configuration_lacks_is_noted(coe: Run) -> None:
     assert "note: no expert is named 'maths'; did you mean 'math'? in this configuration" in coe(
         "create", "app", "--experts", "maths"

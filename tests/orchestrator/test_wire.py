@@ -306,7 +306,12 @@ def test_probabilities_several_answers_and_vllm_s_fields() -> None:
     ("body", "param", "words"),
     [
         ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
-        ({"tools": [{**TOOL, "type": "search"}]}, "tools[0].type", "'function'"),
+        ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice", "must be 'none', 'auto', 'required' or {"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function"}},
+            "tool_choice",
+            "must be 'none', 'auto', 'required' or",
+        ),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "pattern"),
         ({"tools": [TOOL] * 129}, "tools", "at most 128"),
         ({"tools": [TOOL, TOOL]}, None, "'weather' twice"),
