@@ -11,6 +11,7 @@ While Redis is away, each limit is open or closed, as the configuration says: a 
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
@@ -28,7 +29,9 @@ LEASE_S = 30.0
 QUIET_S = 5.0
 """After a failure of Redis it is not asked for so long: its time-out would be added to every request."""
 MAX_UNSETTLED = 1000
-"""Settlements that may wait for a slow Redis; of those beyond, what was reserved is free again after the lease."""
+"""Settlements that may be under way at a time, and groups of what no limit saw that may wait."""
+MAX_OWED, OWED_S = 10_000, 1.0
+"""Settlements that are kept until Redis is back, and how often that is looked for. Redis takes one for a day, once."""
 CONCURRENT_WAIT_S = 1.0
 """What is told where a key has too many requests under way: nobody knows when one of them ends."""
 
@@ -58,6 +61,8 @@ class Limiter:
         self._held: dict[str, str] = {}  # request -> caller
         self._renewing: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+        self._owed: deque[tuple[Allowance, Use]] = deque()
+        self._paying: asyncio.Task[None] | None = None
         self._counting: Groups[tuple[str, Use]] = Groups(self._count, MAX_UNSETTLED)
 
     def caps(self, grant: Grant) -> dict[str, float]:
@@ -115,7 +120,7 @@ class Limiter:
                 self._metrics.settlements_lost.inc()
             return
         if len(self._settling) >= MAX_UNSETTLED or self._now() < self._quiet_until:
-            self._metrics.settlements_lost.inc()
+            self._owe(allowance, use)
             return
         self._in_background(self._settle(allowance, use))
 
@@ -135,12 +140,17 @@ class Limiter:
         await self._counting.drain()
 
     async def drain(self) -> None:
-        """Waits for the settlements that are under way, and keeps no lease any more."""
+        """Waits for the settlements that are under way, tries those that are kept once more, and keeps no lease any
+        more."""
         await self.settled()
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
+        own = [task for task in (self._renewing, self._paying) if task is not None]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+        self._renewing = self._paying = None
+        await self._pay_now()
+        self._metrics.settlements_lost.inc(len(self._owed))
+        self._owed.clear()
 
     async def _decided(
         self, request_id: str, caller: str, limits: Sequence[str], args: list[str | int | float]
@@ -185,7 +195,34 @@ class Limiter:
         for caller, use in together.items():
             await self._settle(Allowance("", caller), use)
 
+    def _owe(self, allowance: Allowance, use: Use) -> None:
+        """Keeps a settlement for later. What no limit saw is not: it could be counted twice."""
+        if not allowance.at or len(self._owed) >= MAX_OWED:
+            self._metrics.settlements_lost.inc()
+            return
+        self._owed.append((allowance, use))
+        if self._paying is None:
+            self._paying = asyncio.get_running_loop().create_task(self._pay())
+
+    async def _pay(self) -> None:
+        try:
+            while self._owed:
+                await asyncio.sleep(OWED_S)
+                if self._now() >= self._quiet_until:
+                    await self._pay_now()
+        finally:
+            self._paying = None
+
+    async def _pay_now(self) -> None:
+        """Settles what is kept, as far as Redis answers."""
+        while self._owed and await self._is_settled(*self._owed[0]):
+            self._owed.popleft()
+
     async def _settle(self, allowance: Allowance, use: Use) -> None:
+        if not await self._is_settled(allowance, use):
+            self._owe(allowance, use)
+
+    async def _is_settled(self, allowance: Allowance, use: Use) -> bool:
         args: list[str | int | float] = [allowance.request_id, allowance.at]
         for limit, window in WINDOWS.items():
             reserved, used = allowance.reserved.get(limit, 0), use.amount(window.measure)
@@ -194,8 +231,9 @@ class Limiter:
         try:
             await self._store.run(SETTLE, _keys(allowance.caller), args)
         except StoreUnavailable as error:
-            self._metrics.settlements_lost.inc()
             self._fails(error)
+            return False
+        return True
 
     async def _renew(self) -> None:
         """Keeps the leases of the requests under way, for as long as there are any."""

@@ -426,3 +426,37 @@ def test_spans_are_written_as_openai_does(seconds: float, text: str) -> None:
 def test_the_services_defaults_hold_where_a_key_says_nothing(store: Store) -> None:
     limiter = Limiter(store, Metrics(), {"concurrent": 4, "tokens_per_day": None})
     assert limiter.caps(Grant(limits={"usd_per_day": 1})) == {"concurrent": 4, "usd_per_day": 1}
+
+
+async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OWED_S", 0.05)
+    server = EmbeddedRedis(tmp_path)
+    store, metrics, clock = Store(server.start(), timeout=30), Metrics(), [0.0]
+    limiter = Limiter(store, metrics, lease_s=0.2, now=lambda: clock[0])
+    try:
+        with Redis(unix_socket_path=str(server.socket)) as client:
+            client.config_set("appendfsync", "always")
+            client.connection_pool.disconnect()
+        caps = {"tokens_per_day": 1000}
+        first, second = [await limiter.admit(f"req-{n}", KEY, caps, Use(tokens=100)) for n in (1, 2)]
+        kill(server)
+        limiter.settle(first, Use(tokens=30))
+        await limiter.settled()  # tried, and kept
+        limiter.settle(second, Use(tokens=5))  # not tried: Redis did not answer just now
+        server.start()
+        await asyncio.sleep(0.3)  # the leases are over, so what was reserved is free
+        assert (await limiter.used(KEY))["tokens_per_day"] == 0
+        clock[0] += module.QUIET_S + 1
+        async with asyncio.timeout(10):
+            while (await limiter.used(KEY))["tokens_per_day"] != 35:
+                await asyncio.sleep(0.05)
+        limiter.settle(first, Use(tokens=30))  # as if its answer had been lost
+        await limiter.settled()
+        assert (await limiter.used(KEY))["tokens_per_day"] == 35
+        assert metrics.registry.get_sample_value("coe_settlements_lost_total") == 0
+    finally:
+        await limiter.drain()
+        await store.close()
+        server.stop()
