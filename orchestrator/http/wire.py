@@ -37,6 +37,9 @@ from orchestrator.http.wire_messages import Message
 from workers.base import Form, Sampling, Tools
 
 INT64 = 2**63
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 MAX_N = 16
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -79,7 +82,7 @@ class Generation(Nullable):
     priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     coe: CoeOptions = Field(default_factory=lambda: _NO_OPTIONS)
     # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None

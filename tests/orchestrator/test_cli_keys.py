@@ -63,6 +63,12 @@ def test_a_key_is_made_with_what_it_may_do_and_shown(coe: Run) -> None:
     assert key not in coe("list") + coe("show", "app", "--json")
 
 
+def test_a_second_key_of_a_name_is_noted(coe: Run) -> None:
+    assert "another key" not in coe("create", "app")
+    assert "another key" not in coe("rotate", "app")
+    assert "another key of this name" in coe("create", "app")
+
+
 def test_a_key_with_nothing_of_its_own_has_the_services_limits(coe: Run) -> None:
     coe("create", "app")
     rows = shown(coe("show", "app"))

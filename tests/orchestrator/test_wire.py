@@ -121,6 +121,7 @@ def test_messages_that_are_not_supported_yet(message: Any, param: str) -> None:
         ("top_p", 0), ("top_p", 1.1), ("presence_penalty", 3), ("frequency_penalty", -3),
         ("seed", 2**63), ("seed", 1.5), ("stop", [1]), ("stop", [""]), ("stop", ""), ("stop", ["x"] * 17), ("stop", 1),
         ("stream", "yes"), ("stream", 1), ("stream_options", {"include_usage": True}), ("metadata", {"a": 1}),
+        ("metadata", {"k" * 65: ""}), ("metadata", {"k": "v" * 513}), ("metadata", {str(n): "" for n in range(17)}),
         ("coe", {"k": 0}), ("coe", {"k": 9}), ("coe", {"k": "2"}), ("coe", []), ("coe", {"explain": 1}),
     ],
 )  # fmt: skip
