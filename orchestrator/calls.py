@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -127,7 +126,7 @@ class Calls:
                     log.error("wrong expert", request_id=call.request_id, routed=call.expert, stamp=event.expert)
                     event = Failure("internal", f"routed to {call.expert}, computed by {event.expert}")
                 if isinstance(event, Delta):
-                    yield event if event.text.isascii() else replace(event, text=_unicode(event.text))
+                    yield event.in_utf8()
                     continue
                 if isinstance(event, Failure):
                     self._states.failed(call.expert, event)
@@ -150,8 +149,3 @@ async def _next(events: AsyncGenerator[Event, None], call: ChatCall) -> Event:
             return Failure("deadline", "the answer was not ready within the time limit")
         log.exception("worker failed", request_id=call.request_id, expert=call.expert)
         return Failure("internal", f"the worker of {call.expert} raised {type(error).__name__}")
-
-
-def _unicode(text: str) -> str:
-    """Half of a surrogate pair, which a remote model's JSON may hold, has no form in UTF-8: U+FFFD takes its place."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

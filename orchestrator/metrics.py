@@ -65,7 +65,7 @@ class Metrics:
         )
         self.settlements_lost = Counter(
             "coe_settlements_lost",
-            "Requests whose use could not be counted; what they had reserved stays taken.",
+            "Requests whose use could not be counted; what they had reserved is free again after the lease.",
             registry=registry,
         )
         self.circuit = Gauge(

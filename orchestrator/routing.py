@@ -207,7 +207,9 @@ class Routing:
                 f"this API key may not use the expert {expert!r}; 'auto' chooses among those that it may use"
             )
         if _needs(ask) and not self._registry.get(expert).tools:
-            raise Excluded(f"the expert {expert!r} calls no tools; 'auto' chooses among those that do")
+            others = any(self._registry.get(name).tools for name in self._registry.names)
+            who = "'auto' chooses among those that do" if others else "nor does any other here"
+            raise Excluded(f"the expert {expert!r} calls no tools; {who}")
         route = Route((Choice(expert, 1.0),), reason="the caller named this expert", router="named")
         return Routed(ask.request_id, route, time.perf_counter() - began, self._registry.names)
 

@@ -9,7 +9,7 @@ Keys in Redis:
     coe:feedback:<id>   what a user said of the answer to that request as JSON, expires after FEEDBACK_TTL_S
     coe:feedbacks       sorted set of these request ids by Unix time, at most MAX_FEEDBACK
     coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
-    coe:use:{<id>}, coe:lease:{<id>}    what a key has used, and its requests under way: orchestrator.access.limiter
+    coe:{use,lease,held,ended}:{<id>}   what a key has used, and its requests under way: orchestrator.access.limiter
     coe:once:<digest>   a request with an Idempotency-Key, under way or answered: orchestrator.access.once
 """
 

@@ -7,7 +7,7 @@ is an event (`Failure`), never an exception: the caller learns it in order with 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from experts.spec import ExpertSpec
@@ -152,6 +152,21 @@ class Delta:
     calls: tuple[CallPart, ...] = ()
     logprobs: tuple[TokenLogprobs, ...] = ()
     choice: int = 0
+
+    def in_utf8(self) -> "Delta":
+        """Itself with U+FFFD for half of a surrogate pair, which a remote model's JSON may hold and UTF-8 cannot."""
+        if self.text.isascii() and not self.calls:
+            return self
+        return replace(self, text=_in_utf8(self.text), calls=tuple(map(_call_in_utf8, self.calls)))
+
+
+def _call_in_utf8(part: CallPart) -> CallPart:
+    name = None if part.name is None else _in_utf8(part.name)
+    return replace(part, arguments=_in_utf8(part.arguments), name=name)
+
+
+def _in_utf8(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @dataclass(frozen=True, slots=True)

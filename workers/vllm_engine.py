@@ -376,7 +376,10 @@ class VllmEngine:
         except EngineDeadError:
             yield Failure("engine_died", f"the engine of {call.expert} went down while the request was running")
         except (ValueError, VLLMClientError) as error:  # parameters that vLLM refuses
-            yield Failure("invalid_request", _one_line(error))
+            what = (
+                "the form of the answer cannot be used" if arguments["structured_outputs"] else "the engine refuses it"
+            )
+            yield Failure("invalid_request", f"{what}: {_one_line(error).partition(': ')[2]}")
 
     def _form(self, chat: ExpertChat, call: ChatCall) -> Any:
         """vLLM's parameters for what the output is bound to, None for nothing. Raises UnusableChat."""

@@ -41,10 +41,10 @@ from orchestrator.http.wire import (
     Generation,
     Limits,
     RouteRequest,
+    deadline,
     parse,
     parse_route,
     read_body,
-    timeout_s,
 )
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
@@ -179,7 +179,7 @@ class _Api:
 
     def _ask(self, request: Request, body: Generation) -> Ask:
         caller: KeyInfo = request.state.caller
-        until = time.time() + timeout_s(request, self._limits)
+        until = deadline(request, self._limits.timeout_s)
         return ask_of(body, request.state.request_id, until, caller.lineage, caller.name, caller.grant)
 
     # Route, experts
@@ -263,7 +263,8 @@ class _Api:
 
 
 class _Frame:
-    """Around every request: its id, bound for the logs and sent as x-request-id, and the answer to every exception."""
+    """Around every request: when it came, its id, bound for the logs and sent as x-request-id, and the answer to every
+    exception."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -273,7 +274,7 @@ class _Frame:
             await self._app(scope, receive, send)
             return
         request_id = f"req-{uuid.uuid4().hex}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=time.time())
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -303,9 +304,15 @@ async def _refused_by_framework(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         raise ApiError("not_found", f"{where}: no such path; the API is under /v1, see docs/api.md")
     if error.status_code == 405:
-        headers = dict(error.headers or {})
-        raise ApiError("method_not_allowed", f"{where}: allowed is {headers.get('Allow')}", headers=headers)
+        allowed = ", ".join(_methods_of(request))
+        raise ApiError("method_not_allowed", f"{where}: allowed is {allowed}", headers={"allow": allowed})
     raise error
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that the path takes; the framework tells those of its first route alone."""
+    paths = (route for route in request.app.routes if route.path_regex.match(request.scope["path"]))
+    return sorted({method for route in paths for method in route.methods})
 
 
 def _told(metrics: Metrics, told: ApiError, error: Exception) -> ApiError:

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO, Ask
-from orchestrator.http.wire import Limits, from_pydantic, json_object, read_body, timeout_s
+from orchestrator.http.wire import Limits, deadline, from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 from orchestrator.pipeline import Pipeline
@@ -59,7 +58,7 @@ class Embeddings:
     async def answer(self, body: EmbeddingRequest, ask: Ask) -> bytes:
         """JSON. Raises ApiError, and what `Pipeline.counted` raises."""
         encoder = self.check(body)
-        tokens = encoder.tokens(body.input)
+        tokens = await asyncio.to_thread(encoder.tokens, body.input)  # the longest body takes its time
         async with self._pipeline.counted(ask, _read(tokens, encoder.reads)):
             return await asyncio.to_thread(_answer, encoder, body, tokens)
 
@@ -84,7 +83,7 @@ class Embeddings:
             model=body.model,
             messages=(),
             prompt="",
-            deadline=time.time() + timeout_s(request, self._limits),
+            deadline=deadline(request, self._limits.timeout_s),
             caller=caller.lineage,
             caller_name=caller.name,
             grant=caller.grant,

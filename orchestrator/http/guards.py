@@ -201,17 +201,29 @@ class Cors:
         found = {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED, "vary": "Origin"}
         return {**found, "access-control-allow-credentials": "true"} if self.credentials else found
 
-    def preflight(self, origin: str | None) -> dict[str, str] | None:
-        """The answer to a browser that asks whether it may send a request; None if it may not."""
+    def preflight(self, origin: str | None, wanted: str = "") -> dict[str, str] | None:
+        """The answer to a browser that asks whether it may send a request; None if it may not. wanted: the headers that
+        it would send."""
         allowed = self.headers(origin)
         if "access-control-allow-origin" not in allowed:
             return None
-        more = {"access-control-allow-methods": "GET, POST, DELETE", "access-control-allow-headers": _ACCEPTED}
+        own = [name for name in wanted.lower().replace(" ", "").split(",") if re.fullmatch(_OF_CLIENTS, name)]
+        more = {
+            "access-control-allow-methods": "GET, POST, PATCH, DELETE",
+            "access-control-allow-headers": ", ".join((_ACCEPTED, *own[:MAX_OF_CLIENTS])),
+        }
         return {**allowed, **more, "access-control-max-age": "600"}
 
 
-_ACCEPTED = "authorization, content-type, idempotency-key, x-request-id"
-_EXPOSED = "x-request-id, x-coe-request-id, x-coe-expert, x-coe-category, x-coe-reason, x-coe-router, retry-after"
+_ACCEPTED = "authorization, content-type, idempotency-key, x-coe-timeout-s, x-request-id"
+_OF_CLIENTS = r"(x-stainless|openai)-[a-z-]{1,40}"
+"""OpenAI's own client sends these along, and a browser none of its requests without leave for them."""
+MAX_OF_CLIENTS = 20
+_EXPOSED = (
+    "x-request-id, x-coe-request-id, x-coe-expert, x-coe-category, x-coe-reason, x-coe-router, x-coe-replayed, "
+    "x-should-retry, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 
 SAFE: Mapping[str, str] = {
     "x-content-type-options": "nosniff",  # an answer that holds HTML is not to be shown as a page
@@ -237,7 +249,8 @@ class SafeHeaders:
             asked: dict[bytes, bytes] = dict(scope["headers"])
             origin = asked[b"origin"].decode("latin-1") if b"origin" in asked else None
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
-                allowed = self._cors.preflight(origin)
+                wanted = asked.get(b"access-control-request-headers", b"").decode("latin-1")
+                allowed = self._cors.preflight(origin, wanted)
                 if allowed is not None:
                     await send({"type": "http.response.start", "status": 204, "headers": [*more, *encoded(allowed)]})
                     await send({"type": "http.response.body", "body": b""})

@@ -37,6 +37,9 @@ from orchestrator.http.wire_messages import Message
 from workers.base import Form, Sampling, Tools
 
 INT64 = 2**63
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 MAX_N = 16
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -79,7 +82,7 @@ class Generation(Nullable):
     priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     coe: CoeOptions = Field(default_factory=lambda: _NO_OPTIONS)
     # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
@@ -319,21 +322,21 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def timeout_s(request: Request, limits: Limits) -> float:
-    """Seconds until an answer is of no more use: what the header says, but no more than the limit. Raises ApiError."""
+def deadline(request: Request, limit_s: float) -> float:
+    """When an answer is of no more use, in seconds of `time.time`: after its arrival what the header says, but no more
+    than the limit. Raises ApiError."""
+    arrived: float = request.state.arrived
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
-        return limits.timeout_s
+        return arrived + limit_s
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        text = (
-            f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limits.timeout_s:g} count"
-        )
+        text = f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limit_s:g} count"
         raise ApiError("invalid_value", text, TIMEOUT_HEADER)
-    return min(seconds, limits.timeout_s)
+    return arrived + min(seconds, limit_s)
 
 
 T = TypeVar("T", bound=Generation)

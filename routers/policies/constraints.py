@@ -40,7 +40,7 @@ def of_needs(wish: Wish) -> Check | None:
 
     def check(spec: ExpertSpec) -> str | None:
         missing = sorted(wish.needs - {*spec.modalities, *(("tools",) if spec.tools else ())})
-        return f"without {' and '.join(missing)}" if missing else None
+        return f"takes no {' and no '.join(missing)}" if missing else None
 
     return check if wish.needs else None
 

@@ -103,7 +103,7 @@ async def test_when_nobody_may_answer_the_error_says_which_constraint_removed_wh
     response = await scored.http.post(path, json=body)
     assert response.status_code == 400
     assert response.json()["error"] == {
-        "message": "no expert may answer: needs: without image: generalist, math, remote; lists: in 'deny': sql",
+        "message": "no expert may answer: needs: takes no image: generalist, math, remote; lists: in 'deny': sql",
         "type": "invalid_request_error",
         "param": None,
         "code": "no_expert_allowed",

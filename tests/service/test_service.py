@@ -121,7 +121,7 @@ def test_policies_decide_who_is_asked(client: openai.OpenAI) -> None:
     assert ask(force=["smol-json"])["used"] == ["smol-json"]
     told = ask(deny=["smol-general"], allow=["smol-general", "smol-cron", "smol-sql"], k=2)
     assert told["experts"] == ["smol-sql", "smol-cron"]
-    with pytest.raises(openai.BadRequestError, match="needs: without image: smol-sql") as caught:
+    with pytest.raises(openai.BadRequestError, match="needs: takes no image: smol-sql") as caught:
         ask(allow=["smol-sql"], needs=["image"])
     assert caught.value.code == "no_expert_allowed"
 

@@ -7,12 +7,12 @@ that is not exactly one of these is refused.
 
 import asyncio
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
 
-from workers.base import CallPart, ChatCall, Delta, Event, Failure, Finish, WorkerStats
+from workers.base import ChatCall, Delta, Event, Failure, Finish, WorkerStats
 
 VERSION = 1
 FIRST_BYTES = 1024
@@ -115,20 +115,7 @@ def encode(frame: ToWorker | ToGateway) -> bytes:
     except UnicodeEncodeError:
         if not isinstance(frame, Events):
             raise
-        return _encoder.encode(msgspec.structs.replace(frame, deltas=tuple(map(_speakable, frame.deltas))))
-
-
-def _speakable(delta: Delta) -> Delta:
-    """Half of a surrogate pair, which a remote model's JSON may hold, has no form in UTF-8: U+FFFD takes its place."""
-    return replace(delta, text=_unicode(delta.text), calls=tuple(map(_speakable_call, delta.calls)))
-
-
-def _speakable_call(part: CallPart) -> CallPart:
-    return replace(part, arguments=_unicode(part.arguments), name=None if part.name is None else _unicode(part.name))
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _encoder.encode(msgspec.structs.replace(frame, deltas=tuple(map(Delta.in_utf8, frame.deltas))))
 
 
 class Frames(asyncio.Protocol):

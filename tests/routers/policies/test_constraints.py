@@ -39,7 +39,7 @@ def test_abilities_are_those_that_an_expert_declares() -> None:
     assert kept(specs, Wish(needs=frozenset({"image"}))) == ("eyes", "all")
     assert kept(specs, Wish(needs=frozenset({"tools", "image"}))) == ("all",)
     assert keep(specs, Wish(needs=frozenset({"tools", "image"})))[1]["chat"] == Removed(
-        "needs", "without image and tools"
+        "needs", "takes no image and no tools"
     )
 
 
