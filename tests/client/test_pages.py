@@ -36,7 +36,7 @@ def test_every_method_is_on_the_page() -> None:
 
 def test_the_numbers_on_the_page_are_those_of_the_code() -> None:
     with Coe("http://a.test", KEY) as coe:
-        settings = coe._settings
+        settings = coe._core.settings
     page = " ".join(PAGE.read_text().split())
     assert f"`timeout` ({settings.timeout:g} s)" in page
     assert f"`max_retries` ({settings.max_retries})" in page
