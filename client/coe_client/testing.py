@@ -148,11 +148,15 @@ class MockService:
         came = Request(request.method, request.url.path, request.headers, request.content)
         with self._lock:
             self.requests.append(came)
-        reply = self._of_batches(came, str(request.url)) or self._next(came)
+        reply = self.answered(came, str(request.url))
         body = _Body(reply)
         with self._lock:
             self._bodies.append(body)
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=body)
+
+    def answered(self, request: Request, url: str | None = None) -> Reply:
+        """What it answers, for a server of your own. url: the path with its query, the path alone if not given."""
+        return self._of_batches(request, url or request.path) or self._next(request)
 
     def _next(self, came: Request) -> Reply:
         with self._lock:
