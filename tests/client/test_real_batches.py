@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from redis import Redis
 
 from coe_client import AsyncCoe, BadRequest, Batch, BatchFailed, Coe, Conflict, NotFound
 from coe_client.testing import MockService
 from orchestrator.embedded_redis import EmbeddedRedis
 from tests.client.conftest import Served, running, serving
 from tests.client.test_real_api import shape
-from tests.orchestrator.parts import MATH, SQL
+from tests.orchestrator.parts import BATCH, MATH, SQL
+
+QUICK = BATCH.model_copy(update={"lease_s": 0.5})
+"""A runner looks three times in a lease whether its batches are cancelled."""
 
 
 @pytest_asyncio.fixture
 async def batching(redis: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(redis, batch=tmp_path / "home") as served, running(served):
+    with Redis(unix_socket_path=str(redis.socket)) as client:
+        client.flushall()  # no job of another test, whose files are elsewhere
+    async with serving(redis, batch=tmp_path / "home", batch_config=QUICK) as served, running(served):
         yield served
 
 
@@ -96,7 +102,7 @@ async def test_cancelling_run_ends_the_batch_in_the_service(batching: Served) ->
     engine = batching.service.engine
     engine.token_delay = 600
     run = asyncio.create_task(batching.coe.batches.run(["sql a", "sql b"], poll=0.02))
-    await engine.reaches(running=1)
+    await engine.reaches(running=2)
     run.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await run
@@ -109,7 +115,7 @@ async def test_lines_of_a_cancelled_batch_say_so(batching: Served) -> None:
     coe, engine = batching.coe, batching.service.engine
     engine.token_delay = 600
     batch = await coe.batches.create(await coe.files.upload(["sql a", "sql b"]))
-    await engine.reaches(running=1)
+    await engine.reaches(running=2)
     await coe.batches.cancel(batch)
     batch = await coe.batches.wait(batch, poll=0.02)
     assert [type(own.error) async for own in coe.batches.results(batch)] == [Conflict, Conflict]
