@@ -63,7 +63,7 @@ def test_a_method_has_the_name_the_words_and_the_signature_of_its_request(client
     assert shown.return_annotation == (stream[given] if name.endswith("_stream") else given)
 
 
-OF_BATCHES = {
+OF_BATCHES: dict[tuple[type, type], dict[str, str]] = {
     (Files, AsyncFiles): {"upload": "upload", "list": "files", "get": "file", "delete": "delete_file"},
     (Batches, AsyncBatches): {"create": "create", "list": "batches", "get": "batch", "cancel": "cancel"},
 }

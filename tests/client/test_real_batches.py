@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -57,7 +58,7 @@ async def test_the_blocking_client_does_the_same(batching: Served, tmp_path: Pat
 
 
 async def test_lines_without_an_answer_stand_in_their_place(batching: Served) -> None:
-    lines = [
+    lines: list[Any] = [
         "sql a",
         {"messages": "x", "model": "sqll"},
         "sql b",
