@@ -39,6 +39,7 @@ def run_command(
         str | None, typer.Option("--endpoint", help="Of all lines; default: that of the first line.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; run nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output of an earlier batch.")] = False,
     config: ConfigFlag = None,
     host: HostFlag = None,
     port: PortFlag = None,
@@ -58,9 +59,14 @@ def run_command(
             for line in plan_lines(batch):
                 typer.echo(line)
             return
+        errors = errors or output.with_name(output.name + ".errors")
         state = output.with_name(output.name + STATE)
+        for path in (output, errors, state):
+            _check_place(path)
         batch_id = _under_way(service, state, _print(source))
         if batch_id is None:
+            if output.exists() and not force:
+                fail(f"{output}: exists; choose another file with -o, or replace it with --force")
             batch_id = _create(service, source, endpoint)
             state.write_text(json.dumps({"batch": batch_id, "input": _print(source)}))
         else:
@@ -72,13 +78,17 @@ def run_command(
             raise
         for file_id, path in ((batch["output_file_id"], output), (batch["error_file_id"], errors)):
             if file_id is not None:
-                _download(service, file_id, path or output.with_name(output.name + ".errors"))
+                _download(service, file_id, path)
+            else:
+                path.unlink(missing_ok=True)  # that of an earlier batch
         state.unlink()
         _check(batch)
+        with suppress(typer.Exit):  # the input is here; there it takes room
+            service.ask("DELETE", f"/v1/files/{batch['input_file_id']}")
         counts = batch["request_counts"]
         _told(f"{counts['completed']:,} answers in {output}")
         if counts["failed"]:
-            _told(f"{counts['failed']:,} lines without an answer in {errors or output.name + '.errors'}")
+            _told(f"{counts['failed']:,} lines without an answer in {errors}")
 
 
 @batch_app.command("list")
@@ -191,15 +201,27 @@ def first_url(source: Path) -> str:
     """The endpoint of the first line that names one. Ends the command if none of the first hundred does."""
     with source.open("rb") as file:
         first = [line for _, line in zip(range(100), file, strict=False)]
+    if not first:
+        fail(f"{source}: is empty")
     for line in first:
         with suppress(ValueError, KeyError, TypeError):
             return str(json.loads(line.removeprefix(b"\xef\xbb\xbf"))["url"])
-    return fail(f"{source}: no line has a 'url'; is it a batch's input? --endpoint names one")
+    return fail(f"{source}: no line is JSON with a 'url'; is it a batch's input? --endpoint names the endpoint")
 
 
 def _print(source: Path) -> str:
     with source.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_place(path: Path) -> None:
+    """Ends the command before anything is done for a file that could not be written at the end."""
+    if not path.parent.is_dir():
+        fail(f"{path}: there is no folder {path.parent}; make it first")
+    if path.is_dir():
+        fail(f"{path}: is a folder; name a file with -o")
+    if not os.access(path.parent, os.W_OK):
+        fail(f"{path}: the folder {path.parent} is not writable")
 
 
 def _under_way(service: Target, state: Path, input_print: str) -> str | None:
@@ -231,7 +253,11 @@ def _create(service: Target, source: Path, endpoint: str, dry_run: bool = False)
         )
     made = service.content(answer)
     body = {"input_file_id": made["id"], "endpoint": endpoint, "completion_window": "24h", "coe": {"dry_run": dry_run}}
-    return str(service.ask("POST", "/v1/batches", body)["id"])
+    try:
+        return str(service.ask("POST", "/v1/batches", body)["id"])
+    except typer.Exit:  # it was told why; the file is of no use
+        service.ask("DELETE", f"/v1/files/{made['id']}")
+        raise
 
 
 def _follow(service: Target, batch_id: str) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from orchestrator.batch.plan import NOBODY, loads, seconds
 from orchestrator.batch.runner import Runner
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, quote
-from orchestrator.http.files import FileRoutes, listed, most_listed
+from orchestrator.http import wire_batches as told
+from orchestrator.http.files import FileRoutes
 from orchestrator.http.routes import Path
 from orchestrator.http.wire import from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
-
-MOST_LISTED = 100
 
 
 class BatchOptions(Options):
@@ -57,11 +56,12 @@ class BatchRoutes:
 
     def paths(self) -> tuple[Path, ...]:
         every, one = "/v1/batches", "/v1/batches/{batch_id}"
+        none, refused = ("batch_not_found",), ("file_not_found", "too_many_batches", "storage_full")
         return (
-            Path(every, "POST", self.create, body=BatchRequest),
-            Path(every, "GET", self.list),
-            Path(one, "GET", self.one),
-            Path(f"{one}/cancel", "POST", self.cancel),
+            Path(every, "POST", self.create, body=BatchRequest, answer=told.BatchAnswer, errors=refused),
+            Path(every, "GET", self.list, query=told.BatchQuery, answer=told.BatchList, errors=none),
+            Path(one, "GET", self.one, answer=told.BatchAnswer, errors=none),
+            Path(f"{one}/cancel", "POST", self.cancel, answer=told.BatchAnswer, errors=none),
         )
 
     async def create(self, request: Request) -> Response:
@@ -93,31 +93,32 @@ class BatchRoutes:
 
     async def list(self, request: Request) -> Response:
         """GET /v1/batches: the newest first."""
-        most, owner = most_listed(request, MOST_LISTED), request.state.caller.lineage
-        after = request.query_params.get("after", "")
-        found = await self._jobs.newest(owner, most + 1, after)
+        query, owner = told.query_of(request, told.BatchQuery), request.state.caller.lineage
+        if query.after:
+            await self._found(request, query.after, "after")
+        found = await self._jobs.newest(owner, query.limit + 1, query.after)
         rates = await self._jobs.rates()
-        return _json(listed([batch_field(job, rates) for job in found[:most]], len(found) > most))
+        page = [batch_field(job, rates) for job in found[: query.limit]]
+        return _json(told.listed(page, len(found) > query.limit))
 
     async def one(self, request: Request) -> Response:
         """GET /v1/batches/{batch_id}"""
-        return await self._answer(await self._found(request))
+        return await self._answer(await self._found(request, request.path_params["batch_id"]))
 
     async def cancel(self, request: Request) -> Response:
         """POST /v1/batches/{batch_id}/cancel. What is done by then is in its files."""
-        job = await self._found(request)
+        job = await self._found(request, request.path_params["batch_id"])
         if job.status in ("validating", "in_progress"):
             job = await self._jobs.cancel(job.made.id)
             if self._runner is not None:
                 self._runner.wake()
         return await self._answer(job)
 
-    async def _found(self, request: Request) -> Job:
-        batch_id: str = request.path_params["batch_id"]
+    async def _found(self, request: Request, batch_id: str, param: str | None = None) -> Job:
         try:
             return await self._jobs.get(batch_id, request.state.caller.lineage)
         except UnknownJob:
-            raise ApiError("batch_not_found", f"there is no batch {quote(batch_id)}") from None
+            raise ApiError("batch_not_found", f"there is no batch {quote(batch_id)}", param) from None
 
     async def _answer(self, job: Job) -> Response:
         return _json(batch_field(job, await self._jobs.rates()))

@@ -8,21 +8,23 @@ from pathlib import Path as FilePath
 from typing import Any
 
 import orjson
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from orchestrator.batch.files import File, Files, OverQuota, UnknownFile
 from orchestrator.errors import ApiError, quote
+from orchestrator.http import wire_batches as told
 from orchestrator.http.guards import UPLOADS
 from orchestrator.http.routes import Path
 
 MAX_FIELD = 1024
 """Bytes of a field of a form that is no file."""
+MAX_BESIDE = 256 << 10
+"""Bytes of a form that are not the file's."""
 PIECE = 1 << 20
 """Bytes that are written, or read, at a time."""
-MOST_LISTED = 10_000
 
 
 class FileRoutes:
@@ -32,13 +34,14 @@ class FileRoutes:
         self._files = files
 
     def paths(self) -> tuple[Path, ...]:
-        one = f"{UPLOADS}/{{file_id}}"
+        one, none = f"{UPLOADS}/{{file_id}}", ("file_not_found",)
+        full = ("request_too_large", "storage_quota", "storage_full")
         return (
-            Path(UPLOADS, "POST", self.upload),
-            Path(UPLOADS, "GET", self.list),
-            Path(one, "GET", self.one),
-            Path(one, "DELETE", self.delete),
-            Path(f"{one}/content", "GET", self.content),
+            Path(UPLOADS, "POST", self.upload, form=told.UploadForm, answer=told.FileAnswer, errors=full),
+            Path(UPLOADS, "GET", self.list, query=told.FileQuery, answer=told.FileList, errors=none),
+            Path(one, "GET", self.one, answer=told.FileAnswer, errors=none),
+            Path(one, "DELETE", self.delete, answer=told.DeletedFile, errors=none),
+            Path(f"{one}/content", "GET", self.content, answer=bytes, errors=none),
         )
 
     async def upload(self, request: Request) -> Response:
@@ -65,22 +68,18 @@ class FileRoutes:
 
     async def list(self, request: Request) -> Response:
         """GET /v1/files: the newest first, or with `order=asc` the oldest."""
-        given = request.query_params
-        purpose, order = given.get("purpose"), given.get("order", "desc")
-        if order not in ("asc", "desc"):
-            raise ApiError("invalid_value", f"order: got {quote(order)}; allowed: 'asc', 'desc'", "order")
+        query = told.query_of(request, told.FileQuery)
         found = await asyncio.to_thread(self._files.newest, _owner(request))
-        found = [file for file in found if purpose is None or file.purpose == purpose]
-        if order == "asc":
+        found = [file for file in found if query.purpose in ("", file.purpose)]
+        if query.order == "asc":
             found.reverse()
-        after = given.get("after")
-        if after is not None:
+        if query.after:
             ids = [file.id for file in found]
-            if after not in ids:
-                raise ApiError("file_not_found", f"after: there is no file {quote(after)}", "after")
-            found = found[ids.index(after) + 1 :]
-        most = most_listed(request, MOST_LISTED)
-        return _json(listed([_field(file) for file in found[:most]], len(found) > most))
+            if query.after not in ids:
+                raise ApiError("file_not_found", f"after: there is no file {quote(query.after)}", "after")
+            found = found[ids.index(query.after) + 1 :]
+        page = [_field(file) for file in found[: query.limit]]
+        return _json(told.listed(page, len(found) > query.limit))
 
     async def one(self, request: Request) -> Response:
         """GET /v1/files/{file_id}"""
@@ -120,29 +119,36 @@ class _Form:
         self._name: str | None = None
         self._is_file = self._has_file = self._is_whole = False
         self._out = bytearray()
+        self._beside = 0
         self.filename = ""
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._add_header,
-                "on_header_value": self._add_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._data,
-                "on_end": self._end,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._add_header,
+                    "on_header_value": self._add_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._end_headers,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise _closing(f"'Content-Type' has a boundary that is not taken: {error}") from None
 
     async def file(self, request: Request) -> AsyncIterator[bytes]:
         """The bytes of the file, in pieces of about PIECE. Raises ApiError for what is no such form."""
         try:
             async for chunk in request.stream():
+                self._beside += len(chunk)
                 self._parser.write(chunk)
+                if self._beside > MAX_BESIDE:
+                    raise _closing(f"the form has more than {MAX_BESIDE:,} bytes beside the file, which is the limit")
                 if len(self._out) >= PIECE:
                     yield self._taken()
             self._parser.finalize()
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise _closing(f"the body is no form: {error}") from None
         if not self._is_whole:
             raise _closing("the form ends before its end")
@@ -190,12 +196,15 @@ class _Form:
             self.filename = "".join(c for c in name if c.isprintable())[:255] or "file"
         elif len(self._fields) >= 16:
             raise _closing("the form has too many fields")
+        elif self._name in self._fields:
+            raise _closing(f"the field {quote(self._name)} stands in the form twice")
         else:
             self._fields[self._name] = b""
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
             self._out += data[start:end]
+            self._beside -= end - start
             return
         assert self._name is not None
         self._fields[self._name] += data[start:end]
@@ -217,19 +226,6 @@ async def _pieces(path: FilePath) -> AsyncIterator[bytes]:
             yield piece
     finally:
         file.close()
-
-
-def most_listed(request: Request, most: int) -> int:
-    """The query's `limit`. Raises ApiError."""
-    given = request.query_params.get("limit", str(most))
-    if not (given.isascii() and given.isdecimal() and 1 <= int(given[:9]) <= most):
-        raise ApiError("invalid_value", f"limit: got {quote(given)}; allowed: 1 to {most}", "limit")
-    return int(given)
-
-
-def listed(data: "list[dict[str, Any]]", has_more: bool) -> dict[str, Any]:
-    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
-    return {"object": "list", "data": data, **ends, "has_more": has_more}
 
 
 def _owner(request: Request) -> str:

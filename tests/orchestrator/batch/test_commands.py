@@ -59,8 +59,12 @@ def program(*words: str | Path, **env: str) -> "subprocess.Popen[str]":
     )
 
 
+def content(name: str) -> bytes:
+    return Path(name).read_bytes()
+
+
 def rows(name: str) -> list[dict[str, Any]]:
-    return jsonl.rows(Path(name).read_bytes())
+    return jsonl.rows(content(name))
 
 
 def written() -> list[str]:
@@ -73,6 +77,7 @@ async def test_a_file_is_run_and_its_answers_written(live: Served) -> None:
     assert written() == [f"id-{n}" for n in range(20)]
     assert "20 answers in out.jsonl" in told
     assert sorted(os.listdir()) == ["home", "in.jsonl", "out.jsonl"]
+    assert [own.purpose async for own in live.service.openai.files.list()] == ["batch_output"], "the input is here"
 
 
 async def test_lines_without_an_answer_have_a_file_of_their_own(live: Served) -> None:
@@ -107,6 +112,46 @@ async def test_the_same_command_again_goes_on_where_it_was(live: Served) -> None
     assert "goes on with batch_" in told
     assert written() == [f"id-{n}" for n in range(20)]
     assert len((await live.service.openai.batches.list()).data) == 1
+
+
+async def test_an_output_is_replaced_only_by_force(live: Served) -> None:
+    put("out.jsonl", b"dear")
+    put("out.jsonl.errors", b"of old")
+    code, _, told = await coe("run", "in.jsonl", "-o", "out.jsonl")
+    assert code == 1
+    assert "out.jsonl: exists; choose another file with -o, or replace it with --force" in told
+    assert content("out.jsonl") == b"dear"
+    assert (await coe("run", "in.jsonl", "-o", "out.jsonl", "--force"))[0] == 0
+    assert len(written()) == 20
+    assert "out.jsonl.errors" not in os.listdir(), "this batch has none"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["none.jsonl"], "none.jsonl: No such file"),
+        (["."], ".: Is a directory"),
+        (["empty"], "empty: is empty"),
+        (["text"], "text: no line is JSON with a 'url'"),
+        (["in.jsonl", "-o", "nowhere/out"], "nowhere/out: there is no folder nowhere; make it first"),
+        (["in.jsonl", "-o", "a-folder"], "a-folder: is a folder; name a file with -o"),
+        (["in.jsonl", "--errors", "a-folder"], "a-folder: is a folder"),
+        (["in.jsonl", "--endpoint", "/v1/models"], "endpoint: input should be '/v1/chat/completions'"),
+        (["in.jsonl", "--api-key", "coe-" + "x" * 43], "the API key is not known"),
+        (["in.jsonl", "--port", "1"], "no service answers at http://127.0.0.1:1; start it with `coe serve`"),
+    ],
+)
+async def test_what_cannot_be_run_is_told_and_leaves_nothing_in_the_service(
+    live: Served, words: list[str], says: str
+) -> None:
+    os.mkdir("a-folder")
+    put("empty", b"")
+    put("text", b"hello\nworld\n")
+    code, _, told = await coe("run", *words)
+    assert code == 1
+    assert says in told
+    assert [own.id async for own in live.service.openai.files.list()] == []
+    assert (await live.service.openai.batches.list()).data == []
 
 
 async def test_another_input_does_not_take_the_place_of_one_under_way(live: Served) -> None:
