@@ -125,6 +125,9 @@ TABLE: dict[str, Row] = {
     "too_many_connections": Row(429, _LIMIT, "too_many_connections", "Too many connections are open.", retry_after=1),
     "headers_too_large": Row(431, _INVALID, "headers_too_large", "Number or size of the headers is over the limit."),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
+    "fatal_line": Row(
+        500, _SERVER, "fatal_line", "In an error file: what runs the line goes down of it, each time; it was given up."
+    ),
     "expert_unavailable": Row(
         503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30
     ),

@@ -26,6 +26,7 @@ cancelled; failed where the input, or the machine, does not let it run at all.
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -37,7 +38,6 @@ from orchestrator.batch.plan import Group
 from orchestrator.batch.storage import Storage
 from orchestrator.store import Store
 
-PREFIX = "coe:{batch}:"
 LIVE = ("validating", "in_progress", "finalizing", "cancelling")
 ENDS = ("completed", "failed", "expired", "cancelled")
 End = Literal["completed", "failed", "expired", "cancelled"]
@@ -115,12 +115,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A lease to plan or to finish a job. tries: how often that was begun, this one included."""
+    """A lease to plan or to finish a job. tries: how often in a row that was begun and not ended, this one included;
+    faults: how often whoever did it told of one."""
 
     token: str
     job: str
     kind: Literal["plan", "finish"]
     tries: int
+    faults: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class Jobs:
         """A job that is to be planned or finished, for this caller alone while it renews the lease."""
         token = _token()
         found = await self._run(scripts.TAKE_JOB, token, self._lease_ms)
-        return Task(token, found[0], found[1], int(found[2])) if found else None
+        return Task(token, found[0], found[1], int(found[2]), int(found[3])) if found else None
 
     async def take_block(self, family: str, experts: int, loaded: Sequence[str]) -> Lease | None:
         """A block of the family. Not more than `experts` of its experts are worked on at a time, by all runners
@@ -236,13 +238,28 @@ class Jobs:
 
     async def renew(self, tokens: Sequence[str]) -> list[str]:
         """For each lease the status of its job, "" for one that has ended."""
-        found: list[str] = await self._run(scripts.RENEW, self._lease_ms, *tokens)
+        found: list[str] = await self._run(scripts.RENEW, *tokens)
         return found
 
-    async def give_back(self, token: str, *, is_lost: bool = False, pause_s: float = 0.0, why: str = "") -> None:
-        """Ends a lease before its time. pause_s: seconds for which nobody takes anything of the job, and why."""
+    async def give_back(
+        self,
+        token: str,
+        *,
+        is_lost: bool = False,
+        delay_s: float = 0.0,
+        pause_s: float = 0.0,
+        is_fault: bool = False,
+        why: str = "",
+    ) -> None:
+        """Ends a lease before its time. delay_s: seconds for which nobody takes the block. pause_s: those for which
+        nobody takes anything of the job, and why. is_fault: the job may fail of it."""
+        delays = int(delay_s * 1000), int(pause_s * 1000)
         problems = json.dumps([problem(why)]) if why else ""
-        await self._run(scripts.GIVE_BACK, token, int(is_lost), int(pause_s * 1000), problems)
+        await self._run(scripts.GIVE_BACK, token, int(is_lost), *delays, int(is_fault), problems)
+
+    async def tell(self, token: str, why: str) -> None:
+        """Why the job of this lease does not go on; what is done next of it takes that back."""
+        await self._run(scripts.TELL, token, json.dumps([problem(why)]))
 
     async def planned(self, token: str, fields: Mapping[str, Any], groups: Sequence[Group], end: str = "") -> str:
         """The job is planned. fields: of Job. end: what becomes of it where there is nothing to run.
@@ -271,9 +288,7 @@ class Jobs:
         """What is in the lease's log so far. rate: steps a second of a whole block. Returns the job's status, "" if the
         lease has ended: then nothing of it counts that did not before."""
         known = [log.bytes, log.steps, log.completed, log.failed]
-        status: str = await self._run(
-            scripts.COMMIT, token, self._lease_ms, *known, int(is_done), "" if rate is None else rate
-        )
+        status: str = await self._run(scripts.COMMIT, token, *known, int(is_done), "" if rate is None else rate)
         return status
 
     async def end(self, job: Job, token: str) -> bool:
@@ -282,6 +297,10 @@ class Jobs:
             self._write(job)
         fields = {name: value for name, value in _fields(job).items() if value != ""}
         return bool(await self._run(scripts.FINISHED, job.made.id, token, *_flat(fields)))
+
+    async def states(self) -> Counter[str]:
+        """Status -> jobs that have it now, of those that are not at their end."""
+        return Counter(await self._run(scripts.STATES))
 
     async def rates(self) -> dict[str, float]:
         """Expert -> steps a second, as far as they were measured."""
@@ -299,7 +318,7 @@ class Jobs:
         return made
 
     async def _run(self, script: str, *args: str | int | float) -> Any:
-        return await self._store.run(script, [PREFIX], list(args))
+        return await self._store.run(script, [scripts.PREFIX], list(args))
 
 
 def problem(message: str, code: str = "storage_full") -> dict[str, Any]:

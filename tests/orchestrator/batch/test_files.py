@@ -237,9 +237,12 @@ def test_a_copy_outlives_its_source(storage: Storage) -> None:
 
 
 def test_a_log_grows(storage: Storage) -> None:
+    at = 0
     for number in range(12):
-        storage.append("logs/me", number, b"%d\n" % number)
-    storage.append("logs/you", 0, b"other\n")
+        piece = b"%d\n" % number
+        storage.append("logs/me", number, at, piece)
+        at += len(piece)
+    storage.append("logs/you", 0, 0, b"other\n")
     assert storage.logs("logs") == ["me", "you"]
     assert storage.log("logs/me") == b"".join(b"%d\n" % number for number in range(12))
     assert storage.local_log("logs/you").read_bytes() == b"other\n"
