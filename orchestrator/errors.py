@@ -5,6 +5,7 @@
 Everything else that can be raised on the way is a key of the table by its class, or else "internal".
 """
 
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -200,6 +201,8 @@ def from_exception(error: Exception) -> ApiError:
         return error
     if isinstance(error, UnknownExpert | UnknownEnsemble):
         return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ApiError("storage_full", "there is no room on the disk of the service; tell whoever runs it")
     if isinstance(error, LimitReached):
         return ApiError(error.cause, str(error), headers=error.headers)
     if isinstance(error, Overloaded):

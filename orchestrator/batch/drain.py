@@ -28,9 +28,6 @@ from orchestrator.metrics import BatchMetrics
 from orchestrator.store import StoreUnavailable
 from workers.base import WorkerStats
 
-PAUSE_S = 10.0
-"""How long a job is left alone that a fault keeps from going on."""
-
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -44,6 +41,11 @@ class Settings:
     beside: float = 0.25
     tries: int = 3
     poll_s: float = 0.5
+
+    @property
+    def pause_s(self) -> float:
+        """How long a job is left alone that a fault, such as a full disk, keeps from going on."""
+        return 20 * self.poll_s
 
 
 Stats = Callable[[], Awaitable[Mapping[str, WorkerStats | str]]]
@@ -158,7 +160,7 @@ class Drain:
         except Exception as error:
             log.exception("a block of a batch cannot be run", batch=lease.job, block=lease.block)
             with suppress(StoreUnavailable):
-                await self._jobs.give_back(lease.token, pause_s=PAUSE_S, why=told(error))
+                await self._jobs.give_back(lease.token, pause_s=self._settings.pause_s, why=told(error))
             return None
         self.blocks[lease.token] = block
 
@@ -199,7 +201,7 @@ class Drain:
             await block.stop()
         except Exception as error:
             log.exception("a line of a batch cannot be run", batch=block.made.id, line=step.at)
-            await block.stop(pause_s=PAUSE_S, why=told(error))
+            await block.stop(pause_s=self._settings.pause_s, why=told(error))
 
     async def _alone(self, block: Block, step: Step) -> None:
         async with self._one, self._told(block, step) as (own, others):

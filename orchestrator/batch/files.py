@@ -95,7 +95,11 @@ class Files:
             def finish() -> File:
                 self.check_room(owner, 0)
                 upload.commit()
-                return self._put(File(file_id, owner, name(), receiving.bytes, int(self._now()), "batch"))
+                try:
+                    return self._put(File(file_id, owner, name(), receiving.bytes, int(self._now()), "batch"))
+                except OSError:  # nothing would ever find it
+                    self._storage.remove(f"files/{owner}/{file_id}")
+                    raise
 
             yield receiving, finish
 

@@ -28,6 +28,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -159,12 +160,17 @@ class Jobs:
     # What callers do
 
     async def create(self, caller: Caller, endpoint: Endpoint, input_file_id: str, input_name: str, **more: Any) -> Job:
-        """A job on a file of the storage. Raises TooManyJobs, and FileNotFoundError for an input that has gone."""
+        """A job on a file of the storage. Raises TooManyJobs, and OSError: FileNotFoundError for an input that has
+        gone."""
         now = int(time.time() * 1000)
         window = int(more.pop("window_s", WINDOW_S) * 1000)
         made = Made(f"batch_{uuid.uuid4().hex}", caller, endpoint, input_file_id, now, now + window, **more)
-        self.storage.copy(input_name, f"jobs/{made.id}/input")
-        self._write(Job(made, "validating"))
+        try:
+            self.storage.copy(input_name, f"jobs/{made.id}/input")
+            self._write(Job(made, "validating"))
+        except OSError:
+            self.storage.remove(f"jobs/{made.id}")
+            raise
         if await self._register(Job(made, "validating"), self._per_owner) < 0:
             self.storage.remove(f"jobs/{made.id}")
             text = f"{self._per_owner} batches of this API key are under way, which is the limit; wait for one to end"
@@ -192,7 +198,8 @@ class Jobs:
         """What is under way is broken off; what is done is kept. Does nothing to a job that is at its end."""
         if not self.storage.exists(f"jobs/{job_id}/job.json"):
             raise UnknownJob(job_id)
-        self.storage.write(f"jobs/{job_id}/cancel", b"")
+        with suppress(OSError):  # on a full disk too; then a Redis that forgets it makes the job go on
+            self.storage.write(f"jobs/{job_id}/cancel", b"")
         await self._run(scripts.CANCEL, job_id)
         return await self.get(job_id)
 

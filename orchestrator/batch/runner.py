@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from orchestrator.batch.drain import PAUSE_S, Drain, Settings, Stats, told
+from orchestrator.batch.drain import Drain, Settings, Stats, told
 from orchestrator.batch.files import Files
 from orchestrator.batch.jobs import LIVE, Job, Jobs, Task, problem
 from orchestrator.batch.lines import UnreadableFile
@@ -176,7 +176,9 @@ class Runner:
             log.exception("a batch does not go on", batch=task.job, step=task.kind)
             is_fault = not isinstance(error, OSError)  # a disk that is full has room again, however long it takes
             with suppress(StoreUnavailable):
-                await self._jobs.give_back(task.token, pause_s=PAUSE_S, is_fault=is_fault, why=told(error))
+                await self._jobs.give_back(
+                    task.token, pause_s=self._settings.pause_s, is_fault=is_fault, why=told(error)
+                )
 
     async def _end(self, job: Job, task: Task, status: str, **fields: object) -> bool:
         times = {**job.times, status: int(time.time() * 1000)}
