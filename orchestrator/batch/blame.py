@@ -49,6 +49,14 @@ def wait_s(own: Span, others: Span) -> float:
     return min(LONGEST_S, max(0.0, CONTROL * own.seconds - others.seconds))
 
 
+def told_of(what: str, own: Span, others: Span) -> str:
+    """The evidence. what: it did meanwhile."""
+    return (
+        f"the service went down {own.deaths} times while it {what}, for {own.seconds:.1f} s; "
+        f"without that {others.deaths} times in {others.seconds:.1f} s"
+    )
+
+
 def at_least(hits: int, tries: int, share: float) -> float:
     """The chance of so many hits or more, where each try is one with this chance."""
     if hits <= 0 or share >= 1:

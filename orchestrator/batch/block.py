@@ -141,9 +141,9 @@ class Block:
         if not self.is_stuck:
             self.is_stuck = True
             log.error("the results of a batch cannot be written", batch=self.made.id, why=str(error))
-            with suppress(StoreUnavailable):
-                why = f"results cannot be written, and wait: {error.strerror or error}"
-                await self._jobs.tell(self.lease.token, why)
+        with suppress(StoreUnavailable):  # each time: what other blocks write takes it back
+            why = f"results cannot be written, and wait: {error.strerror or error}"
+            await self._jobs.tell(self.lease.token, why)
         with suppress(TimeoutError):
             async with asyncio.timeout(ROOM_S):
                 await self.ended.wait()

@@ -7,8 +7,8 @@ that dies `Settings.tries` times with nothing of this runner in it but that line
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -16,8 +16,8 @@ from typing import Literal
 import structlog
 
 from orchestrator.batch import logs
-from orchestrator.batch.blame import Span, is_to_blame, wait_s
-from orchestrator.batch.block import RETRY_S, Block, Step
+from orchestrator.batch.blame import is_to_blame, told_of, wait_s
+from orchestrator.batch.block import Block, Step
 from orchestrator.batch.jobs import Jobs, Lease
 from orchestrator.batch.lives import Lives
 from orchestrator.batch.opening import Opener
@@ -204,12 +204,9 @@ class Drain:
             await block.stop(pause_s=self._settings.pause_s, why=told(error))
 
     async def _alone(self, block: Block, step: Step) -> None:
-        async with self._one, self._told(block, step) as (own, others):
+        async with self._one, self._lives.watched(block.made.id, step.number) as (own, others):
             if is_to_blame(own, others):
-                text = (
-                    f"the service went down {own.deaths} times while it ran this line alone, for {own.seconds:.0f} s; "
-                    f"without it {others.deaths} times in {others.seconds:.0f} s"
-                )
+                text = told_of("ran this line alone", own, others)
                 await self._give_up(block, step, "runner", own.deaths, ApiError("fatal_line", text))
             elif wait := wait_s(own, others):
                 block.waits.append(wait)
@@ -218,21 +215,6 @@ class Drain:
                 await self._try(block, step, 1)
         if block.waits and not block.todo:
             await block.stop(delay_s=min(block.waits))
-
-    @asynccontextmanager
-    async def _told(self, block: Block, step: Step) -> AsyncIterator[tuple[Span, Span]]:
-        """While the step runs it is known that it does, and that nothing else does."""
-        try:
-            known = None
-            while known is None:
-                try:
-                    known = await self._lives.alone(block.made.id, step.number)
-                except StoreUnavailable:
-                    await asyncio.sleep(RETRY_S)
-            yield known
-        finally:
-            with suppress(StoreUnavailable):  # then the next beat tells it
-                await self._lives.together()
 
     async def _try(self, block: Block, step: Step, most: int) -> None:
         while True:

@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from orchestrator.batch.blame import is_to_blame, told_of, wait_s
 from orchestrator.batch.drain import Drain, Settings, Stats, told
 from orchestrator.batch.files import Files
 from orchestrator.batch.jobs import LIVE, Job, Jobs, Task, problem
@@ -29,8 +30,10 @@ from orchestrator.batch.work import Work
 from orchestrator.metrics import BatchMetrics
 from orchestrator.store import StoreUnavailable
 
-FAULTS, BEGUN = 5, 25
-"""Planning or finishing a job has met so many faults, or was begun so often, ever later, that the job has failed."""
+FAULTS = 5
+"""Planning or finishing a job has met so many that the job has failed."""
+OFTEN = 3
+"""How often it may be begun in a row before it is watched whether it is what ends runners."""
 STATES_S = 5.0
 """How old the number of jobs by state in the metrics may be."""
 
@@ -160,14 +163,19 @@ class Runner:
             if remembered is not None and not remembered.is_live:  # Redis forgot its end
                 await self._jobs.end(remembered, "")
                 await self._jobs.give_back(task.token)
-            elif task.tries > BEGUN or task.faults >= FAULTS:
-                why = "; ".join(own["message"] for own in job.problems) or "whoever tried it went down"
-                text = f"{task.kind} was tried {max(task.tries - 1, task.faults)} times: {why}"
-                await self._end(job, task, "failed", problems=(problem(text, "internal_error"),))
-            elif task.kind == "plan":
-                await self._plan(job, task)
+            elif task.faults >= FAULTS:
+                why = "; ".join(own["message"] for own in job.problems)
+                await self._fail(job, task, f"{task.kind} was tried {task.faults} times: {why}")
+            elif task.tries <= OFTEN:
+                await self._plan_or_finish(job, task)
             else:
-                await self._finish(job, task)
+                async with self._lives.watched(task.job, task.kind) as (own, others):
+                    if is_to_blame(own, others):
+                        await self._fail(job, task, told_of(f"did '{task.kind}' for this batch", own, others))
+                    elif wait := wait_s(own, others):
+                        await self._jobs.give_back(task.token, pause_s=wait)
+                    else:
+                        await self._plan_or_finish(job, task)
         except StoreUnavailable as error:
             self._away(error)
         except UnreadableFile as error:
@@ -179,6 +187,13 @@ class Runner:
                 await self._jobs.give_back(
                     task.token, pause_s=self._settings.pause_s, is_fault=is_fault, why=told(error)
                 )
+
+    async def _plan_or_finish(self, job: Job, task: Task) -> None:
+        await (self._plan if task.kind == "plan" else self._finish)(job, task)
+
+    async def _fail(self, job: Job, task: Task, why: str) -> None:
+        log.error("a batch has failed", batch=task.job, why=why)
+        await self._end(job, task, "failed", problems=(problem(why, "internal_error"),))
 
     async def _end(self, job: Job, task: Task, status: str, **fields: object) -> bool:
         times = {**job.times, status: int(time.time() * 1000)}

@@ -54,10 +54,6 @@ local function give_back(token, lease, is_lost, delay)
     if is_lost then redis.call('HINCRBY', P .. 'lost:' .. lease.job, lease.block, 1) end
   elseif not is_lost then
     redis.call('HINCRBY', job(lease.job), 'tries', -1)
-  else
-    -- Whoever plans or finishes it went down, or was killed: if again and again, ever longer after the last time.
-    local tries = tonumber(redis.call('HGET', job(lease.job), 'tries') or '0')
-    if tries > 5 then redis.call('HSET', job(lease.job), 'later_ms', now + math.min(300000, 500 * 2 ^ (tries - 5))) end
   end
 end
 
