@@ -70,7 +70,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a job was made with, and never changes. created_ms: Unix time. plan_only: it ends when it is planned."""
+    """What a job was made with, and never changes. created_ms: Unix time. plan_only: it ends when it is planned.
+    output_s: seconds after which the files end that it makes; None = they stay."""
 
     id: str
     caller: Caller
@@ -80,6 +81,7 @@ class Made:
     expires_ms: int
     metadata: dict[str, str] | None = None
     plan_only: bool = False
+    output_s: int | None = None
 
     @classmethod
     def stored(cls, data: Mapping[str, Any]) -> "Made":

@@ -34,8 +34,8 @@ FAULTS = 5
 """Planning or finishing a job has met so many that the job has failed."""
 OFTEN = 3
 """How often it may be begun in a row before it is watched whether it is what ends runners."""
-STATES_S = 5.0
-"""How old the number of jobs by state in the metrics may be."""
+LOOK_S = 5.0
+"""How old the number of jobs by state in the metrics may be, and how long a file lies on after its time."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class Runner:
                 group.create_task(self._plan_and_finish())
                 for family in families:
                     group.create_task(self._drain.run(family))
-                group.create_task(self._count())
+                group.create_task(self._look_after())
         finally:
             await self._drain.stop()
             with suppress(StoreUnavailable):
@@ -100,14 +100,19 @@ class Runner:
             log.warning("batches wait for Redis", why=str(error))
         self._must_restore = True
 
-    async def _count(self) -> None:
-        """Jobs by state, for the metrics."""
+    async def _look_after(self) -> None:
+        """Jobs by state, for the metrics; and files whose time has come are removed."""
         while True:
+            try:
+                if removed := await asyncio.to_thread(self._files.remove_expired):
+                    log.info("files have expired", files=removed)
+            except OSError as error:
+                log.warning("expired files cannot be removed", why=str(error))
             with suppress(StoreUnavailable):
                 states = await self._jobs.states()
                 for status in LIVE:
                     self._metrics.jobs.labels(status).set(states[status])
-            await asyncio.sleep(STATES_S)
+            await asyncio.sleep(LOOK_S)
 
     async def _renew(self) -> None:
         """Tells that this runner lives, and keeps the leases. One that has ended, or whose job has, is let go."""

@@ -16,7 +16,7 @@ from orchestrator.batch.plan import NOBODY, loads, seconds
 from orchestrator.batch.runner import Runner
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, quote
-from orchestrator.http.files import FileRoutes, listed, most_listed
+from orchestrator.http.files import EXPIRY_S, FileRoutes, listed, most_listed
 from orchestrator.http.routes import Path
 from orchestrator.http.wire import from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
@@ -31,6 +31,13 @@ class BatchOptions(Options):
     dry_run: bool = False
 
 
+class OutputExpiry(Options):
+    """The files that the batch makes end so many seconds after they were made."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=EXPIRY_S[0], le=EXPIRY_S[1])
+
+
 class BatchRequest(Options):
     """The body of /v1/batches."""
 
@@ -40,6 +47,7 @@ class BatchRequest(Options):
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
         None, max_length=16
     )
+    output_expires_after: OutputExpiry | None = None
     coe: BatchOptions = BatchOptions()
 
 
@@ -81,6 +89,7 @@ class BatchRoutes:
                 name,
                 metadata=body.metadata,
                 plan_only=body.coe.dry_run,
+                output_s=body.output_expires_after and body.output_expires_after.seconds,
             )
         except (UnknownFile, FileNotFoundError):
             text = f"there is no file {quote(body.input_file_id)}; upload it to /v1/files first"
