@@ -17,6 +17,7 @@ from tests.orchestrator.batch import jsonl, runner_process
 from tests.orchestrator.batch.conftest import create, ended, errors, output, running, until
 from tests.orchestrator.batch.test_kills import front, own_redis
 from tests.orchestrator.parts import Service
+from workers.base import ChatCall
 
 __all__ = ["front", "own_redis"]
 LINES = [jsonl.chat(f"id-{n}", f"{runner_process.LONG} {n}") for n in range(60)]
@@ -100,7 +101,7 @@ async def test_results_wait_for_room_and_no_line_is_run_twice(store: Store, disk
     batch = await create(service, jsonl.file(LINES))
     asked = Counter[str]()
 
-    def answer(call: runner_process.ChatCall) -> str:
+    def answer(call: ChatCall) -> str:
         asked[call.messages[-1]["content"]] += 1
         return runner_process.answer(call)
 
