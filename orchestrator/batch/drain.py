@@ -247,6 +247,9 @@ class Drain:
                     return
                 if step.tries == self._settings.tries - 1 and getattr(step.line.body, "model", "") == AUTO:
                     step.routed = None  # the plan's expert does not answer: who does is decided as things stand now
+            elif block.is_alone:
+                block.waits.append(again.wait_s)  # all others need not wait with it
+                return
             await asyncio.sleep(again.wait_s)
 
     async def _record(self, block: Block, step: Step) -> tuple[bool, bytes]:

@@ -292,6 +292,14 @@ def test_a_log_grows(storage: Storage) -> None:
     assert storage.logs("nothing") == []
 
 
+def test_half_of_a_piece_that_found_no_room_is_not_in_the_log(storage: Storage) -> None:
+    storage.append("logs/me", 0, 0, b"one\n")
+    storage.append("logs/me", 1, 4, b"a piece of which only half is on dis")
+    storage.append("logs/me", 1, 4, b"two\n")
+    storage.append("logs/me", 2, 8, b"three\n")
+    assert storage.log("logs/me") == b"one\ntwo\nthree\n"
+
+
 @pytest.mark.parametrize("name", ["../up", "a/../b", "/abs", "", "a//b", ".hidden", "a/.b", "a b"])
 def test_names_lead_nowhere_else(storage: Storage, name: str) -> None:
     with pytest.raises(ValueError, match="not a name of the storage"):
