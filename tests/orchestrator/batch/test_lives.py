@@ -35,10 +35,15 @@ async def seen(store: Store, job_id: str, what: int = 7) -> tuple[Span, Span]:
     return found
 
 
+_never_left: list[object] = []
+"""What is collected is left."""
+
+
 async def die_with(store: Store, job_id: str, what: int = 7) -> None:
     """A runner that begins the step, and of which nothing is heard any more."""
     watched = lives(store).watched(job_id, what)
     await watched.__aenter__()
+    _never_left.append(watched)
     await asyncio.sleep(2 * DEAD_S)
 
 
