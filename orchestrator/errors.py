@@ -5,6 +5,7 @@
 Everything else that can be raised on the way is a key of the table by its class, or else "internal".
 """
 
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,6 +126,9 @@ TABLE: dict[str, Row] = {
     "too_many_connections": Row(429, _LIMIT, "too_many_connections", "Too many connections are open.", retry_after=1),
     "headers_too_large": Row(431, _INVALID, "headers_too_large", "Number or size of the headers is over the limit."),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
+    "fatal_line": Row(
+        500, _SERVER, "fatal_line", "In an error file: what runs the line goes down of it, each time; it was given up."
+    ),
     "expert_unavailable": Row(
         503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30
     ),
@@ -197,6 +201,8 @@ def from_exception(error: Exception) -> ApiError:
         return error
     if isinstance(error, UnknownExpert | UnknownEnsemble):
         return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ApiError("storage_full", "there is no room on the disk of the service; tell whoever runs it")
     if isinstance(error, LimitReached):
         return ApiError(error.cause, str(error), headers=error.headers)
     if isinstance(error, Overloaded):

@@ -266,7 +266,9 @@ async def _gateway(
     if config.batch.enabled:
         storage = open_storage(config.batch.files_url, home)
         engines = Engines.of(config)
-        batches = batches_of(config.batch, engines, registry, storage, store, pipeline, replays, limits, encoder)
+        batches = batches_of(
+            config.batch, engines, registry, storage, store, pipeline, replays, limits, encoder, metrics
+        )
     keys, own = Keys(store), told_settings(config, measured)
     app = create_app(
         pipeline,

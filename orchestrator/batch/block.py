@@ -18,6 +18,8 @@ from orchestrator.store import StoreUnavailable
 
 RETRY_S = 0.2
 """How long a commit waits for Redis before it is tried again."""
+ROOM_S = 1.0
+"""How long results wait for room on the disk before they are written again."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -25,7 +27,7 @@ log = structlog.stdlib.get_logger(__name__)
 @dataclass(slots=True)
 class Step:
     """number: of the plan; at: its line, which `line` is once it was read. tries: those that came to nothing; deaths:
-    of runners that ran it alone.
+    of runners that ran it alone; hits, downs: of its engine, when it was under way beside others and alone.
 
     routed: who answers, None for a draft or the encoder; an exception is why nobody does. drafts: for what makes one
     answer of them.
@@ -37,13 +39,16 @@ class Step:
     request_id: str
     tries: int = 0
     deaths: int = 0
+    hits: int = 0
+    downs: int = 0
     line: Line = field(init=False)
     routed: Routed | Exception | None = None
     drafts: Mapping[str, Draft] = field(default_factory=dict)
 
 
 class Block:
-    """steps: that are still to be run. is_alone: one at a time, each told before it begins: it cost leases before.
+    """todo: steps that are still to be run; waits: of those that are to be left alone first, for how many seconds.
+    is_alone: one at a time, each told before it begins: it cost leases before. is_stuck: nothing can be written.
 
     `ended` is set when the lease is over, however: all done, given back or lost.
     """
@@ -62,6 +67,8 @@ class Block:
         """name: of its log. size: steps that need a record in it. rate: steps a second, when all are done."""
         self.lease, self.made, self.group, self.is_alone = lease, made, group, is_alone
         self.todo: deque[Step] = deque()
+        self.waits: list[float] = []
+        self.is_stuck = False
         self.running: set[asyncio.Task[None]] = set()
         self.ended = asyncio.Event()
         self._jobs, self._name, self._size, self._rate = jobs, name, size, rate
@@ -69,7 +76,6 @@ class Block:
         self._written: list[Record] = []
         self._pieces = self._bytes = 0
         self._news = asyncio.Event()
-        self._flushed = asyncio.Event()
         self._task = asyncio.create_task(self._write())
         if not size:
             self._news.set()
@@ -77,16 +83,10 @@ class Block:
     def put(self, record: bytes) -> None:
         """Nobody waits for it."""
         self._waiting.append(record)
-        self._flushed.clear()
         self._news.set()
 
-    async def flushed(self) -> None:
-        """Waits until what was put is on disk."""
-        if self._waiting:
-            await self._flushed.wait()
-
-    async def stop(self, *, is_lost: bool = False, pause_s: float = 0.0, why: str = "") -> None:
-        """Breaks off what runs, keeps what is done, and gives the lease back."""
+    async def stop(self, *, is_lost: bool = False, delay_s: float = 0.0, pause_s: float = 0.0, why: str = "") -> None:
+        """Breaks off what runs, keeps what is done, and gives the lease back, see `Jobs.give_back`."""
         if self.ended.is_set():
             return
         self._end()
@@ -95,7 +95,7 @@ class Block:
             with suppress(OSError):
                 await self._flush()
         with suppress(StoreUnavailable):
-            await self._jobs.give_back(self.lease.token, is_lost=is_lost, pause_s=pause_s, why=why)
+            await self._jobs.give_back(self.lease.token, is_lost=is_lost, delay_s=delay_s, pause_s=pause_s, why=why)
 
     def lost(self) -> None:
         """The lease is somebody else's by now: nothing of this counts any more."""
@@ -107,10 +107,9 @@ class Block:
         """The task that writes is not cancelled: a piece that is on its way to the disk must be known of."""
         self.ended.set()
         self.todo.clear()
-        for task in self.running:
+        for task in self.running - {asyncio.current_task()}:
             task.cancel()
         self._news.set()
-        self._flushed.set()
 
     # The log
 
@@ -121,18 +120,33 @@ class Block:
             self._news.clear()
             try:
                 status = await self._flush()
-            except Exception as error:  # a full disk, as a rule
+            except OSError as error:
+                await self._wait_for_room(error)
+                continue
+            except Exception as error:
                 log.exception("the results of a batch cannot be written", batch=self.made.id)
-                why = (error.strerror or str(error)) if isinstance(error, OSError) else type(error).__name__
-                await self.stop(is_lost=True, pause_s=5.0, why=f"results cannot be written: {why}")
+                await self.stop(is_lost=True, pause_s=5.0, why=f"results cannot be written: {type(error).__name__}")
                 return
-            self._flushed.set()
+            self.is_stuck = False
             if status == "":
                 self.lost()
             elif self._is_done:
                 self._end()
             elif status != "in_progress":
                 await self.stop()
+
+    async def _wait_for_room(self, error: OSError) -> None:
+        """On a full disk, as a rule: the lease is kept, what is done waits here, and nothing more is begun."""
+        self._news.set()
+        if not self.is_stuck:
+            self.is_stuck = True
+            log.error("the results of a batch cannot be written", batch=self.made.id, why=str(error))
+        with suppress(StoreUnavailable):  # each time: what other blocks write takes it back
+            why = f"results cannot be written, and wait: {error.strerror or error}"
+            await self._jobs.tell(self.lease.token, why)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ROOM_S):
+                await self.ended.wait()
 
     @property
     def _is_done(self) -> bool:
@@ -143,7 +157,7 @@ class Block:
         if self._waiting:
             data, self._waiting = b"".join(self._waiting), []
             try:
-                await asyncio.to_thread(self._jobs.storage.append, self._name, self._pieces, data)
+                await asyncio.to_thread(self._jobs.storage.append, self._name, self._pieces, self._bytes, data)
             except OSError:
                 self._waiting.insert(0, data)
                 raise

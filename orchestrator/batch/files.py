@@ -3,6 +3,7 @@
 They lie as `files/<owner>/<id>` with their facts in `files/<owner>/<id>.json`, which is written last: a file exists
 when its facts do. The owner is the lineage of the key (orchestrator.keys); under another one's name nothing is found.
 What counts for the quotas is what lies there, uploads under way included, so that no crash leaves a count behind.
+A file that is to end at a time is told in `expiring` too, in a name, so that those that are due are found by a listing.
 
 `UnknownFile`   the owner has no such file
 `OverQuota`     one more byte would be over a quota, or the file over its own limit
@@ -51,7 +52,7 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """created_at: Unix time in seconds."""
+    """created_at: Unix time in seconds; expires_at: the same, None for a file that stays until it is deleted."""
 
     id: str
     owner: str
@@ -59,6 +60,7 @@ class File:
     bytes: int
     created_at: int
     purpose: Purpose
+    expires_at: int | None = None
 
 
 class Receiving:
@@ -85,8 +87,11 @@ class Files:
         self._storage, self._quotas, self._now = storage, quotas, now
 
     @contextmanager
-    def receive(self, owner: str, name: Callable[[], str]) -> Iterator[tuple[Receiving, Callable[[], File]]]:
-        """An upload, and what makes a file of it. name: its file name, once that is known. Raises OverQuota."""
+    def receive(
+        self, owner: str, name: Callable[[], str], lasts_s: Callable[[], int | None] = lambda: None
+    ) -> Iterator[tuple[Receiving, Callable[[], File]]]:
+        """An upload, and what makes a file of it. name, lasts_s: its file name, and the seconds after which it ends, if
+        it does, once that is known. Raises OverQuota."""
         self.check_room(owner, 0)
         file_id = f"file-{uuid.uuid4().hex[:24]}"
         with self._storage.upload(f"files/{owner}/{file_id}") as upload:
@@ -95,14 +100,20 @@ class Files:
             def finish() -> File:
                 self.check_room(owner, 0)
                 upload.commit()
-                return self._put(File(file_id, owner, name(), receiving.bytes, int(self._now()), "batch"))
+                try:
+                    return self._put(file_id, owner, name(), receiving.bytes, "batch", lasts_s())
+                except OSError:  # nothing would ever find it
+                    self._storage.remove(f"files/{owner}/{file_id}")
+                    raise
 
             yield receiving, finish
 
     @contextmanager
-    def making(self, owner: str, file_id: str, filename: str) -> Iterator[Callable[[bytes], None]]:
+    def making(
+        self, owner: str, file_id: str, filename: str, lasts_s: int | None = None
+    ) -> Iterator[Callable[[bytes], None]]:
         """Writes a file that a batch makes, in place of one of this id. It counts for the quotas, but is never refused:
-        what it holds has been paid for."""
+        what it holds has been paid for. lasts_s: seconds after which it ends."""
         size = 0
         with self._storage.upload(f"files/{owner}/{file_id}") as upload:
 
@@ -113,14 +124,17 @@ class Files:
 
             yield write
             upload.commit()
-        self._put(File(file_id, owner, filename, size, int(self._now()), "batch_output"))
+        self._put(file_id, owner, filename, size, "batch_output", lasts_s)
 
     def get(self, owner: str, file_id: str) -> File:
         """Raises UnknownFile."""
         try:
-            return File(**json.loads(self._storage.read(f"{self._name(owner, file_id)}.json")))
+            file = File(**json.loads(self._storage.read(f"{self._name(owner, file_id)}.json")))
         except FileNotFoundError:
             raise UnknownFile(file_id) from None
+        if file.expires_at is not None and file.expires_at <= self._now():
+            raise UnknownFile(file_id)
+        return file
 
     def newest(self, owner: str) -> list[File]:
         """The newest first."""
@@ -150,6 +164,22 @@ class Files:
         self._storage.remove(f"{name}.json")
         self._storage.remove(name)
 
+    def remove_expired(self) -> int:
+        """Removes the files whose time has come, of all owners; how many those may have been."""
+        removed = 0
+        for name in self._storage.names("expiring"):
+            at, owner, file_id = name.split(".")
+            if int(at) > self._now():
+                continue
+            try:
+                self.get(owner, file_id)  # it was written anew since, and ends later
+            except UnknownFile:
+                self._storage.remove(f"files/{owner}/{file_id}.json")
+                self._storage.remove(f"files/{owner}/{file_id}")
+                removed += 1
+            self._storage.remove(f"expiring/{name}")
+        return removed
+
     # Quotas
 
     def check_size(self, size: int) -> None:
@@ -171,7 +201,12 @@ class Files:
             if used + more > most:
                 raise OverQuota(f"the files of {what} have {used:,} of {most:,} bytes; delete some, then try again")
 
-    def _put(self, file: File) -> File:
+    def _put(self, file_id: str, owner: str, filename: str, size: int, purpose: Purpose, lasts_s: int | None) -> File:
+        now = int(self._now())
+        ends = None if lasts_s is None else now + lasts_s
+        file = File(file_id, owner, filename, size, now, purpose, ends)
+        if ends is not None:
+            self._storage.write(f"expiring/{ends}.{owner}.{file_id}", b"")
         self._storage.write(f"files/{file.owner}/{file.id}.json", json.dumps(asdict(file)).encode())
         return file
 

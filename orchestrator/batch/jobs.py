@@ -26,7 +26,9 @@ cancelled; failed where the input, or the machine, does not let it run at all.
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +39,6 @@ from orchestrator.batch.plan import Group
 from orchestrator.batch.storage import Storage
 from orchestrator.store import Store
 
-PREFIX = "coe:{batch}:"
 LIVE = ("validating", "in_progress", "finalizing", "cancelling")
 ENDS = ("completed", "failed", "expired", "cancelled")
 End = Literal["completed", "failed", "expired", "cancelled"]
@@ -69,7 +70,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a job was made with, and never changes. created_ms: Unix time. plan_only: it ends when it is planned."""
+    """What a job was made with, and never changes. created_ms: Unix time. plan_only: it ends when it is planned.
+    output_s: seconds after which the files end that it makes; None = they stay."""
 
     id: str
     caller: Caller
@@ -79,6 +81,7 @@ class Made:
     expires_ms: int
     metadata: dict[str, str] | None = None
     plan_only: bool = False
+    output_s: int | None = None
 
     @classmethod
     def stored(cls, data: Mapping[str, Any]) -> "Made":
@@ -115,12 +118,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A lease to plan or to finish a job. tries: how often that was begun, this one included."""
+    """A lease to plan or to finish a job. tries: how often in a row that was begun and not ended, this one included;
+    faults: how often whoever did it told of one."""
 
     token: str
     job: str
     kind: Literal["plan", "finish"]
     tries: int
+    faults: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,12 +162,17 @@ class Jobs:
     # What callers do
 
     async def create(self, caller: Caller, endpoint: Endpoint, input_file_id: str, input_name: str, **more: Any) -> Job:
-        """A job on a file of the storage. Raises TooManyJobs, and FileNotFoundError for an input that has gone."""
+        """A job on a file of the storage. Raises TooManyJobs, and OSError: FileNotFoundError for an input that has
+        gone."""
         now = int(time.time() * 1000)
         window = int(more.pop("window_s", WINDOW_S) * 1000)
         made = Made(f"batch_{uuid.uuid4().hex}", caller, endpoint, input_file_id, now, now + window, **more)
-        self.storage.copy(input_name, f"jobs/{made.id}/input")
-        self._write(Job(made, "validating"))
+        try:
+            self.storage.copy(input_name, f"jobs/{made.id}/input")
+            self._write(Job(made, "validating"))
+        except OSError:
+            self.storage.remove(f"jobs/{made.id}")
+            raise
         if await self._register(Job(made, "validating"), self._per_owner) < 0:
             self.storage.remove(f"jobs/{made.id}")
             text = f"{self._per_owner} batches of this API key are under way, which is the limit; wait for one to end"
@@ -190,7 +200,8 @@ class Jobs:
         """What is under way is broken off; what is done is kept. Does nothing to a job that is at its end."""
         if not self.storage.exists(f"jobs/{job_id}/job.json"):
             raise UnknownJob(job_id)
-        self.storage.write(f"jobs/{job_id}/cancel", b"")
+        with suppress(OSError):  # on a full disk too; then a Redis that forgets it makes the job go on
+            self.storage.write(f"jobs/{job_id}/cancel", b"")
         await self._run(scripts.CANCEL, job_id)
         return await self.get(job_id)
 
@@ -225,7 +236,7 @@ class Jobs:
         """A job that is to be planned or finished, for this caller alone while it renews the lease."""
         token = _token()
         found = await self._run(scripts.TAKE_JOB, token, self._lease_ms)
-        return Task(token, found[0], found[1], int(found[2])) if found else None
+        return Task(token, found[0], found[1], int(found[2]), int(found[3])) if found else None
 
     async def take_block(self, family: str, experts: int, loaded: Sequence[str]) -> Lease | None:
         """A block of the family. Not more than `experts` of its experts are worked on at a time, by all runners
@@ -236,13 +247,28 @@ class Jobs:
 
     async def renew(self, tokens: Sequence[str]) -> list[str]:
         """For each lease the status of its job, "" for one that has ended."""
-        found: list[str] = await self._run(scripts.RENEW, self._lease_ms, *tokens)
+        found: list[str] = await self._run(scripts.RENEW, *tokens)
         return found
 
-    async def give_back(self, token: str, *, is_lost: bool = False, pause_s: float = 0.0, why: str = "") -> None:
-        """Ends a lease before its time. pause_s: seconds for which nobody takes anything of the job, and why."""
+    async def give_back(
+        self,
+        token: str,
+        *,
+        is_lost: bool = False,
+        delay_s: float = 0.0,
+        pause_s: float = 0.0,
+        is_fault: bool = False,
+        why: str = "",
+    ) -> None:
+        """Ends a lease before its time. delay_s: seconds for which nobody takes the block. pause_s: those for which
+        nobody takes anything of the job, and why. is_fault: the job may fail of it."""
+        delays = int(delay_s * 1000), int(pause_s * 1000)
         problems = json.dumps([problem(why)]) if why else ""
-        await self._run(scripts.GIVE_BACK, token, int(is_lost), int(pause_s * 1000), problems)
+        await self._run(scripts.GIVE_BACK, token, int(is_lost), *delays, int(is_fault), problems)
+
+    async def tell(self, token: str, why: str) -> None:
+        """Why the job of this lease does not go on; what is done next of it takes that back."""
+        await self._run(scripts.TELL, token, json.dumps([problem(why)]))
 
     async def planned(self, token: str, fields: Mapping[str, Any], groups: Sequence[Group], end: str = "") -> str:
         """The job is planned. fields: of Job. end: what becomes of it where there is nothing to run.
@@ -271,9 +297,7 @@ class Jobs:
         """What is in the lease's log so far. rate: steps a second of a whole block. Returns the job's status, "" if the
         lease has ended: then nothing of it counts that did not before."""
         known = [log.bytes, log.steps, log.completed, log.failed]
-        status: str = await self._run(
-            scripts.COMMIT, token, self._lease_ms, *known, int(is_done), "" if rate is None else rate
-        )
+        status: str = await self._run(scripts.COMMIT, token, *known, int(is_done), "" if rate is None else rate)
         return status
 
     async def end(self, job: Job, token: str) -> bool:
@@ -282,6 +306,10 @@ class Jobs:
             self._write(job)
         fields = {name: value for name, value in _fields(job).items() if value != ""}
         return bool(await self._run(scripts.FINISHED, job.made.id, token, *_flat(fields)))
+
+    async def states(self) -> Counter[str]:
+        """Status -> jobs that have it now, of those that are not at their end."""
+        return Counter(await self._run(scripts.STATES))
 
     async def rates(self) -> dict[str, float]:
         """Expert -> steps a second, as far as they were measured."""
@@ -299,7 +327,7 @@ class Jobs:
         return made
 
     async def _run(self, script: str, *args: str | int | float) -> Any:
-        return await self._store.run(script, [PREFIX], list(args))
+        return await self._store.run(script, [scripts.PREFIX], list(args))
 
 
 def problem(message: str, code: str = "storage_full") -> dict[str, Any]:

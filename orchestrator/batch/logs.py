@@ -2,7 +2,9 @@
 
 R <step> <1 or 0> <JSON>    the result of a line, for the file of outputs or that of errors
 D <step> <JSON>             a draft of a line that several answer
-A <step>                    a try that came to nothing, or, of a step that is run alone, one that begins
+A <step>                    a try that came to nothing
+H <step>                    its engine went down, beside others that were under way
+X <step>                    its engine went down, and nothing else of this runner was under way there
 """
 
 from collections import Counter
@@ -14,7 +16,7 @@ from orchestrator.batch.jobs import Log
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """kind: R, D, A or B. at, length: of the JSON among the bytes that were read. raw: the record itself."""
+    """kind: see above. at, length: of the JSON among the bytes that were read. raw: the record itself."""
 
     kind: str
     step: int
@@ -41,8 +43,8 @@ def attempt(step: int) -> bytes:
     return b"A %d\n" % step
 
 
-def begin(step: int) -> bytes:
-    return b"B %d\n" % step
+def hit(step: int, is_alone: bool) -> bytes:
+    return b"%b %d\n" % (b"X" if is_alone else b"H", step)
 
 
 def records(data: bytes) -> Iterator[Record]:
@@ -73,13 +75,14 @@ class Earlier:
     """What the runners of a block before this one have left.
 
     done: steps with a record that counts. found: records that are whole and do not count yet, each of another step.
-    tries: step -> tries that came to nothing. begun: step -> those that began alone.
+    tries: step -> tries that came to nothing. hits, downs: step -> deaths of its engine, beside others and alone.
     """
 
     done: set[int] = field(default_factory=set)
     found: list[Record] = field(default_factory=list)
     tries: Counter[int] = field(default_factory=Counter)
-    begun: Counter[int] = field(default_factory=Counter)
+    hits: Counter[int] = field(default_factory=Counter)
+    downs: Counter[int] = field(default_factory=Counter)
 
 
 def earlier(logs: Sequence[tuple[bytes, int]]) -> Earlier:
@@ -87,11 +90,11 @@ def earlier(logs: Sequence[tuple[bytes, int]]) -> Earlier:
     left = Earlier()
     for data, counts in logs:
         left.done.update(record.step for record in records(data[:counts]) if record.is_end)
-    seen = set(left.done)
+    seen, counters = set(left.done), {"A": left.tries, "H": left.hits, "X": left.downs}
     for data, counts in logs:
         for record in records(data):
             if not record.is_end:
-                (left.tries if record.kind == "A" else left.begun)[record.step] += 1
+                counters[record.kind][record.step] += 1
             elif record.at >= counts and record.step not in seen:
                 seen.add(record.step)
                 left.found.append(record)

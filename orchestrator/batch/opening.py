@@ -10,6 +10,8 @@ from pathlib import Path
 from orchestrator.batch import logs
 from orchestrator.batch.block import Block, Step
 from orchestrator.batch.jobs import Job, Jobs, Lease
+from orchestrator.batch.lines import custom_id_of
+from orchestrator.batch.lives import Lives
 from orchestrator.batch.plan import Group
 from orchestrator.batch.planner import Prepared, load
 from orchestrator.batch.work import Work, as_planned, kept, new_request_id
@@ -27,8 +29,8 @@ def folder_of(job: Job) -> str:
 
 
 class Opener:
-    def __init__(self, jobs: Jobs, work: Work) -> None:
-        self._jobs, self._storage, self._work = jobs, jobs.storage, work
+    def __init__(self, jobs: Jobs, work: Work, lives: Lives) -> None:
+        self._jobs, self._storage, self._work, self._lives = jobs, jobs.storage, work, lives
         self._plans: dict[str, tuple[Job, Prepared]] = {}
 
     def forget(self, job_id: str) -> None:
@@ -42,7 +44,8 @@ class Opener:
     async def open(self, lease: Lease, rate: Callable[[float, int], float | None]) -> Block:
         """The block of a lease. rate: (when it began, its steps) -> steps a second.
 
-        Raises OSError, StoreUnavailable.
+        The steps of one that is run alone are to be filled one by one, for to read a line may be what ends a runner;
+        those that no runner went down with come first. Raises OSError, StoreUnavailable.
         """
         job, prepared = await self._known(lease.job)
         storage, folder = self._storage, f"{folder_of(job)}/{lease.block}"
@@ -53,17 +56,25 @@ class Opener:
         group, steps = prepared.plan.block(lease.block)
         found = {record.step for record in left.found}
         todo = [number for number in steps if number not in left.done and number not in found]
-        made = [self._new_step(prepared, number, left) for number in todo]
-        await asyncio.to_thread(self._fill, job, prepared, group, made)
-        if group.stage == 2:
-            await self._fill_drafts(job, prepared, made)
-        size, is_alone = len(todo) + len(found), lease.lost >= ALONE
+        deaths = await self._lives.deaths(lease.job, todo)
+        made = [self._new_step(prepared, *own, left) for own in zip(todo, deaths, strict=True)]
+        made.sort(key=lambda step: step.deaths)
+        size, is_alone = len(todo) + len(found), lease.lost >= ALONE or any(deaths)
+        if not is_alone:
+            await self.fill(lease.job, group, made)
         own_rate, name = partial(rate, time.monotonic(), len(made)), f"{folder}/{lease.token}"
         block = Block(self._jobs, lease, job.made, group, name, size, is_alone, own_rate)
         block.todo.extend(made)
         if left.found:
             block.put(b"".join(record.raw for record in left.found))
         return block
+
+    async def fill(self, job_id: str, group: Group, steps: list[Step]) -> None:
+        """Reads the lines of the steps, and who answers them. Raises OSError, StoreUnavailable."""
+        job, prepared = await self._known(job_id)
+        await asyncio.to_thread(self._fill, job, prepared, group, steps)
+        if group.stage == 2:
+            await self._fill_drafts(job, prepared, steps)
 
     async def _known(self, job_id: str) -> tuple[Job, Prepared]:
         if job_id not in self._plans:
@@ -74,10 +85,22 @@ class Opener:
                 del self._plans[next(iter(self._plans))]
         return self._plans[job_id]
 
-    def _new_step(self, prepared: Prepared, number: int, left: logs.Earlier) -> Step:
+    async def custom_id(self, job_id: str, step: Step) -> str | None:
+        """That of the step's line, whether it was read or not."""
+        _, prepared = await self._known(job_id)
+
+        def read() -> str | None:
+            with self._storage.local(f"jobs/{job_id}/input").open("rb") as file:
+                file.seek(int(prepared.offsets[step.at]))
+                return custom_id_of(file.read(int(prepared.lengths[step.at])))
+
+        return await asyncio.to_thread(read)
+
+    def _new_step(self, prepared: Prepared, number: int, deaths: int, left: logs.Earlier) -> Step:
         at = int(prepared.plan.lines[number])
         team = prepared.teams[prepared.codes[at]]
-        return Step(number, at, team, new_request_id(), left.tries[number], left.begun[number])
+        tries, hits, downs = left.tries[number], left.hits[number], left.downs[number]
+        return Step(number, at, team, new_request_id(), tries, deaths, hits, downs)
 
     def _fill(self, job: Job, prepared: Prepared, group: Group, steps: list[Step]) -> None:
         """Reads the lines of the steps and decides on them, as the plan did."""

@@ -101,7 +101,7 @@ def write(
             writer = writers[which]
             if writer is None:
                 name = f"{job.made.id}_{('output', 'error')[which]}.jsonl"
-                writer = writers[which] = stack.enter_context(files.making(owner, ids[which], name))
+                writer = writers[which] = stack.enter_context(files.making(owner, ids[which], name, job.made.output_s))
                 made[which] = True
             writer(content + b"\n")
             counts[which] += 1

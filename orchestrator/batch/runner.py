@@ -1,55 +1,43 @@
 """What works on batches: it plans them, runs their blocks expert by expert, and writes what they end with.
 
 Any number of runners share the work through `Jobs`; each gateway has one. A runner has a loop for each family, which
-keeps as many lines under way as the engine runs in one batch. It takes blocks of one expert as long as there are any,
-from whichever job, and turns to the next expert when the last line of that one is done: so each is loaded once.
+keeps as many lines under way as the engine runs in one batch (`Drain`). It takes blocks of one expert as long as there
+are any, from whichever job, and turns to the next when the last line of that one is done: so each is loaded once.
 
 Lines have the lowest priority, and while other requests are under way, fewer of them are (`Settings.beside`).
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
 
-from orchestrator.batch import logs
-from orchestrator.batch.block import Block, Step
+from orchestrator.batch.blame import is_to_blame, told_of, wait_s
+from orchestrator.batch.drain import Drain, Settings, Stats, told
 from orchestrator.batch.files import Files
-from orchestrator.batch.jobs import Job, Jobs, Lease, Task, problem
+from orchestrator.batch.jobs import LIVE, Job, Jobs, Task, problem
 from orchestrator.batch.lines import UnreadableFile
+from orchestrator.batch.lives import Lives
 from orchestrator.batch.opening import Opener, folder_of
 from orchestrator.batch.output import write
 from orchestrator.batch.plan import NOBODY
 from orchestrator.batch.planner import Planner, Prepared, Rules, load, save
-from orchestrator.batch.work import Again, Work, failed_line
-from orchestrator.errors import ApiError, from_exception
-from orchestrator.events import AUTO
+from orchestrator.batch.work import Work
+from orchestrator.metrics import BatchMetrics
 from orchestrator.store import StoreUnavailable
-from workers.base import WorkerStats
 
-FAULTS, BEGUN = 5, 25
-"""Planning or finishing a job was begun so often that it has failed: where a fault is known, and in any case."""
-DEATHS = 10
-"""Runners that may go down while they run a line alone; then it has failed."""
-PAUSE_S = 10.0
+FAULTS = 5
+"""Planning or finishing a job has met so many that the job has failed."""
+OFTEN = 3
+"""How often it may be begun in a row before it is watched whether it is what ends runners."""
+LOOK_S = 5.0
+"""How old the number of jobs by state in the metrics may be, and how long a file lies on after its time."""
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """in_flight: family -> lines under way at a time. experts: family -> experts at a time, one a replica. beside: the
-    share of in_flight while other requests are under way. tries: of a line. poll_s: how often work is looked for."""
-
-    in_flight: Mapping[str, int]
-    experts: Mapping[str, int]
-    beside: float = 0.25
-    tries: int = 3
-    poll_s: float = 0.5
 
 
 class Runner:
@@ -63,16 +51,20 @@ class Runner:
         work: Work,
         rules: Rules,
         settings: Settings,
-        stats: Callable[[], Awaitable[Mapping[str, WorkerStats | str]]],
+        metrics: BatchMetrics,
+        lives: Lives,
+        stats: Stats,
         online: Callable[[], int],
         may_go_on: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._jobs, self._files, self._work, self._rules, self._settings = jobs, files, work, rules, settings
-        self._stats, self._online, self._may_go_on = stats, online, may_go_on
-        self._blocks: dict[str, Block] = {}
+        self._lives, self._metrics, self._online = lives, metrics, online
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._opener = Opener(jobs, work)
-        self._done_at: dict[str, float] = {}
+        self._opener = Opener(jobs, work, lives)
+        self._drain = Drain(
+            jobs, work, self._opener, lives, settings, metrics, stats, online, may_go_on, self._away, self._pause
+        )
+        metrics.blocks.set_function(lambda: len(self._drain.blocks))
         self._must_restore = True
         self._wake = asyncio.Event()
 
@@ -83,14 +75,19 @@ class Runner:
     async def run(self) -> None:
         """Until it is cancelled; then what is under way is given back, and what is done is kept."""
         families = {NOBODY, *self._rules.families.values()}
+        with suppress(StoreUnavailable):
+            await self._lives.beat()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._renew())
                 group.create_task(self._plan_and_finish())
                 for family in families:
-                    group.create_task(self._drain(family))
+                    group.create_task(self._drain.run(family))
+                group.create_task(self._look_after())
         finally:
-            await asyncio.gather(*(block.stop() for block in list(self._blocks.values())))
+            await self._drain.stop()
+            with suppress(StoreUnavailable):
+                await self._lives.leave()
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
@@ -103,20 +100,33 @@ class Runner:
             log.warning("batches wait for Redis", why=str(error))
         self._must_restore = True
 
+    async def _look_after(self) -> None:
+        """Jobs by state, for the metrics; and files whose time has come are removed."""
+        while True:
+            try:
+                if removed := await asyncio.to_thread(self._files.remove_expired):
+                    log.info("files have expired", files=removed)
+            except OSError as error:
+                log.warning("expired files cannot be removed", why=str(error))
+            with suppress(StoreUnavailable):
+                states = await self._jobs.states()
+                for status in LIVE:
+                    self._metrics.jobs.labels(status).set(states[status])
+            await asyncio.sleep(LOOK_S)
+
     async def _renew(self) -> None:
-        """Keeps the leases. One that has ended, or whose job has, is let go."""
+        """Tells that this runner lives, and keeps the leases. One that has ended, or whose job has, is let go."""
         while True:
             await asyncio.sleep(self._jobs.lease_s / 3)
-            tokens = [*self._blocks, *self._tasks]
-            if not tokens:
-                continue
+            tokens = [*self._drain.blocks, *self._tasks]
             try:
+                await self._lives.beat()
                 statuses = await self._jobs.renew(tokens)
             except StoreUnavailable as error:
                 self._away(error)
                 continue
             for token, status in zip(tokens, statuses, strict=True):
-                if (block := self._blocks.get(token)) is not None:
+                if (block := self._drain.blocks.get(token)) is not None:
                     if status == "":
                         block.lost()
                     elif status != "in_progress":
@@ -158,44 +168,63 @@ class Runner:
             if remembered is not None and not remembered.is_live:  # Redis forgot its end
                 await self._jobs.end(remembered, "")
                 await self._jobs.give_back(task.token)
-            elif task.tries > (FAULTS if job.problems else BEGUN):
-                why = "; ".join(own["message"] for own in job.problems) or "whoever tried it went down"
-                text = f"{task.kind} was tried {task.tries - 1} times: {why}"
-                await self._end(job, task, "failed", problems=(problem(text, "internal_error"),))
-            elif task.kind == "plan":
-                await self._plan(job, task)
+            elif task.faults >= FAULTS:
+                why = "; ".join(own["message"] for own in job.problems)
+                await self._fail(job, task, f"{task.kind} was tried {task.faults} times: {why}")
+            elif task.tries <= OFTEN:
+                await self._plan_or_finish(job, task)
             else:
-                await self._finish(job, task)
+                async with self._lives.watched(task.job, task.kind) as (own, others):
+                    if is_to_blame(own, others):
+                        await self._fail(job, task, told_of(f"did '{task.kind}' for this batch", own, others))
+                    elif wait := wait_s(own, others):
+                        await self._jobs.give_back(task.token, pause_s=wait)
+                    else:
+                        await self._plan_or_finish(job, task)
         except StoreUnavailable as error:
             self._away(error)
         except UnreadableFile as error:
             await self._end(job, task, "failed", problems=(problem(str(error), "invalid_file"),))
         except Exception as error:
-            log.exception("batch failed", batch=task.job, step=task.kind)
-            told = f"{error.strerror or error}" if isinstance(error, OSError) else type(error).__name__
+            log.exception("a batch does not go on", batch=task.job, step=task.kind)
+            is_fault = not isinstance(error, OSError)  # a disk that is full has room again, however long it takes
             with suppress(StoreUnavailable):
-                await self._jobs.give_back(task.token, pause_s=PAUSE_S, why=told)
+                await self._jobs.give_back(
+                    task.token, pause_s=self._settings.pause_s, is_fault=is_fault, why=told(error)
+                )
+
+    async def _plan_or_finish(self, job: Job, task: Task) -> None:
+        await (self._plan if task.kind == "plan" else self._finish)(job, task)
+
+    async def _fail(self, job: Job, task: Task, why: str) -> None:
+        log.error("a batch has failed", batch=task.job, why=why)
+        await self._end(job, task, "failed", problems=(problem(why, "internal_error"),))
 
     async def _end(self, job: Job, task: Task, status: str, **fields: object) -> bool:
         times = {**job.times, status: int(time.time() * 1000)}
         ended = await self._jobs.end(replace(job, status=status, times=times, **fields), task.token)  # type: ignore[arg-type]
         if ended:
-            await asyncio.to_thread(self._tidy, job)
+            self._metrics.ended.labels(status).inc()
+            await asyncio.to_thread(self._tidy, job, keep=status == "failed" and job.plan is not None)
         return ended
 
-    def _tidy(self, job: Job) -> None:
-        """What a job at its end needs no more."""
+    def _tidy(self, job: Job, *, keep: bool) -> None:
+        """What a job at its end needs no more. keep: it has results that could not be written as files."""
         self._opener.forget(job.made.id)
+        if keep:
+            return
         for name in self._jobs.storage.names(f"jobs/{job.made.id}"):
             if name != "job.json":
                 self._jobs.storage.remove(f"jobs/{job.made.id}/{name}")
 
     async def _plan(self, job: Job, task: Task) -> None:
-        loaded = await self._loaded()
+        loaded, began = await self._drain.loaded(), time.monotonic()
         name, prepared = await asyncio.to_thread(self._prepared, job, task.token, loaded)
         fields = {"plan": name, **prepared.facts()}
         end = "completed" if job.made.plan_only or not prepared.plan.groups else ""
         await self._jobs.planned(task.token, fields, prepared.plan.groups, end)
+        self._metrics.planning.observe(time.monotonic() - began)
+        self._metrics.lines.labels("refused").inc(prepared.bad)
 
     def _prepared(self, job: Job, token: str, loaded: list[str]) -> tuple[str, Prepared]:
         """The plan's name, and the plan: one that is there already, for results in logs are of its steps."""
@@ -227,133 +256,3 @@ class Runner:
         folder = folder_of(job)
         written = await asyncio.to_thread(write, self._jobs.storage, self._files, job, prepared, counts, folder)
         await self._end(job, task, end, problems=(), **written)
-
-    # Blocks
-
-    async def _goes_on(self, lease: Lease) -> bool:
-        """A batch whose key was revoked, or has ended, is cancelled."""
-        owner = (await self._opener.job(lease.job)).made.caller.lineage
-        if await self._may_go_on(owner):
-            return True
-        log.warning("batch cancelled: its key has ended", batch=lease.job, key=owner)
-        await self._jobs.cancel(lease.job)
-        await self._jobs.give_back(lease.token)
-        return False
-
-    async def _loaded(self) -> list[str]:
-        """What the engines can compute with at once, in each first the expert that it does now."""
-        found: list[str] = []
-        for stats in (await self._stats()).values():
-            if isinstance(stats, WorkerStats):
-                on_device = [name for name, tier in stats.tiers.items() if tier == "device"]
-                found += sorted(on_device, key=lambda name: name != stats.active)
-        return found
-
-    def _rate(self, expert: str, began: float, steps: int) -> float | None:
-        """Steps a second of a block that is done, and began at that time: since the one of its expert before it."""
-        now, since = time.monotonic(), max(began, self._done_at.get(expert, 0.0))
-        self._done_at[expert] = now
-        return steps / (now - since) if steps and now > since else None
-
-    async def _drain(self, family: str) -> None:
-        """Keeps the family's engine busy, as long as there is work for it."""
-        own: list[Block] = []
-        under_way: set[asyncio.Task[None]] = set()
-        while True:
-            own = [block for block in own if not block.ended.is_set()]
-            while len(under_way) < self._room(family):
-                block = next((block for block in own if block.todo and _may_begin(block, own)), None)
-                if block is None:
-                    if any(block.is_alone and block.todo for block in own) or not (new := await self._take(family)):
-                        break
-                    own.append(new)
-                    continue
-                task = asyncio.create_task(self._step(block, block.todo.popleft()))
-                block.running.add(task)
-                task.add_done_callback(block.running.discard)
-                under_way.add(task)
-            if under_way:
-                done, under_way = await asyncio.wait(
-                    under_way, timeout=self._settings.poll_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in done:
-                    if not task.cancelled() and (error := task.exception()):
-                        raise error
-            else:
-                await self._pause()
-
-    def _room(self, family: str) -> int:
-        most = self._settings.in_flight.get(family, 16)
-        return max(1, int(most * self._settings.beside)) if self._online() else most
-
-    async def _take(self, family: str) -> Block | None:
-        """The next block, opened; None if there is none for now."""
-        try:
-            loaded = await self._loaded() if family else []
-            lease = await self._jobs.take_block(family, self._settings.experts.get(family, 1), loaded)
-            if lease is None:
-                return None
-        except StoreUnavailable as error:
-            self._away(error)
-            return None
-        try:
-            if not await self._goes_on(lease):
-                return None
-            block = await self._opener.open(lease, partial(self._rate, lease.expert))
-        except asyncio.CancelledError:
-            await asyncio.shield(self._jobs.give_back(lease.token))
-            raise
-        except StoreUnavailable as error:
-            self._away(error)
-            return None
-        except Exception as error:
-            log.exception("a block of a batch cannot be run", batch=lease.job, block=lease.block)
-            with suppress(StoreUnavailable):
-                await self._jobs.give_back(lease.token, is_lost=True, pause_s=PAUSE_S, why=type(error).__name__)
-            return None
-        self._blocks[lease.token] = block
-
-        async def forget() -> None:
-            await block.ended.wait()
-            self._blocks.pop(lease.token, None)
-
-        asyncio.get_running_loop().create_task(forget())
-        return block
-
-    async def _step(self, block: Block, step: Step) -> None:
-        """Runs one step until there is a record of it. A line that has had its tries ends as an error."""
-        made, error = block.made, ApiError("internal", "what ran this line went down each time")
-        if block.is_alone:
-            block.put(logs.begin(step.number))
-            await block.flushed()
-        while True:
-            if step.tries >= self._settings.tries or step.deaths >= DEATHS:
-                block.put(
-                    logs.result(step.number, False, failed_line(made, step.at, step.line, step.request_id, error))
-                )
-                return
-            try:
-                block.put(await self._record(block, step))
-                return
-            except Again as again:
-                error = again.error
-                if again.counts:
-                    step.tries += 1
-                    block.put(logs.attempt(step.number))
-                    if step.tries == self._settings.tries - 1 and getattr(step.line.body, "model", "") == AUTO:
-                        step.routed = None  # the plan's expert does not answer: who does is decided as things stand now
-                await asyncio.sleep(again.wait_s)
-
-    async def _record(self, block: Block, step: Step) -> bytes:
-        made, number = block.made, step.number
-        if isinstance(step.routed, Exception):
-            told = from_exception(step.routed)
-            return logs.result(number, False, failed_line(made, step.at, step.line, step.request_id, told))
-        if block.group.stage == 1 and step.team.is_several:
-            return logs.draft(number, await self._work.draft(made, step.line, step.request_id, block.group.expert))
-        is_ok, content = await self._work.answer(made, step.at, step.line, step.request_id, step.routed, step.drafts)
-        return logs.result(number, is_ok, content)
-
-
-def _may_begin(block: Block, all_of: list[Block]) -> bool:
-    return not block.is_alone or not any(other.running for other in all_of)

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experts.registry import Registry
+from orchestrator.batch.drain import Settings
 from orchestrator.batch.files import Files, Quotas
 from orchestrator.batch.jobs import Jobs
+from orchestrator.batch.lives import Lives
 from orchestrator.batch.planner import Rules
 from orchestrator.batch.replays import Replays
-from orchestrator.batch.runner import Runner, Settings
+from orchestrator.batch.runner import Runner
 from orchestrator.batch.storage import Folder, Shared, Storage
 from orchestrator.batch.work import Work
 from orchestrator.config.batch import BatchConfig
@@ -17,6 +19,7 @@ from orchestrator.config.model import Config
 from orchestrator.http.embeddings import Embeddings
 from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
+from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.store import Store
 from routers.encoders.base import TokenEncoder
@@ -58,6 +61,7 @@ def batches_of(
     replays: Replays,
     limits: Limits,
     encoder: TokenEncoder | None,
+    metrics: Metrics,
     *,
     poll_s: float = 0.5,
 ) -> Batches:
@@ -67,9 +71,9 @@ def batches_of(
     work = Work(pipeline, registry.names, limits, Embeddings(encoder, pipeline, limits), replays, engines.writer)
     rules = Rules(limits, own.lines, own.block, {spec.name: engines.places[spec.family_name] for spec in registry})
     settings = Settings(engines.in_flight, {}, own.beside, own.tries, poll_s)
-    keys = Keys(store)
+    lives, may_go_on = Lives(store, own.lease_s / 3, own.lease_s), Keys(store).is_alive
     runner = Runner(
-        jobs, files, work, rules, settings, pipeline.stats, lambda: pipeline.online, may_go_on=keys.is_alive
+        jobs, files, work, rules, settings, metrics.batch, lives, pipeline.stats, lambda: pipeline.online, may_go_on
     )
     return Batches(files, jobs, runner)
 

@@ -48,8 +48,9 @@ class Storage(Protocol):
         """The target keeps its bytes when the source is removed."""
         ...
 
-    def append(self, name: str, number: int, piece: bytes) -> None:
-        """The piece of that number, from 0, of a log that one process alone writes. On return it is on disk."""
+    def append(self, name: str, number: int, at: int, piece: bytes) -> None:
+        """The piece of that number, from 0, of a log that one process alone writes; at: bytes of those before it. On
+        return it is on disk. One that has failed, on a full disk, may be tried again."""
         ...
 
     def logs(self, folder: str) -> list[str]:
@@ -120,15 +121,17 @@ class Folder:
         path.unlink(missing_ok=True)
         os.link(self._path(source), path)
 
-    def append(self, name: str, number: int, piece: bytes) -> None:
+    def append(self, name: str, number: int, at: int, piece: bytes) -> None:
         path = self._path(name)
         if number == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
         try:
+            if os.fstat(handle).st_size > at:  # half of a piece, for which there was no room
+                os.ftruncate(handle, at)
             rest = memoryview(piece)
             while rest:
-                rest = rest[os.write(handle, rest) :]
+                rest = rest[os.pwrite(handle, rest, at + len(piece) - len(rest)) :]
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -250,7 +253,7 @@ class Shared:
         self._files.makedirs(self._path(target).rpartition("/")[0], exist_ok=True)
         self._files.copy(self._path(source), self._path(target))
 
-    def append(self, name: str, number: int, piece: bytes) -> None:
+    def append(self, name: str, number: int, at: int, piece: bytes) -> None:
         self.write(f"{name}.{number:08d}", piece)
 
     def logs(self, folder: str) -> list[str]:

@@ -29,10 +29,10 @@ from orchestrator.pipeline import Pipeline
 from routers.base import Choice
 from workers.base import Delta, Failure, Usage
 
-OF_SERVICE = frozenset(
-    ("engine_died", "engine_starting", "expert_unavailable", "no_expert", "internal", "store_unavailable", "deadline")
-)
+OF_SERVICE = frozenset(("engine_died", "expert_unavailable", "no_expert", "internal", "deadline"))
 """Causes that another try may not meet."""
+AWAY = frozenset(("engine_starting", "store_unavailable"))
+"""Nothing was begun, and what is needed for it comes back."""
 WAIT_MOST_S = 30.0
 FREE = dict.fromkeys(LIMITS, None)
 
@@ -127,8 +127,8 @@ class Work:
             error = from_exception(raised)
             _again(error)
             body = error.body(request_id)
-            return False, _written(made, at, line, request_id, error.row.status, orjson.dumps(body))
-        return True, _written(made, at, line, request_id, 200, content)
+            return False, _written(made, at, line.custom_id, request_id, error.row.status, orjson.dumps(body))
+        return True, _written(made, at, line.custom_id, request_id, 200, content)
 
     async def _content(
         self, made: Made, line: Line, request_id: str, routed: Routed | None, drafts: Mapping[str, Draft]
@@ -158,7 +158,7 @@ class Work:
         except Exception as raised:
             error = from_exception(raised)
             _again(error)
-            return orjson.dumps({"failure": [error.cause, error.message]})
+            return failed_draft(error)
         return orjson.dumps({"text": "".join(texts), "reason": reason, "usage": usage})
 
     def _ask(self, made: Made, line: Line, request_id: str, routed: Routed | None) -> Ask:
@@ -178,7 +178,7 @@ def _ask(body: Generation | EmbeddingRequest, request_id: str, caller: Caller, d
 def _again(error: ApiError) -> None:
     """Raises Again for what is no fault of the line."""
     wait_s = min(float(error.headers.get("retry-after", 1)), WAIT_MOST_S)
-    if error.row.status == 429:
+    if error.row.status == 429 or error.cause in AWAY:
         raise Again(error, counts=False, wait_s=wait_s) from None
     if error.cause in OF_SERVICE:
         raise Again(error, counts=True, wait_s=min(wait_s, 1.0)) from None
@@ -209,11 +209,16 @@ def as_planned(routed: Routed, team: Team) -> Routed:
     return replace(routed, route=replace(routed.route, choices=choices, reason=reason))
 
 
-def failed_line(made: Made, at: int, line: Line, request_id: str, error: ApiError) -> bytes:
-    """The line of the error file for one that has had all its tries."""
-    return _written(made, at, line, request_id, error.row.status, orjson.dumps(error.body(request_id)))
+def failed_line(made: Made, at: int, custom_id: str | None, request_id: str, error: ApiError) -> bytes:
+    """The line of the error file for one that was given up."""
+    return _written(made, at, custom_id, request_id, error.row.status, orjson.dumps(error.body(request_id)))
 
 
-def _written(made: Made, at: int, line: Line, request_id: str, status: int, body: bytes) -> bytes:
+def failed_draft(error: ApiError) -> bytes:
+    """The draft of a line that was given up; the drafts of others stand in for it."""
+    return orjson.dumps({"failure": [error.cause, error.message]})
+
+
+def _written(made: Made, at: int, custom_id: str | None, request_id: str, status: int, body: bytes) -> bytes:
     response = {"status_code": status, "request_id": request_id, "body": orjson.Fragment(body)}
-    return orjson.dumps({"id": line_id(made.id, at), "custom_id": line.custom_id, "response": response, "error": None})
+    return orjson.dumps({"id": line_id(made.id, at), "custom_id": custom_id, "response": response, "error": None})

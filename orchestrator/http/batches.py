@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field, ValidationError
@@ -17,9 +17,9 @@ from orchestrator.batch.runner import Runner
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, quote
 from orchestrator.http import wire_batches as told
-from orchestrator.http.files import FileRoutes
+from orchestrator.http.files import EXPIRY_S, FileRoutes
 from orchestrator.http.routes import Path
-from orchestrator.http.wire import from_pydantic, json_object, read_body
+from orchestrator.http.wire import Metadata, from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 
@@ -30,15 +30,21 @@ class BatchOptions(Options):
     dry_run: bool = False
 
 
+class OutputExpiry(Options):
+    """The files that the batch makes end so many seconds after they were made."""
+
+    anchor: Literal["created_at"]
+    seconds: int = Field(ge=EXPIRY_S[0], le=EXPIRY_S[1])
+
+
 class BatchRequest(Options):
     """The body of /v1/batches."""
 
     input_file_id: str = Field(min_length=1, max_length=100)
     endpoint: Endpoint
     completion_window: Literal["24h"]
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
-        None, max_length=16
-    )
+    metadata: Metadata | None = None
+    output_expires_after: OutputExpiry | None = None
     coe: BatchOptions = BatchOptions()
 
 
@@ -81,6 +87,7 @@ class BatchRoutes:
                 name,
                 metadata=body.metadata,
                 plan_only=body.coe.dry_run,
+                output_s=body.output_expires_after and body.output_expires_after.seconds,
             )
         except (UnknownFile, FileNotFoundError):
             text = f"there is no file {quote(body.input_file_id)}; upload it to /v1/files first"

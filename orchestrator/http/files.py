@@ -25,6 +25,8 @@ MAX_BESIDE = 256 << 10
 """Bytes of a form that are not the file's."""
 PIECE = 1 << 20
 """Bytes that are written, or read, at a time."""
+EXPIRY_S = (3600, 2_592_000)
+"""The least and the most seconds after which a file may end, as OpenAI has them."""
 
 
 class FileRoutes:
@@ -45,12 +47,12 @@ class FileRoutes:
         )
 
     async def upload(self, request: Request) -> Response:
-        """POST /v1/files. A form with `purpose`, which is 'batch', and the `file`."""
+        """POST /v1/files. A form with `purpose`, which is 'batch', the `file`, and `expires_after`, if it is to end."""
         form, owner = _Form(request.headers.get("content-type", "")), _owner(request)
         try:
             with ExitStack() as stack:
                 receiving, finish = await asyncio.to_thread(
-                    stack.enter_context, self._files.receive(owner, lambda: form.filename)
+                    stack.enter_context, self._files.receive(owner, lambda: form.filename, lambda: form.lasts_s)
                 )
                 async for piece in form.file(request):
                     await asyncio.to_thread(receiving.write, piece)
@@ -121,6 +123,7 @@ class _Form:
         self._out = bytearray()
         self._beside = 0
         self.filename = ""
+        self.lasts_s: int | None = None
         try:
             self._parser = MultipartParser(
                 boundary,
@@ -162,9 +165,24 @@ class _Form:
         purpose = self._fields.pop("purpose", b"").decode("utf-8", "replace")
         if purpose != "batch":
             raise ApiError("invalid_value", f"purpose: got {quote(purpose)}; allowed: 'batch'", "purpose")
+        self.lasts_s = self._expiry()
         for name in self._fields:
-            cause = "unsupported_parameter" if name.startswith("expires_after") else "unknown_parameter"
-            raise ApiError(cause, f"the field {quote(name)} is not supported", name[:100])
+            raise ApiError("unknown_parameter", f"the field {quote(name)} is not supported", name[:100])
+
+    def _expiry(self) -> int | None:
+        anchor, seconds = (self._fields.pop(f"expires_after[{name}]", None) for name in ("anchor", "seconds"))
+        if anchor is None and seconds is None:
+            return None
+        if anchor != b"created_at":
+            got = "nothing" if anchor is None else quote(anchor.decode("utf-8", "replace"))
+            text = f"expires_after[anchor]: got {got}; allowed: 'created_at'"
+            raise ApiError("invalid_value", text, "expires_after[anchor]")
+        least, most = EXPIRY_S
+        given = (seconds or b"").decode("utf-8", "replace")
+        if not (given.isascii() and given.isdecimal() and least <= int(given[:9]) <= most):
+            text = f"expires_after[seconds]: got {quote(given)}; allowed: {least} to {most}"
+            raise ApiError("invalid_value", text, "expires_after[seconds]")
+        return int(given)
 
     def _taken(self) -> bytes:
         piece = bytes(self._out)
@@ -242,6 +260,7 @@ def _field(file: File) -> dict[str, Any]:
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",
+        **({} if file.expires_at is None else {"expires_at": file.expires_at}),
     }
 
 

@@ -1,7 +1,7 @@
 """What /v1/files and /v1/batches take in their queries and forms, and what they answer."""
 
 from collections import Counter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NotRequired, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
@@ -59,9 +59,15 @@ def query_of(request: Request, kind: type[Q]) -> Q:
 # Files
 
 
-class UploadForm(TypedDict):
-    file: bytes
-    purpose: Literal["batch"]
+UploadForm = TypedDict(
+    "UploadForm",
+    {
+        "file": bytes,
+        "purpose": Literal["batch"],
+        "expires_after[anchor]": NotRequired[Literal["created_at"]],
+        "expires_after[seconds]": NotRequired[int],
+    },
+)
 
 
 class FileAnswer(TypedDict):
@@ -72,6 +78,7 @@ class FileAnswer(TypedDict):
     filename: str
     purpose: Purpose
     status: Literal["processed"]
+    expires_at: NotRequired[int]
 
 
 class FileList(TypedDict):

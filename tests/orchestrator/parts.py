@@ -221,7 +221,7 @@ class Service:
             parts = Engines({family: family for family in families}, families)
             storage = open_storage(batch_config.files_url, batch)
             of_batches = batches_of(
-                batch_config, parts, registry, storage, store, pipeline, replays, limits, encoder, poll_s=0.02
+                batch_config, parts, registry, storage, store, pipeline, replays, limits, encoder, metrics, poll_s=0.02
             )
         app = create_app(
             pipeline,

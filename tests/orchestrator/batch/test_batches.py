@@ -72,6 +72,26 @@ def _lasting(body: object) -> object:
     return [_lasting(value) for value in body] if isinstance(body, list) else body
 
 
+async def test_what_a_batch_makes_ends_when_that_was_asked_for(service: Service) -> None:
+    expiry = {"output_expires_after": {"anchor": "created_at", "seconds": 7200}}
+    batch = await run(service, jsonl.file([*FIVE, "bad"]), extra_body=expiry)
+    assert batch.output_file_id is not None
+    assert batch.error_file_id is not None
+    for file_id in (batch.output_file_id, batch.error_file_id):
+        file = await service.openai.files.retrieve(file_id)
+        assert file.expires_at == file.created_at + 7200
+    assert (await service.openai.files.retrieve(batch.input_file_id)).expires_at is None
+
+
+@pytest.mark.parametrize(
+    "expiry", [{"anchor": "created_at", "seconds": 3599}, {"anchor": "now", "seconds": 3600}, {"seconds": 3600}, 3600]
+)
+async def test_no_other_expiry_is_taken(service: Service, expiry: object) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        await create(service, jsonl.file(FIVE), extra_body={"output_expires_after": expiry})
+    assert "output_expires_after" in (refused.value.param or "")
+
+
 # The plan
 
 

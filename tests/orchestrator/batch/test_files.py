@@ -62,6 +62,50 @@ async def test_what_is_no_file_is_not_found(service: Service, file: str) -> None
         assert (await service.http.get(path)).status_code == 404
 
 
+# Files that end by themselves
+
+
+@pytest.fixture
+def clock(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Unix time as the service's files have it."""
+    now = [1_800_000_000.0]
+    assert service.batches is not None
+    monkeypatch.setattr(service.batches.files, "_now", lambda: now[0])
+    return now
+
+
+async def test_a_file_ends_at_its_time_and_leaves_nothing(service: Service, clock: list[float], tmp_path: Path) -> None:
+    assert service.batches is not None
+    client, files = service.openai, service.batches.files
+    made = await client.files.create(
+        file=("in.jsonl", CONTENT), purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
+    )
+    stays = await upload(service)
+    assert (made.created_at, made.expires_at) == (1_800_000_000, 1_800_003_600)
+    clock[0] += 3599
+    assert files.remove_expired() == 0
+    assert (await client.files.retrieve(made.id)).expires_at == made.expires_at
+    clock[0] += 1
+    with pytest.raises(openai.NotFoundError, match="there is no file"):
+        await client.files.content(made.id)
+    with pytest.raises(openai.NotFoundError, match="there is no file"):
+        await client.batches.create(input_file_id=made.id, endpoint="/v1/chat/completions", completion_window="24h")
+    assert [own.id async for own in client.files.list()] == [stays]
+    assert files.remove_expired() == 1
+    assert {path.name for path in left(tmp_path)} == {stays, f"{stays}.json"}
+    assert (await client.files.retrieve(stays)).expires_at is None
+
+
+@pytest.mark.parametrize("seconds", [3599, 2_592_001, -1])
+async def test_a_file_ends_after_an_hour_at_the_least_and_thirty_days_at_the_most(
+    service: Service, seconds: int
+) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"expires_after\[seconds\]: got .* 3600 to 2592000"):
+        await service.openai.files.create(
+            file=("in.jsonl", CONTENT), purpose="batch", expires_after={"anchor": "created_at", "seconds": seconds}
+        )
+
+
 # Bounds
 
 
@@ -160,10 +204,9 @@ FILE, PURPOSE = PART.format("file", '; filename="a"', "y"), PART.format("purpose
         (FILE + PART.format("purpose", "", "fine-tune") + "--x--\r\n", "invalid_value"),
         (FILE + FILE + PURPOSE + "--x--\r\n", "malformed_request"),
         (FILE + PURPOSE + PART.format("color", "", "red") + "--x--\r\n", "unknown_parameter"),
-        (
-            FILE + PURPOSE + PART.format("expires_after[anchor]", "", "created_at") + "--x--\r\n",
-            "unsupported_parameter",
-        ),
+        (FILE + PURPOSE + PART.format("expires_after", "", "3600") + "--x--\r\n", "unknown_parameter"),
+        (FILE + PURPOSE + PART.format("expires_after[anchor]", "", "created_at") + "--x--\r\n", "invalid_value"),
+        (FILE + PURPOSE + PART.format("expires_after[seconds]", "", "3600") + "--x--\r\n", "invalid_value"),
         (FILE + PART.format("purpose", "", "b" * 2000) + "--x--\r\n", "malformed_request"),
         (FILE + PURPOSE, "malformed_request"),  # no end
         ("nothing of the kind", "malformed_request"),
@@ -237,13 +280,24 @@ def test_a_copy_outlives_its_source(storage: Storage) -> None:
 
 
 def test_a_log_grows(storage: Storage) -> None:
+    at = 0
     for number in range(12):
-        storage.append("logs/me", number, b"%d\n" % number)
-    storage.append("logs/you", 0, b"other\n")
+        piece = b"%d\n" % number
+        storage.append("logs/me", number, at, piece)
+        at += len(piece)
+    storage.append("logs/you", 0, 0, b"other\n")
     assert storage.logs("logs") == ["me", "you"]
     assert storage.log("logs/me") == b"".join(b"%d\n" % number for number in range(12))
     assert storage.local_log("logs/you").read_bytes() == b"other\n"
     assert storage.logs("nothing") == []
+
+
+def test_half_of_a_piece_that_found_no_room_is_not_in_the_log(storage: Storage) -> None:
+    storage.append("logs/me", 0, 0, b"one\n")
+    storage.append("logs/me", 1, 4, b"a piece of which only half is on dis")
+    storage.append("logs/me", 1, 4, b"two\n")
+    storage.append("logs/me", 2, 8, b"three\n")
+    assert storage.log("logs/me") == b"one\ntwo\nthree\n"
 
 
 @pytest.mark.parametrize("name", ["../up", "a/../b", "/abs", "", "a//b", ".hidden", "a/.b", "a b"])

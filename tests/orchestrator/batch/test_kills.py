@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing.process import BaseProcess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from orchestrator.batch.blame import LEAST
 from orchestrator.embedded_redis import EmbeddedRedis
 from orchestrator.store import Store
 from tests.orchestrator.batch import jsonl, runner_process
@@ -18,8 +20,12 @@ from tests.orchestrator.batch.conftest import create, ended, errors, output, unt
 from tests.orchestrator.parts import MATH, REMOTE, SQL, Service
 
 KILLS, OF_REDIS = 200, 12
+WHILE_PLANNED = 12
+"""The first ones, whether the batch is planned by then or not."""
 LINES = 1500
 RUNNERS = 3
+MOST = 25
+"""Deaths after which a line that ends whoever runs it has been found out, also on a machine that is slow."""
 
 
 @pytest.fixture
@@ -38,7 +44,11 @@ async def front(own_redis: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[Servi
     await store.close()
 
 
-@pytest.mark.timeout(300)
+async def is_planned(front: Service, batch_id: str) -> bool:
+    return (await front.openai.batches.retrieve(batch_id)).status != "validating"
+
+
+@pytest.mark.timeout(900)
 async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: EmbeddedRedis, tmp_path: Path) -> None:
     chance = random.Random(7)
     experts = (SQL, MATH, REMOTE)
@@ -53,6 +63,8 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
     kills = 0
     try:
         while kills < KILLS:
+            if kills == WHILE_PLANNED:  # of a machine that is slow no plan may come while all are killed so often
+                await until(lambda: is_planned(front, batch.id), within=200)
             await asyncio.sleep(chance.uniform(0.02, 0.25))
             if kills in redis_kills:
                 assert own_redis.pid is not None
@@ -69,12 +81,12 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
         under_way = await front.openai.batches.retrieve(batch.id)
         assert under_way.status == "in_progress"  # the kills all met a job under way
         runners += [runner(token_delay=0.0) for _ in range(2)]
-        done = await ended(front, batch.id, within=120)
+        done = await ended(front, batch.id, within=400)
     finally:
         for process in runners:
             process.kill()
             process.join()
-    assert done.status == "completed"
+    assert done.status == "completed", done
     rows = await output(front, done) + await errors(front, done)
     assert [row["custom_id"] for row in rows] == [f"id-{n}" for n in range(LINES)]
     assert all(row["response"]["status_code"] == 200 for row in rows)
@@ -83,6 +95,7 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
     assert (done.request_counts.completed, done.request_counts.failed) == (LINES, 0)
 
 
+@pytest.mark.timeout(300)
 async def test_a_line_that_ends_whoever_runs_it_is_found_and_given_up(
     front: Service, own_redis: EmbeddedRedis, tmp_path: Path
 ) -> None:
@@ -99,7 +112,7 @@ async def test_a_line_that_ends_whoever_runs_it_is_found_and_given_up(
         return (await front.openai.batches.retrieve(batch.id)).status == "completed"
 
     try:
-        await until(end, within=60)
+        await until(end, within=200)
     finally:
         runner.kill()
         runner.join()
@@ -107,3 +120,8 @@ async def test_a_line_that_ends_whoever_runs_it_is_found_and_given_up(
     assert {row["custom_id"] for row in await output(front, done)} == {f"id-{n}" for n in range(12)} - {"id-5"}
     [row] = await errors(front, done)
     assert (row["custom_id"], row["response"]["status_code"]) == ("bad", 500)
+    error = row["response"]["body"]["error"]
+    assert error["code"] == "fatal_line"
+    found = re.match(r"the service went down (\d+) times while it ran this line alone", error["message"])
+    assert found is not None, error
+    assert LEAST <= int(found[1]) <= MOST

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from orchestrator.batch.lines import digest, repeated
-from orchestrator.batch.logs import attempt, begin, counted, draft, earlier, records, result
+from orchestrator.batch.logs import attempt, counted, draft, earlier, hit, records, result
 from orchestrator.batch.plan import BAD, NOBODY, Group, Team, loads, make, seconds
 
 A, B, C = Team(("a",)), Team(("b",)), Team(("c",))
@@ -87,13 +87,13 @@ DONE = result(3, True, b'{"a": 1}')
 
 
 def test_records_are_read_as_they_were_written() -> None:
-    data = DONE + draft(12, b"[]") + attempt(4) + begin(5)
+    data = DONE + draft(12, b"[]") + attempt(4) + hit(5, is_alone=True)
     found = list(records(data))
     assert [(own.kind, own.step, own.is_ok) for own in found] == [
         ("R", 3, True),
         ("D", 12, True),
         ("A", 4, True),
-        ("B", 5, True),
+        ("X", 5, True),
     ]
     assert [data[own.at : own.at + own.length] for own in found[:2]] == [b'{"a": 1}', b"[]"]
     assert b"".join(own.raw for own in found) == data
@@ -107,9 +107,9 @@ def test_half_a_record_at_the_end_is_none(cut: int) -> None:
 
 
 def test_what_counts_is_done_and_the_rest_is_taken_over_once() -> None:
-    mine = result(1, True, b"{}") + result(2, True, b"{}") + attempt(9)
-    yours = result(2, False, b"{}") + result(3, True, b"{}") + attempt(9) + begin(8)
+    mine = result(1, True, b"{}") + result(2, True, b"{}") + attempt(9) + hit(8, is_alone=False)
+    yours = result(2, False, b"{}") + result(3, True, b"{}") + attempt(9) + hit(8, is_alone=True)
     left = earlier([(mine, len(result(1, True, b"{}"))), (yours, 0)])
     assert left.done == {1}
     assert [(own.step, own.is_ok) for own in left.found] == [(2, True), (3, True)]
-    assert (left.tries[9], left.begun[8]) == (2, 1)
+    assert (left.tries[9], left.hits[8], left.downs[8]) == (2, 1, 1)
