@@ -58,40 +58,22 @@ class _Matter:
     specs: tuple[ExpertSpec, ...]
 
 
-class Routing:
-    """others: name or id of an API key -> how its requests are routed; an id comes before a name."""
+class Deciding:
+    """What can be decided without the service: it knows nothing of what is loaded or down, and may be pickled.
+
+    others: name or id of an API key -> how its requests are routed; an id comes before a name.
+    """
 
     def __init__(
         self,
         default: Tenant,
         others: Mapping[str, Tenant],
         registry: Registry,
-        states: ExpertStates,
-        metrics: Metrics,
         aggregators: Mapping[str, Aggregator],
         ensembles: Ensembles,
     ) -> None:
-        self.states = states
-        self._aggregators, self._ensembles = aggregators, ensembles
-        self._default, self._others, self._registry, self._metrics = default, others, registry, metrics
-
-    async def route(self, ask: Ask) -> Routed:
-        """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
-        deadline."""
-        began, tenant = time.perf_counter(), self._tenant(ask)
-        ensemble = self._ensemble(ask)
-        if ensemble is None and ask.model != AUTO:
-            return self._named(ask, tenant, began)
-        async with until(ask.deadline):
-            state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
-            matter = self._matter(ask, tenant, ensemble, state)
-            if tenant.is_quick and len(matter.prompt) <= QUICK_CHARACTERS:
-                plan = self._within(matter)
-            else:
-                plan = await asyncio.to_thread(self._within, matter)
-        seconds = time.perf_counter() - began
-        self._metrics.router.observe(seconds)
-        return self._routed(matter, plan, seconds)
+        self._default, self._others, self._registry = default, others, registry
+        self.aggregators, self.every_ensemble = aggregators, ensembles
 
     def route_many(self, asks: Sequence[Ask], *, brief: bool = False) -> list[Routed | Exception]:
         """The decisions for many requests of one caller, as if nothing were known of the service; what `route` would
@@ -139,7 +121,7 @@ class Routing:
 
         def own_calls(route: Route) -> int:
             ensemble = matter.ensemble
-            maker = ensemble.aggregator if ensemble else self._aggregators[matter.aggregator or route.aggregator]
+            maker = ensemble.aggregator if ensemble else self.aggregators[matter.aggregator or route.aggregator]
             return maker.calls(len(route.choices))
 
         return within(matter.wish, own_calls, decide, self._registry)
@@ -154,20 +136,6 @@ class Routing:
         writer = self._writer(matter.ensemble, ask.wish.allow, wish, matter.state)
         return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget, writer)
 
-    def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
-        """The expert of this turn, of several the best that took part, may stay for the next one."""
-        turns = self._tenant(ask).turns
-        if turns is not None and ask.model == AUTO:
-            taken = next((name for name in routed.route.experts if name in answer.used), None)
-            turns.keep(conversation_of(ask)[0], answer.winner or taken or routed.route.experts[0])
-
-    async def drain(self) -> None:
-        """Waits for what is under way in the background."""
-        await self.states.drain()
-        for tenant in (self._default, *self._others.values()):
-            if tenant.turns is not None:
-                await tenant.turns.drain()
-
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that this API key may use, in the registry's order."""
         own = self._of_key(caller, caller_name).experts
@@ -175,7 +143,7 @@ class Routing:
 
     def ensembles(self, grant: Grant) -> Ensembles:
         """Those that the API key may use."""
-        return {name: ensemble for name, ensemble in self._ensembles.items() if grant.may_use(name)}
+        return {name: ensemble for name, ensemble in self.every_ensemble.items() if grant.may_use(name)}
 
     def most_used(self, ask: Ask) -> Use:
         """What the request may use at most. Raises UnknownExpert, UnknownEnsemble."""
@@ -189,7 +157,7 @@ class Routing:
         if ask.is_for_one:
             return most_used(specs, _read_each(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
         drafts = ask.k or self._tenant(ask).policies.k
-        makers = [self._aggregators[ask.aggregator]] if ask.aggregator else self._aggregators.values()
+        makers = [self.aggregators[ask.aggregator]] if ask.aggregator else self.aggregators.values()
         own_calls = max((maker.calls(drafts) for maker in makers), default=0) if drafts > 1 else 0
         return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, drafts, own_calls, ask.wish.budget)
 
@@ -232,6 +200,62 @@ class Routing:
             return None
         allowed, _ = constraints.keep([self._registry.get(ensemble.expert)], replace(wish, allow=allow))
         return next(iter(allowed), None)
+
+
+class Routing(Deciding):
+    """The same with what is known of the service."""
+
+    def __init__(
+        self,
+        default: Tenant,
+        others: Mapping[str, Tenant],
+        registry: Registry,
+        states: ExpertStates,
+        metrics: Metrics,
+        aggregators: Mapping[str, Aggregator],
+        ensembles: Ensembles,
+    ) -> None:
+        super().__init__(default, others, registry, aggregators, ensembles)
+        self.states = states
+        self._metrics = metrics
+
+    def deciding(self) -> Deciding:
+        """Without what belongs to this process."""
+        others = {name: replace(tenant, turns=None) for name, tenant in self._others.items()}
+        default = replace(self._default, turns=None)
+        return Deciding(default, others, self._registry, self.aggregators, self.every_ensemble)
+
+    async def route(self, ask: Ask) -> Routed:
+        """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
+        deadline."""
+        began, tenant = time.perf_counter(), self._tenant(ask)
+        ensemble = self._ensemble(ask)
+        if ensemble is None and ask.model != AUTO:
+            return self._named(ask, tenant, began)
+        async with until(ask.deadline):
+            state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
+            matter = self._matter(ask, tenant, ensemble, state)
+            if tenant.is_quick and len(matter.prompt) <= QUICK_CHARACTERS:
+                plan = self._within(matter)
+            else:
+                plan = await asyncio.to_thread(self._within, matter)
+        seconds = time.perf_counter() - began
+        self._metrics.router.observe(seconds)
+        return self._routed(matter, plan, seconds)
+
+    def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
+        """The expert of this turn, of several the best that took part, may stay for the next one."""
+        turns = self._tenant(ask).turns
+        if turns is not None and ask.model == AUTO:
+            taken = next((name for name in routed.route.experts if name in answer.used), None)
+            turns.keep(conversation_of(ask)[0], answer.winner or taken or routed.route.experts[0])
+
+    async def drain(self) -> None:
+        """Waits for what is under way in the background."""
+        await self.states.drain()
+        for tenant in (self._default, *self._others.values()):
+            if tenant.turns is not None:
+                await tenant.turns.drain()
 
     async def _last(self, ask: Ask, tenant: Tenant) -> str | None:
         if tenant.turns is None:
