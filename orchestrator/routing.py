@@ -11,7 +11,7 @@ from experts.spec import ExpertSpec
 from orchestrator.access.estimate import most_used
 from orchestrator.access.grant import EVERYTHING, Grant
 from orchestrator.access.quota import Use
-from orchestrator.ensembles import Ensemble, Ensembles, UnknownEnsemble, find
+from orchestrator.ensembles import Ensemble, Ensembles, UnknownEnsemble, find, is_ensemble
 from orchestrator.events import AUTO, Answered, Ask, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.metrics import Metrics
@@ -80,6 +80,7 @@ class Deciding:
         raise is in its place. brief: who answers, and no more than that. It blocks: for another thread."""
         found: dict[int, Routed | Exception] = {}
         waiting: list[tuple[int, _Matter]] = []
+        specs = self._specs(asks[0].grant) if asks else ()
         for i, ask in enumerate(asks):
             tenant = self._tenant(ask)
             try:
@@ -87,7 +88,7 @@ class Deciding:
                 if ensemble is None and ask.model != AUTO:
                     found[i] = self._named(ask, tenant, time.perf_counter())
                     continue
-                matter = self._matter(ask, tenant, ensemble, State())
+                matter = self._matter(ask, tenant, ensemble, State(), specs)
                 if matter.wish.budget == NO_BOUND:
                     waiting.append((i, matter))
                 else:
@@ -102,12 +103,19 @@ class Deciding:
             decisions = one.tenant.policies.decide_many(one.tenant.router, prompts, one.specs, wishes, brief=brief)
             seconds = (time.perf_counter() - began) / len(waiting)
             for (i, matter), decision in zip(waiting, decisions, strict=True):
-                found[i] = self._routed(matter, Plan(decision), seconds) if isinstance(decision, Decision) else decision
+                if isinstance(decision, Decision):
+                    found[i] = self._routed(matter, Plan(decision), seconds, brief=brief)
+                else:
+                    found[i] = decision
         return [found[i] for i in range(len(asks))]
 
-    def _matter(self, ask: Ask, tenant: Tenant, ensemble: Ensemble | None, state: State) -> "_Matter":
+    def _specs(self, grant: Grant) -> tuple[ExpertSpec, ...]:
+        return tuple(spec for spec in self._registry if grant.may_ask(spec.name))
+
+    def _matter(
+        self, ask: Ask, tenant: Tenant, ensemble: Ensemble | None, state: State, specs: tuple[ExpertSpec, ...]
+    ) -> "_Matter":
         aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
-        specs = tuple(spec for spec in self._registry if ask.grant.may_ask(spec.name))
         return _Matter(
             ask, tenant, ensemble, aggregator, state, _wish(ask, tenant, ensemble), text_of(ask.messages), specs
         )
@@ -126,14 +134,16 @@ class Deciding:
 
         return within(matter.wish, own_calls, decide, self._registry)
 
-    def _routed(self, matter: "_Matter", plan: Plan, seconds: float) -> Routed:
+    def _routed(self, matter: "_Matter", plan: Plan, seconds: float, *, brief: bool = False) -> Routed:
         ask, aggregator, wish = matter.ask, matter.aggregator, matter.wish
         decision, route = plan.decision, plan.decision.route
         if aggregator is not None and len(route.choices) > 1:
             route = replace(route, aggregator=aggregator)
+        writer = self._writer(matter.ensemble, ask.wish.allow, wish, matter.state)
+        if brief:
+            return Routed(ask.request_id, route, seconds, decision.candidates, budget=wish.budget, writer=writer)
         removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
         notes = tuple(filter(None, (plan.note, _few(route, wish, aggregator))))
-        writer = self._writer(matter.ensemble, ask.wish.allow, wish, matter.state)
         return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget, writer)
 
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
@@ -190,6 +200,8 @@ class Deciding:
 
     def _ensemble(self, ask: Ask) -> Ensemble | None:
         """Raises UnknownEnsemble, also for one outside of the scopes of the key."""
+        if not self.every_ensemble and not is_ensemble(ask.model):
+            return None
         experts = [name for name in self._registry.names if ask.grant.may_ask(name)]
         return find(ask.model, self.ensembles(ask.grant), experts)
 
@@ -234,7 +246,7 @@ class Routing(Deciding):
             return self._named(ask, tenant, began)
         async with until(ask.deadline):
             state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
-            matter = self._matter(ask, tenant, ensemble, state)
+            matter = self._matter(ask, tenant, ensemble, state, self._specs(ask.grant))
             if tenant.is_quick and len(matter.prompt) <= QUICK_CHARACTERS:
                 plan = self._within(matter)
             else:
