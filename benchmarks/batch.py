@@ -64,7 +64,7 @@ def plan(lines: int, home: Path, processes: int, block: int = 64) -> dict[str, A
     from experts.starter import starter_experts
     from orchestrator.access.grant import EVERYTHING
     from orchestrator.batch import planner
-    from orchestrator.batch.apart import Apart, Here
+    from orchestrator.batch.apart import Apart, Here, Watch
     from orchestrator.batch.jobs import Caller
     from orchestrator.batch.pieces import Job
     from orchestrator.batch.replays import Replays
@@ -105,7 +105,7 @@ def plan(lines: int, home: Path, processes: int, block: int = 64) -> dict[str, A
         storage, source = Folder(Path(folder)), Path(folder) / "input.jsonl"
         write(source, lines)
         job = Job(source, PATH, limits, work.names(EVERYTHING), work.teams(caller))
-        apart = Apart(processes, lambda: None, Here(lambda: None))
+        apart = Apart(processes, Watch(), Here(Watch()))
         with _Memory() as memory, storage.upload("bad") as errors:
             began, cpu = time.perf_counter(), _cpu_s()
             prepared = planner.Planner(job, rules, apart).run(errors, "batch_" + "0" * 32)

@@ -30,12 +30,12 @@ from typing import Self, TypeVar
 
 import structlog
 
-from orchestrator.batch.pieces import Job, Part, Pause, Piece, plan_piece
+from orchestrator.batch.pieces import Job, Part, Parts, Piece, plan_piece
 from routers.blas import blas_threads
 
 LEAST_PIECES = 4
 """Of an input that other processes plan: to start them takes seconds."""
-DEATHS = 3
+DEATHS = 2
 """Times that processes may die without a piece planned in between."""
 NICE = 10
 """What is added to the processes' niceness: who waits for an answer comes first."""
@@ -66,8 +66,8 @@ class Stopped(Exception):
 class Watch:
     """What planning looks at now and then. online: requests under way that are of no batch."""
 
-    def __init__(self, online: Callable[[], int]) -> None:
-        self._online, self._stop, self._since = online, threading.Event(), time.perf_counter()
+    def __init__(self, online: Callable[[], int] = lambda: 0) -> None:
+        self.online, self._stop, self._since = online, threading.Event(), time.perf_counter()
 
     def stop(self) -> None:
         """Ends the planning, from another thread."""
@@ -80,7 +80,7 @@ class Watch:
 
     def give_way(self) -> None:
         """Planning shares the interpreter with the requests of this process. Raises Stopped."""
-        if self._online():
+        if self.online():
             self._stop.wait(min(time.perf_counter() - self._since, 1.0))
         self._since = time.perf_counter()
         self.look()
@@ -88,22 +88,21 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Here:
-    """Implements `planner.Parts` in this process. pause: see `pieces.Pause`."""
+    """Implements `planner.Parts` in this process."""
 
-    pause: Pause
+    watch: Watch
 
     def __call__(self, job: Job, pieces: Iterable[Piece]) -> Iterator[Part]:
-        return (plan_piece(job, piece, self.pause) for piece in pieces)
+        return (plan_piece(job, piece, self.watch.give_way) for piece in pieces)
 
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Implements `planner.Parts` with other processes. look: called while they work. here: plans where they are not
-    worth it, or cannot be had."""
+    """Implements `planner.Parts` with other processes. here: plans where they are not worth it, or cannot be had."""
 
     processes: int
-    look: Pause
-    here: Callable[[Job, Iterable[Piece]], Iterator[Part]]
+    watch: Watch
+    here: Parts
 
     def __call__(self, job: Job, pieces: Iterable[Piece]) -> Iterator[Part]:
         pieces = iter(pieces)
@@ -112,20 +111,19 @@ class Apart:
         if self.processes < 2 or len(first) < LEAST_PIECES:
             yield from self.here(job, todo)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "job"
+        with ExitStack() as stack:
             try:
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "job"
                 with path.open("wb") as file:
                     pickle.dump(job, file, protocol=5)
-            except (pickle.PicklingError, TypeError, AttributeError) as error:
+            except (pickle.PicklingError, TypeError, AttributeError, OSError) as error:
                 log.info("a batch is planned in one process", why=f"its router cannot be sent to others: {error}")
-                yield from self.here(job, todo)
-                return
-            with _Pool(self.processes, path, self.look) as pool:
+            else:
+                pool = stack.enter_context(_Pool(self.processes, path, self.watch))
                 if pool.starts():
                     yield from pool.parts(todo)
                     return
-        log.warning("a batch is planned in one process", why="no others can be started")
+                log.warning("a batch is planned in one process", why="no others can be started")
         yield from self.here(job, todo)
 
 
@@ -140,8 +138,8 @@ class _Place:
 class _Pool:
     """Processes, started anew when one of them dies."""
 
-    def __init__(self, processes: int, path: Path, look: Pause) -> None:
-        self._processes, self._path, self._look = processes, path, look
+    def __init__(self, processes: int, path: Path, watch: Watch) -> None:
+        self._processes, self._path, self._watch = processes, path, watch
         self._stops = ExitStack()
 
     def __enter__(self) -> Self:
@@ -160,12 +158,13 @@ class _Pool:
         return False
 
     def parts(self, pieces: Iterator[Piece]) -> Iterator[Part]:
-        """In the order of the pieces, of which twice as many are under way as there are processes. Raises what
-        `plan_piece` raises, and PlannersDied."""
+        """In the order of the pieces, of which twice as many are under way as there are processes, and one while others
+        wait for answers. Raises what `plan_piece` raises, and PlannersDied."""
         places: deque[_Place] = deque()
         deaths = 0
         while True:
-            places += map(_Place, islice(pieces, 2 * self._processes - len(places)))
+            most = 1 if self._watch.online() else 2 * self._processes
+            places += map(_Place, islice(pieces, max(0, most - len(places))))
             if not places:
                 return
             try:
@@ -199,7 +198,7 @@ class _Pool:
 
     def _result(self, future: Future[T]) -> T:
         while not wait([future], LOOK_S).done:
-            self._look()
+            self._watch.look()
         return future.result()
 
 

@@ -6,7 +6,7 @@ time, and thirty bytes a line.
 """
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -65,6 +65,10 @@ class Part:
     teams: tuple[Team, ...]
     faults: bytes
     counted: int
+
+
+Parts = Callable[[Job, Iterable[Piece]], Iterator[Part]]
+"""Plans pieces, in their order."""
 
 
 def cut(source: Path, size: int) -> Iterator[Piece]:

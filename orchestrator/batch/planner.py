@@ -8,7 +8,7 @@ cannot be run.
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from orchestrator.batch import logs
 from orchestrator.batch.lines import UnreadableFile, custom_id_of, repeated
-from orchestrator.batch.pieces import Job, Part, Piece, cut, faults_of, told
+from orchestrator.batch.pieces import Job, Part, Parts, cut, faults_of, told
 from orchestrator.batch.plan import BAD, Codes, Group, Lines, Plan, Team, make
 from orchestrator.batch.storage import Storage, Upload
 from orchestrator.errors import ApiError, quote
@@ -68,9 +68,6 @@ class Rules:
     families: Mapping[str, str]
     piece: int = PIECE
     processes: int = 1
-
-
-Parts = Callable[[Job, Iterable[Piece]], Iterator[Part]]
 
 
 class Planner:

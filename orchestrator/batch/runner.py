@@ -211,7 +211,7 @@ class Runner:
         caller = job.made.caller
         names, teams = self._work.names(caller.grant), self._work.teams(caller)
         what = pieces.Job(storage.local(f"{folder}/input"), job.made.endpoint, self._rules.limits, names, teams)
-        planner = Planner(what, self._rules, Apart(self._rules.processes, watch.look, Here(watch.give_way)))
+        planner = Planner(what, self._rules, Apart(self._rules.processes, watch, Here(watch)))
         with storage.upload(f"{folder}/{token}.bad") as errors:
             prepared = planner.run(errors, job.made.id, loaded)
             errors.commit()

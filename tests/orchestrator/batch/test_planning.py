@@ -12,7 +12,7 @@ from orchestrator.access.grant import EVERYTHING
 from orchestrator.batch.apart import Apart, Here, PlannersDied, Stopped, Watch
 from orchestrator.batch.jobs import Caller
 from orchestrator.batch.lines import Line, UnreadableFile
-from orchestrator.batch.pieces import Decide, Job, Part, Piece, cut, plan_piece
+from orchestrator.batch.pieces import Decide, Job, Part, Parts, Piece, cut, plan_piece
 from orchestrator.batch.plan import BAD, Team
 from orchestrator.batch.planner import Planner, Rules, load, save
 from orchestrator.batch.storage import Folder
@@ -24,7 +24,8 @@ from routers.encoders.hashed import HashEncoder
 from routers.policies.policy_set import PolicySet
 from routers.two_level.router import TwoLevelRouter
 from tests.orchestrator.batch import jsonl
-from tests.orchestrator.parts import AGGREGATORS, LIMITS, MATH, REGISTRY, SQL, Joined
+from tests.orchestrator.batch.conftest import ENDS, create, running
+from tests.orchestrator.parts import AGGREGATORS, LIMITS, MATH, REGISTRY, SQL, Joined, Service
 
 JOB_ID = "batch_" + "0" * 32
 PIECE = 4096
@@ -66,7 +67,7 @@ def lines() -> Iterator[str]:
             yield jsonl.chat("huge", "y" * 30_000)
 
 
-def planned(folder: Path, of: Job, parts: Callable[[Job, Iterable[Piece]], Iterator[Part]]) -> tuple[bytes, bytes]:
+def planned(folder: Path, of: Job, parts: Parts) -> tuple[bytes, bytes]:
     """(the plan, the records of lines that cannot be run), as they are in the storage."""
     storage, rules = Folder(folder), Rules(LIMITS, 10_000, 8, {spec.name: "f" for spec in REGISTRY}, PIECE)
     with storage.upload("bad") as errors:
@@ -80,7 +81,7 @@ def nothing() -> None:
     pass
 
 
-HERE = Here(nothing)
+HERE = Here(Watch())
 
 
 @pytest.fixture
@@ -90,10 +91,10 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("processes", [2, 3])
+@pytest.mark.parametrize("processes", [3])
 def test_several_processes_make_the_plan_of_one(tmp_path: Path, source: Path, processes: int) -> None:
     own = job(source)
-    assert planned(tmp_path / "apart", own, Apart(processes, nothing, refuse)) == planned(tmp_path / "here", own, HERE)
+    assert planned(tmp_path / "apart", own, Apart(processes, Watch(), refuse)) == planned(tmp_path / "here", own, HERE)
 
 
 def refuse(of: Job, pieces: Iterable[Piece]) -> Iterator[Part]:
@@ -130,7 +131,7 @@ def test_pieces_hold_all_of_the_file_and_end_with_lines(source: Path, size: int)
 def test_too_many_lines_are_found_in_whatever_piece(tmp_path: Path, source: Path) -> None:
     rules = Rules(LIMITS, 700, 8, {}, PIECE)
     with Folder(tmp_path).upload("bad") as errors, pytest.raises(UnreadableFile, match="more than 700 lines"):
-        Planner(job(source), rules, Apart(2, nothing, refuse)).run(errors, JOB_ID)
+        Planner(job(source), rules, Apart(2, Watch(), refuse)).run(errors, JOB_ID)
 
 
 # Processes that do not do what they should
@@ -154,12 +155,12 @@ class Deadly:
         return self.decide(lines)
 
 
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [2])
 def test_what_a_process_that_died_had_under_way_is_planned_again(tmp_path: Path, source: Path, times: int) -> None:
     (tmp_path / "deaths").mkdir()
     own = job(source)
     deadly = replace(own, decide=Deadly(own.decide, tmp_path / "deaths", times, os.getpid()))
-    assert planned(tmp_path / "apart", deadly, Apart(2, nothing, refuse)) == planned(tmp_path / "here", own, HERE)
+    assert planned(tmp_path / "apart", deadly, Apart(2, Watch(), refuse)) == planned(tmp_path / "here", own, HERE)
     assert len(list((tmp_path / "deaths").iterdir())) == times
 
 
@@ -167,14 +168,14 @@ def test_a_line_that_ends_processes_again_and_again_ends_the_planning_alone(tmp_
     (tmp_path / "deaths").mkdir()
     own = job(source)
     deadly = replace(own, decide=Deadly(own.decide, tmp_path / "deaths", 100, os.getpid()))
-    with pytest.raises(PlannersDied, match="died 4 times"):
-        planned(tmp_path / "apart", deadly, Apart(2, nothing, refuse))
+    with pytest.raises(PlannersDied, match="died 3 times"):
+        planned(tmp_path / "apart", deadly, Apart(2, Watch(), refuse))
 
 
 def test_what_cannot_be_sent_is_planned_here(tmp_path: Path, source: Path) -> None:
     own = job(source)
     here = replace(own, decide=lambda lines: own.decide(lines))
-    assert planned(tmp_path / "apart", here, Apart(2, nothing, HERE)) == planned(tmp_path / "here", own, HERE)
+    assert planned(tmp_path / "apart", here, Apart(2, Watch(), HERE)) == planned(tmp_path / "here", own, HERE)
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,29 @@ class Unloadable:
 
 def test_where_no_process_starts_it_is_planned_here(tmp_path: Path, source: Path) -> None:
     own = job(source, Unloadable())
-    assert planned(tmp_path / "apart", own, Apart(2, nothing, HERE)) == planned(tmp_path / "here", own, HERE)
+    assert planned(tmp_path / "apart", own, Apart(2, Watch(), HERE)) == planned(tmp_path / "here", own, HERE)
 
 
 def test_a_plan_that_is_given_up_ends_at_once(tmp_path: Path, source: Path) -> None:
-    watch = Watch(lambda: 0)
+    watch = Watch()
     watch.stop()
-    for parts in (Here(watch.give_way), Apart(2, watch.look, refuse)):
+    for parts in (Here(watch), Apart(2, watch, refuse)):
         with pytest.raises(Stopped):
             planned(tmp_path / "home", job(source), parts)
+
+
+async def test_a_service_plans_a_large_file_apart_and_goes_on_answering(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Here, "__call__", lambda self, job, pieces: refuse(job, pieces))
+    content = jsonl.file(jsonl.chat(f"line-{n}", f"{(SQL, MATH)[n % 2]} {'x' * 16_000}") for n in range(600))
+    async with running(service):
+        batch = await create(service, content, extra_body={"coe": {"dry_run": True}})
+        while (batch := await service.openai.batches.retrieve(batch.id)).status not in ENDS:
+            answer = await service.openai.chat.completions.create(
+                model="auto", messages=[{"role": "user", "content": "some sql"}]
+            )
+            assert answer.choices[0].message.content == "sql heard: some sql"
+    assert batch.status == "completed"
+    assert batch.request_counts is not None
+    assert batch.request_counts.total == 600
