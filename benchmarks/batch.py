@@ -2,11 +2,12 @@
 
     python -m benchmarks.batch [--json] [--lines N] [--plan-only] [--home DIR | --url URL] [--jobs N] [--sample N]
 
-Planning reads, checks and routes a generated file with the starter pool's router and the static encoder, in this
-process. The run sends `--jobs` lines of the starter domains to a service (`--url`, or one of its own under `--home`) as
-a batch and compares: `wall_over_bound`, its time over that of the same lines with each expert's sent alone, as many at
-a time, and a load of each; `naive_over_ours`, the time of a loop that takes line after line in the order of the file,
-estimated from `--sample` of them. Loads are the turns that the engines count.
+Planning reads, checks and routes a generated file with the starter pool's router and the static encoder, by
+`--processes` that it starts. Memory is of all of them together, CPU seconds too. The run sends `--jobs` lines of the
+starter domains to a service (`--url`, or one of its own under `--home`) as a batch and compares: `wall_over_bound`, its
+time over that of the same lines with each expert's sent alone, as many at a time, and a load of each;
+`naive_over_ours`, the time of a loop that takes line after line in the order of the file, estimated from `--sample` of
+them. Loads are the turns that the engines count.
 """
 
 import argparse
