@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
-from orchestrator.routing import Routing, Tenant
+from orchestrator.routing import Deciding, Routing, Tenant
 from orchestrator.store import Store
 from workers.base import Delta, Failure, WorkerStats
 
@@ -119,13 +119,10 @@ class Pipeline:
                             self._routing.answered(ask, routed, event)
                         yield event
 
-    def decide_many(self, asks: Sequence[Ask], *, brief: bool = False) -> list[Routed | Exception]:
-        """The routes of many requests of one caller, without regard to what is loaded or down now; what `run` would
-        raise is in its place. brief: who answers, and no more.
-
-        Nothing counts for limits. It blocks: for another thread.
-        """
-        return self._routing.route_many(asks, brief=brief)
+    def deciding(self) -> Deciding:
+        """What decides on many requests at once, without regard to what is loaded or down now, also in another process.
+        Nothing counts for limits."""
+        return self._routing.deciding()
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""

@@ -62,10 +62,15 @@ class Line:
     body: Generation | EmbeddingRequest
 
 
-def read(file: BinaryIO, most_bytes: int) -> Iterator[Raw]:
-    """The lines that are not blank. Never more than one of them is in memory. Raises UnreadableFile."""
-    number = offset = 0
-    while data := file.readline(most_bytes + 3):
+def read(file: BinaryIO, most_bytes: int, start_at: int = 0, end_at: int | None = None) -> Iterator[Raw]:
+    """The lines that are not blank. Never more than one of them is in memory. Raises UnreadableFile.
+
+    start_at, end_at: where a line begins and where one ends, of a file of which a piece is read; numbers are those in
+    the piece.
+    """
+    file.seek(start_at)
+    number, offset = 0, start_at
+    while (end_at is None or offset < end_at) and (data := file.readline(most_bytes + 3)):
         number += 1
         start, whole = offset, len(data)
         while not data.endswith(b"\n") and len(data) > most_bytes and (more := file.readline(1 << 20)):
@@ -73,7 +78,7 @@ def read(file: BinaryIO, most_bytes: int) -> Iterator[Raw]:
             if more.endswith(b"\n"):
                 break
         offset += whole
-        if number == 1:
+        if start == 0:
             if data.startswith(_FOREIGN):
                 raise UnreadableFile("the file is packed, or UTF-16; upload it as plain text in UTF-8")
             if data.startswith(_BOM):
@@ -140,9 +145,14 @@ def digest(custom_id: str) -> int:
     return int.from_bytes(blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def repeated(digests: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """(m,) positions of those that stand at an earlier position too, in order."""
+def repeated(digests: NDArray[np.uint64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of those that stand at an earlier position too, in order, and where each stands first: (m,) both."""
     order = np.argsort(digests, kind="stable")
-    again = np.flatnonzero(digests[order][1:] == digests[order][:-1]) + 1
-    positions: NDArray[np.intp] = np.sort(order[again])
-    return positions
+    ranked = digests[order]
+    is_first = np.ones(len(ranked), np.bool_)
+    is_first[1:] = ranked[1:] != ranked[:-1]
+    again = np.flatnonzero(~is_first)
+    first = np.flatnonzero(is_first)[np.cumsum(is_first)[again] - 1]
+    positions = order[again]
+    in_order = np.argsort(positions)
+    return positions[in_order], order[first][in_order]

@@ -113,7 +113,8 @@ class Opener:
         finally:
             os.close(handle)
         whole = [step for step in steps if group.stage == 2 or not step.team.is_several]
-        routes = self._work.routes(job.made.caller, [step.line for step in whole], [step.request_id for step in whole])
+        teams = self._work.teams(job.made.caller)
+        routes = teams.routes([step.line for step in whole], [step.request_id for step in whole])
         for step, routed in zip(whole, routes, strict=True):
             step.routed = as_planned(routed, step.team) if isinstance(routed, Routed) else routed
 

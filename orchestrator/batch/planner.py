@@ -1,35 +1,33 @@
 """From a batch's input to its plan: every line is read, checked and routed before the first one runs.
 
-What is kept of a line is some thirty bytes in arrays, so a million lines are planned in a few tens of megabytes beside
-the router. The plan lies in the storage, for all runners; so do the errors of the lines that cannot be run.
+The input is planned in pieces (`pieces`), here or by other processes (`apart`), and put together in order: one plan,
+however many planned it. What is kept of a line is some thirty bytes in arrays, so a million lines are planned in a few
+tens of megabytes beside the router. The plan lies in the storage, for all runners; so do the errors of the lines that
+cannot be run.
 """
 
 import io
 import json
-import time
-from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from orchestrator.batch import logs
-from orchestrator.batch.lines import ENVELOPE, Line, Raw, UnreadableFile, checked, custom_id_of, digest, read, repeated
+from orchestrator.batch.lines import UnreadableFile, custom_id_of, repeated
+from orchestrator.batch.pieces import Job, Part, Parts, cut, faults_of, told
 from orchestrator.batch.plan import BAD, Codes, Group, Lines, Plan, Team, make
 from orchestrator.batch.storage import Storage, Upload
-from orchestrator.errors import ApiError, from_exception, quote
+from orchestrator.errors import ApiError, quote
 from orchestrator.http.wire import Limits
-from orchestrator.http.wire_coe import Names
 
-CHUNK = 1024
-"""Lines that are routed at a time."""
-
-
-Decide = Callable[[Sequence[Line]], Sequence[Team | Exception]]
-"""Who works on each of these lines; what would be raised for one is in its place. It blocks."""
+PIECE = 2 << 20
+TOGETHER = 1000
+"""Records that are written at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,116 +60,112 @@ class Prepared:
 @dataclass(frozen=True, slots=True)
 class Rules:
     """lines: the most of a batch. block: lines that a runner takes at a time. families: expert -> family, or the device
-    that families share."""
+    that families share. piece: bytes of the input that are planned at a time. processes: that plan them."""
 
     limits: Limits
     lines: int
     block: int
     families: Mapping[str, str]
+    piece: int = PIECE
+    processes: int = 1
 
 
 class Planner:
-    """Plans one input. names: what its lines may name. pause: called after each chunk, with the seconds it took."""
+    """Plans one input, which `job` describes.
 
-    def __init__(
-        self, endpoint: Any, names: Names, rules: Rules, decide: Decide, pause: Callable[[float], None] | None = None
-    ) -> None:
-        self._endpoint, self._names, self._rules, self._decide, self._pause = endpoint, names, rules, decide, pause
-        self._offsets, self._lengths, self._numbers = array("q"), array("i"), array("i")
-        self._digests, self._codes = array("Q"), array("i")
-        self._teams: dict[Team, int] = {}
-        self._waiting: list[tuple[int, Line]] = []
+    parts: what plans its pieces, in their order, by itself or elsewhere.
+    """
 
-    def run(self, source: Path, errors: Upload, job_id: str, resident: Sequence[str] = ()) -> Prepared:
+    def __init__(self, job: Job, rules: Rules, parts: Parts) -> None:
+        self._job, self._rules, self._parts = job, rules, parts
+
+    def run(self, errors: Upload, job_id: str, resident: Sequence[str] = ()) -> Prepared:
         """errors: gets a record for each line that cannot be run. Raises UnreadableFile, OSError."""
-        most = self._rules.limits.body_bytes + ENVELOPE
-        began = time.perf_counter()
-        with source.open("rb") as file:
-            for raw in read(file, most):
-                at = len(self._codes)
-                if at >= self._rules.lines:
-                    text = f"the file has more than {self._rules.lines:,} lines, which is the limit; split it"
-                    raise UnreadableFile(text)
-                self._offsets.append(raw.offset)
-                self._lengths.append(raw.length)
-                self._numbers.append(raw.number)
-                self._codes.append(BAD)
-                self._digests.append(0)
-                try:
-                    line = checked(raw, self._endpoint, self._rules.limits, self._names)
-                except ApiError as error:
-                    _tell(errors, job_id, at, raw, error)
-                    continue
-                self._digests[at] = digest(line.custom_id)
-                self._waiting.append((at, line))
-                if len(self._waiting) == CHUNK:
-                    self._route(errors, job_id)
-                    if self._pause is not None:
-                        self._pause(time.perf_counter() - began)
-                    began = time.perf_counter()
-            self._route(errors, job_id)
-            if not len(self._codes):
-                raise UnreadableFile("the file has no lines; a line is a JSON object, see docs/batch.md")
-            codes = np.frombuffer(self._codes, np.int32).copy()
-            self._twice(file, codes, errors, job_id)
-        plan = make(codes, tuple(self._teams), self._rules.families, self._rules.block, resident)
-        return Prepared(
-            plan,
-            tuple(self._teams),
-            codes,
-            np.frombuffer(self._offsets, np.int64),
-            np.frombuffer(self._lengths, np.int32),
-            np.frombuffer(self._numbers, np.int32),
-        )
+        teams: dict[Team, int] = {}
+        found: list[Part] = []
+        at = number = 0
+        for part in self._parts(self._job, cut(self._job.source, self._rules.piece)):
+            if at + len(part.codes) > self._rules.lines:
+                text = f"the file has more than {self._rules.lines:,} lines, which is the limit; split it"
+                raise UnreadableFile(text)
+            errors.write(b"".join(_bad(job_id, at, number, part)))
+            # A code of BAD, -1, takes the last place.
+            codes = np.array([*(teams.setdefault(team, len(teams)) for team in part.teams), BAD], np.int32)
+            found.append(replace(part, numbers=part.numbers + number, codes=codes[part.codes], faults=b""))
+            at, number = at + len(part.codes), number + part.counted
+        if not at:
+            raise UnreadableFile("the file has no lines; a line is a JSON object, see docs/batch.md")
+        offsets = np.concatenate([part.offsets for part in found])
+        lengths = np.concatenate([part.lengths for part in found])
+        numbers = np.concatenate([part.numbers for part in found])
+        digests = np.concatenate([part.digests for part in found])
+        codes = np.concatenate([part.codes for part in found])
+        del found
+        ids = _Ids(self._job.source, offsets, lengths)
+        self._twice(ids, digests, codes, numbers, errors, job_id)
+        plan = make(codes, tuple(teams), self._rules.families, self._rules.block, resident)
+        return Prepared(plan, tuple(teams), codes, offsets, lengths, numbers)
 
-    def _route(self, errors: Upload, job_id: str) -> None:
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        for (at, line), team in zip(waiting, self._decide([line for _, line in waiting]), strict=True):
-            if isinstance(team, Exception):
-                raw = Raw(self._numbers[at], 0, 0, None)
-                _tell(errors, job_id, at, raw, from_exception(team), line.custom_id)
-                self._digests[at] = 0
-            else:
-                self._codes[at] = self._teams.setdefault(team, len(self._teams))
-
-    def _twice(self, file: Any, codes: Codes, errors: Upload, job_id: str) -> None:
+    def _twice(
+        self, ids: "_Ids", digests: NDArray[np.uint64], codes: Codes, numbers: Lines, errors: Upload, job_id: str
+    ) -> None:
         """Of lines with one id the first is run."""
         good = np.flatnonzero(codes != BAD)
-        digests = np.frombuffer(self._digests, np.uint64)[good]
-        again = repeated(digests)
+        again, first = repeated(digests[good])
         if not len(again):
             return
-        order = np.argsort(digests, kind="stable")
-        for position in again:
-            at = int(good[position])
-            before = int(good[order[np.searchsorted(digests[order], digests[position])]])
-            custom_id, other = self._id(file, at), self._id(file, before)
-            if custom_id != other:  # 64 bits were the same, by chance
-                continue
-            codes[at] = BAD
-            raw = Raw(self._numbers[at], 0, 0, None)
-            text = f"custom_id: {quote(custom_id)} stands in line {self._numbers[before]} already; ids must differ"
-            _tell(errors, job_id, at, raw, ApiError("invalid_value", text, "custom_id"), custom_id)
+        records: list[bytes] = []
+        with ids:
+            for at, before in zip(good[again].tolist(), good[first].tolist(), strict=True):
+                custom_id = ids.of(at)
+                if custom_id != ids.of(before):  # 64 bits were the same, by chance
+                    continue
+                codes[at] = BAD
+                text = f"custom_id: {quote(custom_id)} stands in line {numbers[before]} already; ids must differ"
+                error = told(ApiError("invalid_value", text, "custom_id"))
+                records.append(_record(job_id, at, custom_id, int(numbers[at]), error))
+                if len(records) == TOGETHER:
+                    errors.write(b"".join(records))
+                    records.clear()
+        errors.write(b"".join(records))
 
-    def _id(self, file: Any, at: int) -> str | None:
-        file.seek(self._offsets[at])
-        return custom_id_of(file.read(self._lengths[at]))
+
+class _Ids:
+    """The ids of lines, read from the input again."""
+
+    def __init__(self, source: Path, offsets: NDArray[np.int64], lengths: Lines) -> None:
+        self._source, self._offsets, self._lengths = source, offsets, lengths
+
+    def __enter__(self) -> Self:
+        self._file = self._source.open("rb")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def of(self, at: int) -> str | None:
+        self._file.seek(int(self._offsets[at]))
+        return custom_id_of(self._file.read(int(self._lengths[at])))
 
 
-def _tell(errors: Upload, job_id: str, at: int, raw: Raw, error: ApiError, custom_id: str | None = None) -> None:
-    if custom_id is None:
-        custom_id = custom_id_of(raw.data)
-    errors.write(logs.result(at, False, error_line(job_id, at, custom_id, raw.number, error)))
+def _bad(job_id: str, at: int, number: int, part: Part) -> Iterator[bytes]:
+    """at, number: lines before the part that are not blank, and all lines before it."""
+    for own, custom_id, error in faults_of(part):
+        yield _record(job_id, at + own, custom_id, number + int(part.numbers[own]), error)
+
+
+def _record(job_id: str, at: int, custom_id: str | None, number: int, error: Mapping[str, Any]) -> bytes:
+    return logs.result(at, False, _error_line(job_id, at, custom_id, number, error))
 
 
 def error_line(job_id: str, at: int, custom_id: str | None, number: int, error: ApiError) -> bytes:
     """The line of the error file for a line that was not run."""
-    told = error.body("")["error"] if error.row.status < 500 else {"message": error.message, "type": error.row.type,
-                                                                    "param": None, "code": error.row.code}  # fmt: skip
+    return _error_line(job_id, at, custom_id, number, told(error))
+
+
+def _error_line(job_id: str, at: int, custom_id: str | None, number: int, error: Mapping[str, Any]) -> bytes:
     return orjson.dumps(
-        {"id": line_id(job_id, at), "custom_id": custom_id, "response": None, "error": {**told, "line": number}}
+        {"id": line_id(job_id, at), "custom_id": custom_id, "response": None, "error": {**error, "line": number}}
     )
 
 

@@ -12,10 +12,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 import structlog
 
+from orchestrator.batch import pieces
+from orchestrator.batch.apart import Apart, Here, Watch
 from orchestrator.batch.blame import is_to_blame, told_of, wait_s
 from orchestrator.batch.drain import Drain, Settings, Stats, told
 from orchestrator.batch.files import Files
@@ -219,32 +220,32 @@ class Runner:
 
     async def _plan(self, job: Job, task: Task) -> None:
         loaded, began = await self._drain.loaded(), time.monotonic()
-        name, prepared = await asyncio.to_thread(self._prepared, job, task.token, loaded)
+        watch = Watch(self._online)
+        try:
+            name, prepared = await asyncio.to_thread(self._prepared, job, task.token, loaded, watch)
+        finally:
+            watch.stop()
         fields = {"plan": name, **prepared.facts()}
         end = "completed" if job.made.plan_only or not prepared.plan.groups else ""
         await self._jobs.planned(task.token, fields, prepared.plan.groups, end)
         self._metrics.planning.observe(time.monotonic() - began)
         self._metrics.lines.labels("refused").inc(prepared.bad)
 
-    def _prepared(self, job: Job, token: str, loaded: list[str]) -> tuple[str, Prepared]:
+    def _prepared(self, job: Job, token: str, loaded: list[str], watch: Watch) -> tuple[str, Prepared]:
         """The plan's name, and the plan: one that is there already, for results in logs are of its steps."""
         storage, folder = self._jobs.storage, f"jobs/{job.made.id}"
         for name in storage.names(folder):
             if name.endswith(".plan"):
                 return name.removesuffix(".plan"), load(storage, f"{folder}/{name}")
         caller = job.made.caller
-        names = self._work.names(caller.grant)
-        planner = Planner(job.made.endpoint, names, self._rules, partial(self._work.teams, caller), self._give_way)
+        names, teams = self._work.names(caller.grant), self._work.teams(caller)
+        what = pieces.Job(storage.local(f"{folder}/input"), job.made.endpoint, self._rules.limits, names, teams)
+        planner = Planner(what, self._rules, Apart(self._rules.processes, watch, Here(watch)))
         with storage.upload(f"{folder}/{token}.bad") as errors:
-            prepared = planner.run(storage.local(f"{folder}/input"), errors, job.made.id, loaded)
+            prepared = planner.run(errors, job.made.id, loaded)
             errors.commit()
         save(storage, f"{folder}/{token}.plan", prepared)
         return token, prepared
-
-    def _give_way(self, seconds: float) -> None:
-        """Planning shares the interpreter with the requests of this process."""
-        if self._online():
-            time.sleep(min(seconds, 1.0))
 
     async def _finish(self, job: Job, task: Task) -> None:
         end = job.end or "completed"

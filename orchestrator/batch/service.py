@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experts.registry import Registry
+from orchestrator.batch.apart import cores
 from orchestrator.batch.drain import Settings
 from orchestrator.batch.files import Files, Quotas
 from orchestrator.batch.jobs import Jobs
@@ -69,7 +70,8 @@ def batches_of(
     files = Files(storage, Quotas(own.file_bytes, own.key_bytes, own.total_bytes))
     jobs = Jobs(store, storage, lease_s=own.lease_s, per_owner=own.per_key)
     work = Work(pipeline, registry.names, limits, Embeddings(encoder, pipeline, limits), replays, engines.writer)
-    rules = Rules(limits, own.lines, own.block, {spec.name: engines.places[spec.family_name] for spec in registry})
+    places = {spec.name: engines.places[spec.family_name] for spec in registry}
+    rules = Rules(limits, own.lines, own.block, places, processes=own.planners or cores())
     settings = Settings(engines.in_flight, {}, own.beside, own.tries, poll_s)
     lives, may_go_on = Lives(store, own.lease_s / 3, own.lease_s), Keys(store).is_alive
     runner = Runner(

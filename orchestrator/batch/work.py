@@ -15,15 +15,16 @@ from orchestrator.access.grant import LIMITS, Grant
 from orchestrator.batch.jobs import Caller, Made
 from orchestrator.batch.lines import Line, checked
 from orchestrator.batch.lines import Raw as RawLine
-from orchestrator.batch.plan import NOBODY, Team
+from orchestrator.batch.plan import Team
 from orchestrator.batch.planner import line_id
 from orchestrator.batch.replays import Draft, Replays
+from orchestrator.batch.teams import Teams, ask_of_line, of_batch
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import Ask, Routed
 from orchestrator.http.answers import whole
-from orchestrator.http.asks import ask_of, named_by, writer_of
+from orchestrator.http.asks import named_by, writer_of
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
-from orchestrator.http.wire import Generation, Limits
+from orchestrator.http.wire import Limits
 from orchestrator.http.wire_coe import Names
 from orchestrator.pipeline import Pipeline
 from routers.base import Choice
@@ -72,45 +73,9 @@ class Work:
 
     # Routing
 
-    def routes(
-        self, caller: Caller, lines: Sequence[Line], ids: Sequence[str], *, brief: bool = False
-    ) -> list[Routed | Exception | None]:
-        """None for lines of the encoder. brief: who answers, and no more. It blocks."""
-        asks, found = [], list[Routed | Exception | None]([None] * len(lines))
-        where = []
-        for i, (line, request_id) in enumerate(zip(lines, ids, strict=True)):
-            if isinstance(line.body, EmbeddingRequest):
-                try:
-                    self._embeddings.check(line.body)
-                except ApiError as error:
-                    found[i] = error
-            else:
-                asks.append(_ask(line.body, request_id, caller, float("inf")))
-                where.append(i)
-        for i, routed in zip(where, self._pipeline.decide_many(asks, brief=brief), strict=True):
-            found[i] = routed
-        return found
-
-    def teams(self, caller: Caller, lines: Sequence[Line]) -> list[Team | Exception]:
-        """See `planner.Decide`."""
-        return [
-            routed if isinstance(routed, Exception) else self._team(line, routed)
-            for line, routed in zip(lines, self.routes(caller, lines, [""] * len(lines), brief=True), strict=True)
-        ]
-
-    def _team(self, line: Line, routed: Routed | None) -> Team:
-        if routed is None:
-            return Team((NOBODY,))
-        experts = routed.route.experts
-        if len(experts) == 1:
-            return Team(experts)
-        assert isinstance(line.body, Generation)
-        ensemble = self._pipeline.ensembles.get(line.body.model)
-        aggregator = ensemble.aggregator if ensemble else self._pipeline.aggregators[routed.route.aggregator]
-        if not aggregator.calls(len(experts)):
-            return Team(experts)
-        named = ensemble.expert if ensemble and ensemble.expert else self._writer
-        return Team(experts, named if named in (*routed.candidates, routed.writer) else experts[0])
+    def teams(self, caller: Caller) -> Teams:
+        """Who works on lines of this caller."""
+        return Teams(self._pipeline.deciding(), self._embeddings.encoder, caller, self._writer)
 
     # Running
 
@@ -163,16 +128,7 @@ class Work:
 
     def _ask(self, made: Made, line: Line, request_id: str, routed: Routed | None) -> Ask:
         deadline = min(time.time() + self.limits.timeout_s, made.expires_ms / 1000)
-        return replace(_ask(line.body, request_id, made.caller, deadline), decided=routed)
-
-
-def _ask(body: Generation | EmbeddingRequest, request_id: str, caller: Caller, deadline: float) -> Ask:
-    grant = replace(caller.grant, priority="batch")
-    if isinstance(body, EmbeddingRequest):
-        return Ask(
-            request_id, body.model, (), "", deadline, caller=caller.lineage, caller_name=caller.name, grant=grant
-        )
-    return ask_of(body, request_id, deadline, caller.lineage, caller.name, grant)
+        return replace(ask_of_line(line.body, request_id, of_batch(made.caller), deadline), decided=routed)
 
 
 def _again(error: ApiError) -> None:

@@ -23,6 +23,13 @@ class BatchConfig(Frozen):
     total_bytes: Int = Field(20 << 30, ge=1024, description="Bytes of all files.")
     lines: Int = Field(1_000_000, ge=1, le=10**8, description="Lines of a batch.")
     per_key: Int = Field(100, ge=1, description="Batches of an API key under way; one more is refused (429).")
+    planners: Int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Processes that plan a batch of many lines, each with a router of its own in memory. 1: this one. "
+        "Default: a process for each core, 8 at most.",
+    )
     in_flight: Int | None = Field(
         None, ge=1, description="Lines that this process runs at a time in each family. Default: its max_num_seqs."
     )

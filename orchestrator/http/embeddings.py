@@ -47,7 +47,7 @@ class Embeddings:
     """The method of the path. encoder: None for a service whose router has none."""
 
     def __init__(self, encoder: TokenEncoder | None, pipeline: Pipeline, limits: Limits) -> None:
-        self._encoder, self._pipeline, self._limits = encoder, pipeline, limits
+        self.encoder, self._pipeline, self._limits = encoder, pipeline, limits
 
     async def create(self, request: Request) -> Response:
         """POST /v1/embeddings. Raises ApiError, and what `Pipeline.counted` raises."""
@@ -64,17 +64,7 @@ class Embeddings:
 
     def check(self, body: EmbeddingRequest) -> TokenEncoder:
         """The encoder that is asked for. Raises ApiError."""
-        encoder = self._encoder
-        if encoder is None:
-            text = "this service has no encoder: its router is of the kind 'fixed'"
-            raise ApiError("model_not_found", text, "model")
-        if body.model not in (encoder.name, AUTO):
-            text = f"no encoder is named {quote(body.model)}; there is {encoder.name!r}, which 'auto' means too"
-            raise ApiError("model_not_found", text, "model")
-        if body.dimensions not in (None, encoder.dim):
-            text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
-            raise ApiError("invalid_value", text, "dimensions")
-        return encoder
+        return encoder_for(body, self.encoder)
 
     def _ask(self, request: Request, body: EmbeddingRequest) -> Ask:
         caller: KeyInfo = request.state.caller
@@ -88,6 +78,20 @@ class Embeddings:
             caller_name=caller.name,
             grant=caller.grant,
         )
+
+
+def encoder_for(body: EmbeddingRequest, encoder: TokenEncoder | None) -> TokenEncoder:
+    """The service's encoder, if the request asks for it. Raises ApiError."""
+    if encoder is None:
+        text = "this service has no encoder: its router is of the kind 'fixed'"
+        raise ApiError("model_not_found", text, "model")
+    if body.model not in (encoder.name, AUTO):
+        text = f"no encoder is named {quote(body.model)}; there is {encoder.name!r}, which 'auto' means too"
+        raise ApiError("model_not_found", text, "model")
+    if body.dimensions not in (None, encoder.dim):
+        text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
+        raise ApiError("invalid_value", text, "dimensions")
+    return encoder
 
 
 def parse_embedding(data: dict[str, Any]) -> EmbeddingRequest:

@@ -9,6 +9,7 @@ Null stands for "not given" in every field that may be left out.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic_core
@@ -22,6 +23,7 @@ from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
 from orchestrator.http.shapes import json_problem
 from orchestrator.http.wire_coe import (
+    EMPTY,
     CoeOptions,
     Names,
     Nullable,
@@ -162,10 +164,13 @@ class Sampled(Generation):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=-INT64, lt=INT64 - MAX_N)
-    stop: list[Stop] = Field([], max_length=16)
+    stop: list[Stop] = Field(default_factory=list, max_length=16, json_schema_extra=EMPTY)
     stream_options: StreamOptions = Field(default_factory=lambda: _NO_STREAM_OPTIONS)
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = Field(
-        {}, max_length=MAX_BIASES, description="Token id -> bias. Ids are one expert's own, so it must be named."
+        default_factory=dict,
+        max_length=MAX_BIASES,
+        description="Token id -> bias. Ids are one expert's own, so it must be named.",
+        json_schema_extra={"default": {}},
     )
     top_k: int | None = Field(None, ge=-1, le=1 << 20, description="vLLM's, as the next two.")
     min_p: float | None = Field(None, ge=0, le=1)
@@ -224,7 +229,7 @@ class ChatRequest(Sampled):
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
     response_format: ResponseFormat = Field(default_factory=lambda: _TEXT)
-    tools: list[Tool] = Field([], max_length=MAX_TOOLS)
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS, json_schema_extra=EMPTY)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
 
@@ -410,9 +415,14 @@ def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) 
     return request
 
 
+@cache
+def _fields_of(kind: type[Generation]) -> Mapping[str, None]:
+    return dict.fromkeys(field.alias or name for name, field in kind.model_fields.items())
+
+
 def _without_neutral(data: Mapping[str, Any], kind: type[Generation]) -> dict[str, Any]:
     """The supported fields that are given. Raises ApiError for all others, unless they ask for nothing."""
-    known = {field.alias or name for name, field in kind.model_fields.items()}
+    known = _fields_of(kind)
     given = {}
     for field, value in data.items():
         if field in known:

@@ -14,6 +14,7 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -29,6 +30,10 @@ MAX_K = 8
 ALIASES = {"include": "allow", "exclude": "deny"}
 """Other names of fields."""
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2}([-_][A-Za-z0-9]+)*$")]
+
+
+EMPTY: JsonDict = {"default": []}
+"""What the schema tells of a list that may be left out. As a default itself it would be copied for each request."""
 
 
 class Wire(BaseModel):

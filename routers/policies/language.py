@@ -70,14 +70,15 @@ def _script(code: int) -> str | None:
 
 def _by_words(text: str) -> tuple[str, ...]:
     words = _WORD.findall(text.replace("’", "'"))
-    seen = [parts for word in words if (parts := _parts(word))]
+    of = _OF_WORD.get if text.isascii() and not _ASCII_LETTERS else _parts
+    seen = [parts for word in words if (parts := of(word))]
     scores: dict[str, float] = {}
     for parts in seen:
         for language, part in parts.items():
             scores[language] = scores.get(language, 0.0) + part
     ranked = sorted(scores.items(), key=lambda own: own[1], reverse=True)
     likely = [language for language, score in ranked if score * LEAD > ranked[0][1]]
-    evidence = sum(parts.get(language, 0.0) for parts in seen for language in likely)
+    evidence = ranked[0][1] if len(likely) == 1 else sum(parts.get(own, 0.0) for parts in seen for own in likely)
     sure = evidence >= max(LEAST_EVIDENCE, LEAST_DENSITY * len(words))
     return tuple(likely) if sure and len(likely) <= MOST else ()
 

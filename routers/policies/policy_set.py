@@ -68,7 +68,7 @@ class PolicySet:
 
         Raises Excluded if constraints leave nobody, NoCandidate if those that are left cannot answer now.
         """
-        wish, allowed, removed = self._allowed(prompt, tuple(specs), wish)
+        allowed, removed = self._allowed(prompt, constraints.Keeper(specs), wish)
         candidates, away = outage.mask(allowed, state, wish.force)
         removed |= away
         if self._is_plain(wish, state):
@@ -91,12 +91,13 @@ class PolicySet:
         brief: of a request that one expert answers, who that is, and no more.
         """
         specs = tuple(specs)
+        keep = constraints.Keeper(specs)
         decisions: dict[int, Decision | Excluded] = {}
         alike: dict[tuple[tuple[str, ...], int], list[tuple[int, dict[str, Removed]]]] = {}
         for i, (prompt, wish) in enumerate(zip(prompts, wishes, strict=True)):
             try:
                 if self._is_plain(wish, _WELL):
-                    _, allowed, removed = self._allowed(prompt, specs, wish)
+                    allowed, removed = self._allowed(prompt, keep, wish)
                     alike.setdefault((allowed, wish.k or self.k), []).append((i, removed))
                 else:
                     decisions[i] = self.decide(router, prompt, specs, wish)
@@ -113,21 +114,17 @@ class PolicySet:
                 decisions[i] = Decision(route, candidates, removed)
         return [decisions[i] for i in range(len(prompts))]
 
-    def _allowed(
-        self, prompt: str, specs: Sequence[ExpertSpec], wish: Wish
-    ) -> tuple[Wish, tuple[str, ...], dict[str, Removed]]:
-        """(what holds of the wish, who may answer, expert -> why it may not). Raises Excluded if nobody may."""
-        asked, wish = wish, replace(wish, languages=self._languages(prompt, specs, wish))
-        allowed, removed = constraints.keep(specs, wish)
-        if not allowed and asked.languages is None:  # nobody speaks the prompt's language: they answer as they can
-            wish = asked
-            allowed, removed = constraints.keep(specs, wish)
+    def _allowed(self, prompt: str, keep: constraints.Keeper, wish: Wish) -> constraints.Kept:
+        """(who may answer, expert -> why it may not). Raises Excluded if nobody may."""
+        allowed, removed = keep(wish, self._languages(prompt, keep, wish))
+        if not allowed and wish.languages is None:  # nobody speaks the prompt's language: they answer as they can
+            allowed, removed = keep(wish, None)
         constraints.check(allowed, removed, wish)
-        return wish, allowed, removed
+        return allowed, removed
 
-    def _languages(self, prompt: str, specs: Sequence[ExpertSpec], wish: Wish) -> tuple[str, ...] | None:
+    def _languages(self, prompt: str, keep: constraints.Keeper, wish: Wish) -> tuple[str, ...] | None:
         """Those that the request asks for, else the prompt's; not looked at where it makes no difference."""
-        if wish.languages is not None or not self.language or not any(spec.languages for spec in specs):
+        if wish.languages is not None or not self.language or not keep.knows_languages:
             return wish.languages
         return detect(prompt) or detect(wish.earlier)
 

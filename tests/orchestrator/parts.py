@@ -166,6 +166,7 @@ class Service:
     app: Starlette
     batches: Batches | None = None
     clients: list[Any] = field(default_factory=list)
+    runner: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -265,7 +266,15 @@ class Service:
         """In place of the engines."""
         self.pipeline._calls.workers = workers
 
+    def run_batches(self) -> None:
+        """Until `stop`."""
+        assert self.batches is not None
+        self.runner = asyncio.create_task(self.batches.runner.run())
+
     async def stop(self) -> None:
+        if self.runner is not None:
+            self.runner.cancel()
+            await asyncio.gather(self.runner, return_exceptions=True)
         await self.pipeline.drain()
         for client in self.clients:
             await (client.close() if isinstance(client, AsyncOpenAI) else client.aclose())

@@ -3,7 +3,6 @@
 COE_FUZZ_REQUESTS for more requests to each path, COE_FUZZ_SEED for others.
 """
 
-import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -58,7 +57,6 @@ class Live(NamedTuple):
 @pytest.fixture(scope="module")
 def live(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """A service with every kind of model, whose experts can all answer, and which runs batches."""
-    running: list[asyncio.Task[None]] = []
 
     async def start() -> Service:
         own = {name: shown(name, Settings()) for name in NAMES}
@@ -73,8 +71,7 @@ def live(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) 
             batch_config=BATCH.model_copy(update={"per_key": None}),
         )
         service.key, _ = await service.keys.create("all", Grant(admin=True))
-        assert service.batches is not None
-        running.append(asyncio.create_task(service.batches.runner.run()))
+        service.run_batches()
         return service
 
     with in_background(start) as (url, service):

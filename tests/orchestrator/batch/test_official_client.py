@@ -1,6 +1,5 @@
 """Files and batches by OpenAI's own client, over a socket: it takes no answer that does not fit its types."""
 
-import asyncio
 import time
 from collections.abc import Iterator
 
@@ -21,12 +20,10 @@ CONTENT = jsonl.file([jsonl.chat("a", "some sql"), jsonl.chat("b", "math"), "non
 @pytest.fixture(scope="module")
 def client(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[openai.OpenAI]:
     """Of a service that runs batches."""
-    running: list[asyncio.Task[None]] = []
 
     async def start() -> Service:
         service = await Service.start(Store(redis_server.url, timeout=30), batch=tmp_path_factory.mktemp("batch"))
-        assert service.batches is not None
-        running.append(asyncio.create_task(service.batches.runner.run()))
+        service.run_batches()
         return service
 
     with (

@@ -78,7 +78,8 @@ def test_families_work_at_the_same_time() -> None:
 
 def test_ids_that_stand_there_before_are_found() -> None:
     digests = np.array([digest(own) for own in ("a", "b", "a", "c", "b", "a")], np.uint64)
-    assert repeated(digests).tolist() == [2, 4, 5]
+    again, first = repeated(digests)
+    assert (again.tolist(), first.tolist()) == ([2, 4, 5], [0, 1, 0])
 
 
 # Logs
