@@ -1,5 +1,6 @@
 """A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
