@@ -98,8 +98,10 @@ def values_schema() -> dict[str, Any]:
                 type={"enum": ["ClusterIP", "NodePort", "LoadBalancer"]}, port=_whole(1, 65535), annotations=TEXTS
             ),
             tlsSecret=NAME_OR_NONE,
+            home=FREE,
             **_PODS,
         ),
+        batch=_object(volume=FREE),
         keeper=_object(resources=_resources(), **_PLACE),
         ray=_object(
             version={"type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+$"},

@@ -49,17 +49,20 @@ def measured(config: Config) -> Measured:
     if profile is None or profile.aggregation is None:
         lacks = "there is no profile in" if profile is None else "who judges best was not measured for the profile in"
         raise NoProfile(f"aggregation.profile: {lacks} {folder}; run: coe profile --aggregators --out {folder}")
-    return Measured(_best(profile.aggregation), profile.aggregation.weights)
+    return Measured(_Best(profile.aggregation), profile.aggregation.weights)
 
 
-def _best(aggregation: "Aggregation") -> Choose:
-    from experts.profile_aggregation import best_aggregator
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """Who does best by a profile; implements `Choose`. It may be pickled, for what plans a batch elsewhere."""
 
-    def choose(role: Role, category: str | None, candidates: Sequence[str]) -> str:
-        scores = aggregation.judging if role == "judge" else aggregation.writing
+    aggregation: "Aggregation"
+
+    def __call__(self, role: Role, category: str | None, candidates: Sequence[str]) -> str:
+        from experts.profile_aggregation import best_aggregator
+
+        scores = self.aggregation.judging if role == "judge" else self.aggregation.writing
         return best_aggregator(scores, category, candidates)
-
-    return choose
 
 
 def aggregators(config: Config, measured: Measured = Measured()) -> Mapping[str, Aggregator]:

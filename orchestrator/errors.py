@@ -5,6 +5,7 @@
 Everything else that can be raised on the way is a key of the table by its class, or else "internal".
 """
 
+import errno
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ TABLE: dict[str, Row] = {
     "over_limit": Row(
         400, _INVALID, "request_over_limit", "The request may use more than a limit of its key allows at all."
     ),
+    "storage_quota": Row(400, _INVALID, "storage_quota_exceeded", "The files of the key, or of all, are over a quota."),
     "missing_api_key": Row(401, _AUTH, "missing_api_key", "No `Authorization: Bearer <key>` header."),
     "invalid_api_key": Row(
         401, _AUTH, "invalid_api_key", "The key is not known, was revoked or disabled, or has expired."
@@ -65,6 +67,8 @@ TABLE: dict[str, Row] = {
     "not_found": Row(404, _INVALID, "not_found", "No such path."),
     "model_not_found": Row(404, _INVALID, "model_not_found", "No such expert or ensemble."),
     "answer_not_found": Row(404, _INVALID, "answer_not_found", "No answer is known by this id, or it was long ago."),
+    "file_not_found": Row(404, _INVALID, "file_not_found", "This key has no such file."),
+    "batch_not_found": Row(404, _INVALID, "batch_not_found", "This key has no such batch."),
     "method_not_allowed": Row(405, _INVALID, "method_not_allowed", "The path has other methods, see `Allow`."),
     "request_timeout": Row(408, _INVALID, "request_timeout", "The request did not arrive in time."),
     "idempotency_running": Row(
@@ -72,6 +76,9 @@ TABLE: dict[str, Row] = {
     ),
     "idempotency_lost": Row(
         409, _INVALID, "idempotency_lost", "The request was executed; its answer was too large to be kept."
+    ),
+    "batch_cancelled": Row(
+        409, _INVALID, "batch_cancelled", "In an error file: the batch was cancelled before the line was run."
     ),
     "request_too_large": Row(413, _INVALID, "request_too_large", "The body is over the limit."),
     "path_too_long": Row(414, _INVALID, "path_too_long", "Path and query are over the limit."),
@@ -113,9 +120,15 @@ TABLE: dict[str, Row] = {
         "There is no room for the request in time; with `swap.strict` also where others wait for other experts.",
         retry_after=1,
     ),
+    "too_many_batches": Row(
+        429, _LIMIT, "too_many_batches", "As many batches of the key are under way as are allowed.", retry_after=60
+    ),
     "too_many_connections": Row(429, _LIMIT, "too_many_connections", "Too many connections are open.", retry_after=1),
     "headers_too_large": Row(431, _INVALID, "headers_too_large", "Number or size of the headers is over the limit."),
     "internal": Row(500, _SERVER, "internal_error", "A fault of the service; the log has it under the request id."),
+    "fatal_line": Row(
+        500, _SERVER, "fatal_line", "In an error file: what runs the line goes down of it, each time; it was given up."
+    ),
     "expert_unavailable": Row(
         503, _SERVER, "expert_unavailable", "This expert cannot answer now; others can.", retry_after=30
     ),
@@ -127,6 +140,8 @@ TABLE: dict[str, Row] = {
     "store_unavailable": Row(
         503, _SERVER, "store_unavailable", "The store of keys and limits (Redis) is unreachable.", retry_after=5
     ),
+    "batch_expired": Row(504, _SERVER, "batch_expired", "In an error file: the batch expired before the line was run."),
+    "storage_full": Row(507, _SERVER, "storage_full", "There is no room on the service's disk."),
     "deadline": Row(504, _SERVER, "deadline_exceeded", "The answer was not ready within the time limit."),
 }
 
@@ -186,6 +201,8 @@ def from_exception(error: Exception) -> ApiError:
         return error
     if isinstance(error, UnknownExpert | UnknownEnsemble):
         return ApiError("model_not_found", f"{error}; 'auto' lets the router choose", param="model")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ApiError("storage_full", "there is no room on the disk of the service; tell whoever runs it")
     if isinstance(error, LimitReached):
         return ApiError(error.cause, str(error), headers=error.headers)
     if isinstance(error, Overloaded):

@@ -29,6 +29,7 @@ class Ask:
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     stream: the caller looks on. n: answers, all of one expert. tools: that it may call. texts: to be continued as they
     are, see workers.base.ChatCall; n is a multiple of their number, and the answers to the first one come first.
+    decided: who answers, where that was decided before, as for the lines of a batch.
     """
 
     request_id: str
@@ -50,6 +51,7 @@ class Ask:
     n: int = 1
     tools: Tools | None = None
     texts: tuple[str, ...] = ()
+    decided: "Routed | None" = None
 
     @property
     def is_for_one(self) -> bool:

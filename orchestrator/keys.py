@@ -39,6 +39,9 @@ class InvalidKey(PermissionError):
     """The key is not known, was revoked or disabled, or has expired."""
 
 
+MAX_NAME = 100
+
+
 class UnknownKey(LookupError):
     """No stored key, or more than one, goes by the id, prefix or name that was given."""
 
@@ -98,7 +101,10 @@ class Keys:
         self._quiet_until = 0.0
 
     async def create(self, name: str, grant: Grant | None = None, expires: float | None = None) -> tuple[str, KeyInfo]:
-        """A new key and what is stored of it. The key itself can never be shown again."""
+        """A new key and what is stored of it. The key itself can never be shown again. Raises ValueError for a name
+        that cannot stand in a line."""
+        if not (0 < len(name) <= MAX_NAME and name.isprintable()):
+            raise ValueError(f"name: got {name[:MAX_NAME]!r}; allowed: 1 to {MAX_NAME} printable characters")
         key = "coe-" + secrets.token_urlsafe(32)
         return key, await self._put(key, name, grant or Grant(), expires)
 
@@ -140,6 +146,11 @@ class Keys:
         """All keys, oldest first; those that expired too, until they are revoked."""
         return sorted((await self._stored()).values(), key=lambda info: (info.created, info.generation))
 
+    async def is_alive(self, lineage: str) -> bool:
+        """Does any key of the lineage still work?"""
+        now = self.now()
+        return any(info.lineage == lineage and not info.problem(now) for info in (await self._stored()).values())
+
     async def find(self, which: str) -> KeyInfo:
         """The key of this id, prefix or name; of several of one lineage the newest. Raises UnknownKey."""
         return max((await self._find(which)).values(), key=lambda info: info.generation)
@@ -169,7 +180,7 @@ class Keys:
         """
         old, now = await self.find(which), self.now()
         if problem := old.problem(now):
-            raise EndedKey(f"{old.id} ({old.name}): {problem}; make a new key, or enable it first")
+            raise EndedKey(f"{old.id} ({old.name}): {problem}; make a new key, or enable it or move its end first")
         key = "coe-" + secrets.token_urlsafe(32)
         others = {hashed: info for hashed, info in (await self._stored()).items() if info.lineage == old.lineage}
         generation = max(info.generation for info in others.values()) + 1

@@ -21,6 +21,7 @@ _Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ROUTER_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
+_PLANNING_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
 class Metrics:
@@ -65,7 +66,7 @@ class Metrics:
         )
         self.settlements_lost = Counter(
             "coe_settlements_lost",
-            "Requests whose use could not be counted; what they had reserved stays taken.",
+            "Requests whose use could not be counted; what they had reserved is free again after the lease.",
             registry=registry,
         )
         self.circuit = Gauge(
@@ -74,6 +75,7 @@ class Metrics:
             ("expert",),
             registry=registry,
         )
+        self.batch = BatchMetrics(registry)
         self._workers = _WorkerCollector()
         registry.register(self._workers)
 
@@ -86,6 +88,40 @@ class Metrics:
         """Text exposition. workers: family -> its worker's stats, or why there are none."""
         self._workers.stats = workers
         return generate_latest(self.registry)
+
+
+class BatchMetrics:
+    """Those of the batches that this process works on; `jobs` are those of all."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.jobs = Gauge(
+            "coe_batch_jobs",
+            "Batches that are not at their end, by status: validating, in_progress, finalizing, cancelling.",
+            ("status",),
+            registry=registry,
+        )
+        self.ended = Counter(
+            "coe_batch_jobs_ended",
+            "Batches that this process has ended, by status: completed, failed, expired, cancelled.",
+            ("status",),
+            registry=registry,
+        )
+        self.lines = Counter(
+            "coe_batch_lines",
+            "Lines and drafts that this process has ended, by outcome: answer, error, refused (when it was planned).",
+            ("outcome",),
+            registry=registry,
+        )
+        self.dead = Counter(
+            "coe_batch_dead_letters",
+            "Lines given up, by what happened: runner or engine (it went down of the line), tries (all have failed).",
+            ("what",),
+            registry=registry,
+        )
+        self.blocks = Gauge("coe_batch_blocks", "Blocks of lines under way in this process.", registry=registry)
+        self.planning = Histogram(
+            "coe_batch_planning_seconds", "Time of planning a batch.", buckets=_PLANNING_SECONDS, registry=registry
+        )
 
 
 class _WorkerCollector(Collector):

@@ -26,7 +26,7 @@ from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import Metrics
 from orchestrator.records import Recorder
-from orchestrator.routing import Routing, Tenant
+from orchestrator.routing import Deciding, Routing, Tenant
 from orchestrator.store import Store
 from workers.base import Delta, Failure, WorkerStats
 
@@ -91,6 +91,8 @@ class Pipeline:
         self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
         self._calls = Calls(workers, states, registry, batches or {}, backoff)
         self._admission = Admission(concurrent, waiting, queue_s, metrics)
+        self.online = 0
+        """Requests under way, or waiting, that are of no batch."""
 
     async def run(self, ask: Ask) -> AsyncGenerator[PipelineEvent, None]:
         """Routed, then Deltas, then one Answered or Failure. Closing the generator aborts the request everywhere.
@@ -98,9 +100,13 @@ class Pipeline:
         Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
         again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
-        async with self._allowed(ask, self._routing.most_used) as spending, self._admitted(ask) as place:
+        async with (
+            self._seen(ask),
+            self._allowed(ask, self._routing.most_used) as spending,
+            self._admitted(ask) as place,
+        ):
             with self._recorder.of(ask) as record:
-                routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+                routed = replace(ask.decided or await self._routing.route(ask), allowance=spending.allowance)
                 self._timely(ask, routed)
                 record.see(routed)
                 yield routed
@@ -112,6 +118,11 @@ class Pipeline:
                             place.answered = True
                             self._routing.answered(ask, routed, event)
                         yield event
+
+    def deciding(self) -> Deciding:
+        """What decides on many requests at once, without regard to what is loaded or down now, also in another process.
+        Nothing counts for limits."""
+        return self._routing.deciding()
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
@@ -158,6 +169,15 @@ class Pipeline:
         await self.limiter.drain()
 
     # Admission
+
+    @asynccontextmanager
+    async def _seen(self, ask: Ask) -> AsyncIterator[None]:
+        online = ask.grant.priority != "batch"
+        self.online += online
+        try:
+            yield
+        finally:
+            self.online -= online
 
     @asynccontextmanager
     async def _allowed(self, ask: Ask, most_used: Callable[[Ask], Use]) -> AsyncIterator[_Spending]:

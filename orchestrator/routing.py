@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from aggregators.base import Aggregator
@@ -11,14 +11,14 @@ from experts.spec import ExpertSpec
 from orchestrator.access.estimate import most_used
 from orchestrator.access.grant import EVERYTHING, Grant
 from orchestrator.access.quota import Use
-from orchestrator.ensembles import Ensemble, Ensembles, find
+from orchestrator.ensembles import Ensemble, Ensembles, UnknownEnsemble, find, is_ensemble
 from orchestrator.events import AUTO, Answered, Ask, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.metrics import Metrics
-from orchestrator.spending import within
+from orchestrator.spending import Plan, within
 from orchestrator.turns import Turns, conversation_of
 from routers.ask import ask as text_of
-from routers.base import Choice, Route, Router
+from routers.base import Choice, NoCandidate, Route, Router
 from routers.policies import constraints
 from routers.policies.base import Excluded, Need, State, Wish
 from routers.policies.budget import NO_BOUND
@@ -44,73 +44,107 @@ class Tenant:
     is_quick: bool = False
 
 
-class Routing:
-    """others: name or id of an API key -> how its requests are routed; an id comes before a name."""
+@dataclass(frozen=True, slots=True)
+class _Matter:
+    """A request for the router, with all that its decision depends on. aggregator: that it, or its ensemble, names."""
+
+    ask: Ask
+    tenant: Tenant
+    ensemble: Ensemble | None
+    aggregator: str | None
+    state: State
+    wish: Wish
+    prompt: str
+    specs: tuple[ExpertSpec, ...]
+
+
+class Deciding:
+    """What can be decided without the service: it knows nothing of what is loaded or down, and may be pickled.
+
+    others: name or id of an API key -> how its requests are routed; an id comes before a name.
+    """
 
     def __init__(
         self,
         default: Tenant,
         others: Mapping[str, Tenant],
         registry: Registry,
-        states: ExpertStates,
-        metrics: Metrics,
         aggregators: Mapping[str, Aggregator],
         ensembles: Ensembles,
     ) -> None:
-        self.states = states
-        self._aggregators, self._ensembles = aggregators, ensembles
-        self._default, self._others, self._registry, self._metrics = default, others, registry, metrics
+        self._default, self._others, self._registry = default, others, registry
+        self.aggregators, self.every_ensemble = aggregators, ensembles
 
-    async def route(self, ask: Ask) -> Routed:
-        """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
-        deadline."""
-        began, tenant = time.perf_counter(), self._tenant(ask)
-        ensemble = self._ensemble(ask)
-        if ensemble is None and ask.model != AUTO:
-            return self._named(ask, tenant, began)
-        async with until(ask.deadline):
-            state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
-            wish = _wish(ask, tenant, ensemble)
-            aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
-            prompt, specs = (
-                text_of(ask.messages),
-                tuple(spec for spec in self._registry if ask.grant.may_ask(spec.name)),
-            )
+    def route_many(self, asks: Sequence[Ask], *, brief: bool = False) -> list[Routed | Exception]:
+        """The decisions for many requests of one caller, as if nothing were known of the service; what `route` would
+        raise is in its place. brief: who answers, and no more than that. It blocks: for another thread."""
+        found: dict[int, Routed | Exception] = {}
+        waiting: list[tuple[int, _Matter]] = []
+        specs = self._specs(asks[0].grant) if asks else ()
+        for i, ask in enumerate(asks):
+            tenant = self._tenant(ask)
+            try:
+                ensemble = self._ensemble(ask)
+                if ensemble is None and ask.model != AUTO:
+                    found[i] = self._named(ask, tenant, time.perf_counter())
+                    continue
+                matter = self._matter(ask, tenant, ensemble, State(), specs)
+                if matter.wish.budget == NO_BOUND:
+                    waiting.append((i, matter))
+                else:
+                    began = time.perf_counter()
+                    found[i] = self._routed(matter, self._within(matter), time.perf_counter() - began)
+            except (NoCandidate, UnknownExpert, UnknownEnsemble) as error:
+                found[i] = error
+        if waiting:
+            # Of one caller, so of one tenant and scope.
+            one, began = waiting[0][1], time.perf_counter()
+            prompts, wishes = [own.prompt for _, own in waiting], [own.wish for _, own in waiting]
+            decisions = one.tenant.policies.decide_many(one.tenant.router, prompts, one.specs, wishes, brief=brief)
+            seconds = (time.perf_counter() - began) / len(waiting)
+            for (i, matter), decision in zip(waiting, decisions, strict=True):
+                if isinstance(decision, Decision):
+                    found[i] = self._routed(matter, Plan(decision), seconds, brief=brief)
+                else:
+                    found[i] = decision
+        return [found[i] for i in range(len(asks))]
 
-            def decide(wish: Wish) -> Decision:
-                return tenant.policies.decide(tenant.router, prompt, specs, wish, state)
+    def _specs(self, grant: Grant) -> tuple[ExpertSpec, ...]:
+        return tuple(spec for spec in self._registry if grant.may_ask(spec.name))
 
-            def own_calls(route: Route) -> int:
-                maker = ensemble.aggregator if ensemble else self._aggregators[aggregator or route.aggregator]
-                return maker.calls(len(route.choices))
+    def _matter(
+        self, ask: Ask, tenant: Tenant, ensemble: Ensemble | None, state: State, specs: tuple[ExpertSpec, ...]
+    ) -> "_Matter":
+        aggregator = ask.aggregator if ensemble is None else ensemble.aggregator.name
+        return _Matter(
+            ask, tenant, ensemble, aggregator, state, _wish(ask, tenant, ensemble), text_of(ask.messages), specs
+        )
 
-            if tenant.is_quick and len(prompt) <= QUICK_CHARACTERS:
-                plan = within(wish, own_calls, decide, self._registry)
-            else:
-                plan = await asyncio.to_thread(within, wish, own_calls, decide, self._registry)
-        seconds = time.perf_counter() - began
-        self._metrics.router.observe(seconds)
+    def _within(self, matter: "_Matter") -> Plan:
+        """The decision, within the request's budget."""
+
+        def decide(wish: Wish) -> Decision:
+            tenant = matter.tenant
+            return tenant.policies.decide(tenant.router, matter.prompt, matter.specs, wish, matter.state)
+
+        def own_calls(route: Route) -> int:
+            ensemble = matter.ensemble
+            maker = ensemble.aggregator if ensemble else self.aggregators[matter.aggregator or route.aggregator]
+            return maker.calls(len(route.choices))
+
+        return within(matter.wish, own_calls, decide, self._registry)
+
+    def _routed(self, matter: "_Matter", plan: Plan, seconds: float, *, brief: bool = False) -> Routed:
+        ask, aggregator, wish = matter.ask, matter.aggregator, matter.wish
         decision, route = plan.decision, plan.decision.route
         if aggregator is not None and len(route.choices) > 1:
             route = replace(route, aggregator=aggregator)
+        writer = self._writer(matter.ensemble, ask.wish.allow, wish, matter.state)
+        if brief:
+            return Routed(ask.request_id, route, seconds, decision.candidates, budget=wish.budget, writer=writer)
         removed = {name: f"{reason.rule}: {reason.why}" for name, reason in decision.removed.items()}
         notes = tuple(filter(None, (plan.note, _few(route, wish, aggregator))))
-        writer = self._writer(ensemble, ask.wish.allow, wish, state)
         return Routed(ask.request_id, route, seconds, decision.candidates, removed, notes, wish.budget, writer)
-
-    def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
-        """The expert of this turn, of several the best that took part, may stay for the next one."""
-        turns = self._tenant(ask).turns
-        if turns is not None and ask.model == AUTO:
-            taken = next((name for name in routed.route.experts if name in answer.used), None)
-            turns.keep(conversation_of(ask)[0], answer.winner or taken or routed.route.experts[0])
-
-    async def drain(self) -> None:
-        """Waits for what is under way in the background."""
-        await self.states.drain()
-        for tenant in (self._default, *self._others.values()):
-            if tenant.turns is not None:
-                await tenant.turns.drain()
 
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that this API key may use, in the registry's order."""
@@ -119,7 +153,7 @@ class Routing:
 
     def ensembles(self, grant: Grant) -> Ensembles:
         """Those that the API key may use."""
-        return {name: ensemble for name, ensemble in self._ensembles.items() if grant.may_use(name)}
+        return {name: ensemble for name, ensemble in self.every_ensemble.items() if grant.may_use(name)}
 
     def most_used(self, ask: Ask) -> Use:
         """What the request may use at most. Raises UnknownExpert, UnknownEnsemble."""
@@ -133,7 +167,7 @@ class Routing:
         if ask.is_for_one:
             return most_used(specs, _read_each(ask), ask.sampling.max_tokens, ask.n, 0, ask.wish.budget)
         drafts = ask.k or self._tenant(ask).policies.k
-        makers = [self._aggregators[ask.aggregator]] if ask.aggregator else self._aggregators.values()
+        makers = [self.aggregators[ask.aggregator]] if ask.aggregator else self.aggregators.values()
         own_calls = max((maker.calls(drafts) for maker in makers), default=0) if drafts > 1 else 0
         return most_used(specs, prompt_tokens(ask), ask.sampling.max_tokens, drafts, own_calls, ask.wish.budget)
 
@@ -168,6 +202,8 @@ class Routing:
 
     def _ensemble(self, ask: Ask) -> Ensemble | None:
         """Raises UnknownEnsemble, also for one outside of the scopes of the key."""
+        if not self.every_ensemble and not is_ensemble(ask.model):
+            return None
         experts = [name for name in self._registry.names if ask.grant.may_ask(name)]
         return find(ask.model, self.ensembles(ask.grant), experts)
 
@@ -178,6 +214,62 @@ class Routing:
             return None
         allowed, _ = constraints.keep([self._registry.get(ensemble.expert)], replace(wish, allow=allow))
         return next(iter(allowed), None)
+
+
+class Routing(Deciding):
+    """The same with what is known of the service."""
+
+    def __init__(
+        self,
+        default: Tenant,
+        others: Mapping[str, Tenant],
+        registry: Registry,
+        states: ExpertStates,
+        metrics: Metrics,
+        aggregators: Mapping[str, Aggregator],
+        ensembles: Ensembles,
+    ) -> None:
+        super().__init__(default, others, registry, aggregators, ensembles)
+        self.states = states
+        self._metrics = metrics
+
+    def deciding(self) -> Deciding:
+        """Without what belongs to this process."""
+        others = {name: replace(tenant, turns=None) for name, tenant in self._others.items()}
+        default = replace(self._default, turns=None)
+        return Deciding(default, others, self._registry, self.aggregators, self.every_ensemble)
+
+    async def route(self, ask: Ask) -> Routed:
+        """Raises UnknownExpert, UnknownEnsemble, Excluded, NoCandidate, and TimeoutError if there is no route by the
+        deadline."""
+        began, tenant = time.perf_counter(), self._tenant(ask)
+        ensemble = self._ensemble(ask)
+        if ensemble is None and ask.model != AUTO:
+            return self._named(ask, tenant, began)
+        async with until(ask.deadline):
+            state = replace(await self.states.known(), last=None if ensemble else await self._last(ask, tenant))
+            matter = self._matter(ask, tenant, ensemble, state, self._specs(ask.grant))
+            if tenant.is_quick and len(matter.prompt) <= QUICK_CHARACTERS:
+                plan = self._within(matter)
+            else:
+                plan = await asyncio.to_thread(self._within, matter)
+        seconds = time.perf_counter() - began
+        self._metrics.router.observe(seconds)
+        return self._routed(matter, plan, seconds)
+
+    def answered(self, ask: Ask, routed: Routed, answer: Answered) -> None:
+        """The expert of this turn, of several the best that took part, may stay for the next one."""
+        turns = self._tenant(ask).turns
+        if turns is not None and ask.model == AUTO:
+            taken = next((name for name in routed.route.experts if name in answer.used), None)
+            turns.keep(conversation_of(ask)[0], answer.winner or taken or routed.route.experts[0])
+
+    async def drain(self) -> None:
+        """Waits for what is under way in the background."""
+        await self.states.drain()
+        for tenant in (self._default, *self._others.values()):
+            if tenant.turns is not None:
+                await tenant.turns.drain()
 
     async def _last(self, ask: Ask, tenant: Tenant) -> str | None:
         if tenant.turns is None:

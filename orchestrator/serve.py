@@ -175,7 +175,18 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             )
 
         gateway = _gateway(
-            config, registry, routers, encoder, measured, workers, redis_url, listener, tls, reporter, started
+            config,
+            registry,
+            routers,
+            encoder,
+            measured,
+            workers,
+            redis_url,
+            settings.home,
+            listener,
+            tls,
+            reporter,
+            started,
         )
         uvloop.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
@@ -199,6 +210,7 @@ async def _gateway(
     measured: "Measured",
     workers: "ServeWorkers",
     redis_url: str,
+    home: Path,
     listener: socket.socket,
     tls: "ssl.SSLContext | None",
     reporter: Reporter,
@@ -208,6 +220,8 @@ async def _gateway(
     from orchestrator.access.breaker import Rules as BreakerRules
     from orchestrator.access.limiter import Limiter
     from orchestrator.aggregation import aggregators, ensembles, told_settings
+    from orchestrator.batch.replays import Replays
+    from orchestrator.batch.service import Engines, batches_of, open_storage
     from orchestrator.http.api import create_app
     from orchestrator.http.door import Door
     from orchestrator.http.doorkeeper import Doorkeeper
@@ -221,6 +235,7 @@ async def _gateway(
 
     metrics = Metrics()
     store = Store(redis_url)
+    replays = Replays(workers)
     limits = Limits(
         body_bytes=config.limits.body_bytes,
         messages=config.limits.messages,
@@ -233,7 +248,7 @@ async def _gateway(
     pipeline = Pipeline(
         default=default,
         others=others,
-        workers=workers,
+        workers=replays,
         registry=registry,
         aggregators=aggregators(config, measured),
         ensembles=ensembles(config, measured),
@@ -262,6 +277,13 @@ async def _gateway(
     )
     bounds = Bounds(connections=config.limits.connections, body_s=config.limits.body_s)
     cors = Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials)
+    batches = None
+    if config.batch.enabled:
+        storage = open_storage(config.batch.files_url, home)
+        engines = Engines.of(config)
+        batches = batches_of(
+            config.batch, engines, registry, storage, store, pipeline, replays, limits, encoder, metrics
+        )
     keys, own = Keys(store), told_settings(config, measured)
     app = create_app(
         pipeline,
@@ -273,6 +295,7 @@ async def _gateway(
         ready_s=config.limits.ready_s,
         settings=own,
         once=once,
+        batches=batches,
         bounds=bounds,
         cors=cors,
     )
@@ -283,6 +306,8 @@ async def _gateway(
     gc.collect()
     gc.set_threshold(10_000, 20, 20)
     gc.freeze()  # what is here now stays: the collector need not look at it again, which stops the loop for 0.1 s
+    if batches is not None and config.batch.run:
+        beside.append(asyncio.create_task(batches.runner.run()))
     try:
         async with workers:
             await _serve_until_signal(server, listener)

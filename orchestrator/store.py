@@ -9,7 +9,7 @@ Keys in Redis:
     coe:feedback:<id>   what a user said of the answer to that request as JSON, expires after FEEDBACK_TTL_S
     coe:feedbacks       sorted set of these request ids by Unix time, at most MAX_FEEDBACK
     coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
-    coe:use:{<id>}, coe:lease:{<id>}    what a key has used, and its requests under way: orchestrator.access.limiter
+    coe:{use,lease,held,ended}:{<id>}   what a key has used, and its requests under way: orchestrator.access.limiter
     coe:once:<digest>   a request with an Idempotency-Key, under way or answered: orchestrator.access.once
 """
 
@@ -192,9 +192,15 @@ class Store:
         return [json.loads(row) for row in rows if row is not None]
 
     async def _do(self, command: Awaitable[T]) -> T:
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
         try:
             async with asyncio.timeout(self._timeout):
-                return await command
+                answer = await command
+                if task and task.cancelling() > before:
+                    # redis-py loses a cancellation that comes in the moment of an answer: the task would never end.
+                    raise asyncio.CancelledError
+                return answer
         except TimeoutError:
             why = f"no answer within {self._timeout:g} s"
         except (RedisError, OSError) as error:

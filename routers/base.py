@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +70,15 @@ class Router(Protocol):
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:
         """The same decisions as `route` for each prompt, embedded in batches."""
+        ...
+
+
+@runtime_checkable
+class Firsts(Protocol):
+    """A router that can tell in less time who answers alone, and nothing else."""
+
+    name: str
+
+    def first_many(self, prompts: Sequence[str], candidates: Sequence[str]) -> list[str]:
+        """The first expert of `route_many(prompts, candidates)`."""
         ...

@@ -5,7 +5,7 @@ with Coe() as coe:
     print(answer.text, answer.route.reason)
 """
 
-from coe_client.aio import AsyncCoe, AsyncStream
+from coe_client.aio import AsyncBatches, AsyncCoe, AsyncFiles, AsyncStream
 from coe_client.answers import (
     Answer,
     Choice,
@@ -19,12 +19,13 @@ from coe_client.answers import (
     ToolCall,
     Usage,
 )
-from coe_client.batch import Outcome, Progress
+from coe_client.batch_answers import Batch, DeletedFile, File, Plan, Result
 from coe_client.chunks import Chunk, Part, ToolCallPart
-from coe_client.client import Coe, Stream
+from coe_client.client import Batches, Coe, Files, Stream
 from coe_client.errors import (
     AuthenticationFailed,
     BadRequest,
+    BatchFailed,
     CoeError,
     ConfigError,
     Conflict,
@@ -40,6 +41,7 @@ from coe_client.errors import (
     TimedOut,
     Unavailable,
 )
+from coe_client.many import Outcome, Progress
 from coe_client.options import Budget, ChatRequest, Messages, Options
 from coe_client.response_events import ResponseEvent
 from coe_client.retries import Backoff
@@ -47,11 +49,16 @@ from coe_client.version import VERSION as __version__
 
 __all__ = [
     "Answer",
+    "AsyncBatches",
     "AsyncCoe",
+    "AsyncFiles",
     "AsyncStream",
     "AuthenticationFailed",
     "Backoff",
     "BadRequest",
+    "Batch",
+    "BatchFailed",
+    "Batches",
     "Budget",
     "ChatRequest",
     "Choice",
@@ -61,10 +68,13 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConnectionFailed",
+    "DeletedFile",
     "Embeddings",
     "Expert",
     "ExpertCall",
     "Feedback",
+    "File",
+    "Files",
     "Health",
     "InvalidAnswer",
     "Messages",
@@ -75,9 +85,11 @@ __all__ = [
     "Overloaded",
     "Part",
     "PermissionDenied",
+    "Plan",
     "Progress",
     "RateLimited",
     "ResponseEvent",
+    "Result",
     "Route",
     "ServerError",
     "StatusError",

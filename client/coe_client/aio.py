@@ -3,52 +3,27 @@
 import asyncio
 import random as randomness
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from os import PathLike
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack
 
 import httpx
 
-from coe_client import batch, calls
+from coe_client import batch_calls, batches, calls, many
 from coe_client.answers import Answer
+from coe_client.batch_answers import Batch, File, Result
 from coe_client.calls import Call, StreamCall, described
-from coe_client.errors import CoeError, StreamBroken
-from coe_client.options import ChatFields, ChatRequest, Messages
+from coe_client.core import Core, Source
+from coe_client.errors import CoeError
+from coe_client.io import Awaited
+from coe_client.options import CallFields, ChatFields, ChatRequest, Messages
 from coe_client.reading import Reading, Textual
-from coe_client.retries import Backoff, Done, Failed, Send, Sleep, tries
-from coe_client.settings import POOL, encoded, request_id_of, settings, timeouts
+from coe_client.retries import Backoff
+from coe_client.settings import POOL, settings
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Textual)
 P = ParamSpec("P")
-
-
-class _Source(Generic[E]):
-    """An open stream: pieces that wait to be read, and the connection that more come from."""
-
-    def __init__(self, call: StreamCall[E], response: httpx.Response, until: float, now: Callable[[], float]) -> None:
-        self.reading = Reading(call.pieces(), request_id_of(response.headers))
-        self.ready: deque[E] = deque()
-        self._response, self._bytes = response, response.aiter_bytes()
-        self._until, self._now = until, now
-
-    async def pull(self) -> None:
-        """Reads until a piece is ready, or the stream is complete. Raises StreamBroken."""
-        while not self.ready and not self.reading.ended:
-            if self.reading.problem:
-                raise self.reading.problem
-            if self._now() > self._until:
-                raise self.reading.lost("the time limit is over")
-            try:
-                data = await anext(self._bytes, None)
-            except httpx.HTTPError as error:
-                raise self.reading.lost(f"the connection was lost: {str(error) or type(error).__name__}") from error
-            if data is None:
-                raise self.reading.lost("the connection ended before the stream was complete")
-            self.ready.extend(self.reading.feed(data))
-
-    async def close(self) -> None:
-        await self._response.aclose()
 
 
 class AsyncStream(AsyncIterator[E], Generic[E]):
@@ -59,7 +34,7 @@ class AsyncStream(AsyncIterator[E], Generic[E]):
 
     def __init__(self, client: "AsyncCoe", call: StreamCall[E]) -> None:
         self._client, self._call = client, call
-        self._source: _Source[E] | None = None
+        self._source: Source[E] | None = None
         self._closed = False
 
     @property
@@ -111,21 +86,23 @@ class AsyncStream(AsyncIterator[E], Generic[E]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _opened(self) -> _Source[E]:
+    async def _opened(self) -> Source[E]:
         if self._source is None:
             if self._closed:
                 raise RuntimeError("the stream was closed before it began")
-            client, call = self._client, self._call
-            content = encoded(call.call)
-            self._source = await client._try(call.call, lambda step: client._open_stream(call, content, step))
+            self._source = await self._client._core.open(self._call)
         return self._source
 
 
-def _awaited(build: Callable[P, Call[T]]) -> "Callable[Concatenate[AsyncCoe, P], Coroutine[Any, Any, T]]":
+class _Asking(Protocol):
+    _core: Core
+
+
+def _awaited(build: Callable[P, Call[T]]) -> Callable[Concatenate[_Asking, P], Coroutine[Any, Any, T]]:
     """The method that sends what is built, and gives its result."""
 
-    async def method(self: "AsyncCoe", /, *args: P.args, **fields: P.kwargs) -> T:
-        return await self._run(build(*args, **fields))
+    async def method(self: _Asking, /, *args: P.args, **fields: P.kwargs) -> T:
+        return await self._core.run(build(*args, **fields))
 
     return described(method, build)
 
@@ -137,6 +114,85 @@ def _streamed(build: Callable[P, StreamCall[E]]) -> "Callable[Concatenate[AsyncC
         return AsyncStream(self, build(*args, **fields))
 
     return described(method, build, AsyncStream)
+
+
+class AsyncFiles:
+    """`AsyncCoe.files`: what batches read and write."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    upload = _awaited(batch_calls.upload)
+    list = _awaited(batch_calls.files)
+    get = _awaited(batch_calls.file)
+    delete = _awaited(batch_calls.delete_file)
+
+    async def content(self, file: File | str, **fields: Unpack[CallFields]) -> bytes:
+        """What is in a file."""
+        return await batches.content(self._core, file, fields)
+
+    async def download(self, file: File | str, path: str | PathLike[str], **fields: Unpack[CallFields]) -> None:
+        """Writes what is in a file to a file of yours, which is whole or not there."""
+        await batches.download(self._core, file, path, fields)
+
+
+class AsyncBatches:
+    """`AsyncCoe.batches`: many requests as one job, which the service runs expert by expert."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    create = _awaited(batch_calls.create)
+    list = _awaited(batch_calls.batches)
+    get = _awaited(batch_calls.batch)
+    cancel = _awaited(batch_calls.cancel)
+
+    async def wait(
+        self,
+        batch: Batch | str,
+        *,
+        poll: float = 1.0,
+        timeout: float | None = None,  # noqa: ASYNC109  # the batch goes on: nothing is to be cancelled
+        on_progress: batches.OnProgress | None = None,
+    ) -> Batch:
+        """The batch at its end, however it ended. A service that is away meanwhile is waited for, as long as the
+        client's time limit.
+
+        poll: seconds between two looks. timeout: seconds for all of it, None for as long as it takes; then `TimedOut`
+        is raised, and the batch goes on. on_progress: called with the batch after each look.
+        """
+        return await batches.wait(self._core, batch, poll, timeout, on_progress)
+
+    async def results(self, batch: Batch | str, **fields: Unpack[CallFields]) -> AsyncIterator[Result]:
+        """What became of each line, in the order of the input. Raises BatchFailed, and ConfigError for a batch that has
+        not ended.
+
+        Both files are fetched to a temporary place when the first one is asked for.
+        """
+        with batches.Rows() as rows:
+            await batches.fetch(self._core, batch, rows, fields)
+            for result in rows:
+                yield result
+
+    async def run(
+        self,
+        requests: batches.Requests,
+        *,
+        endpoint: batches.Endpoint = batches.CHAT,
+        defaults: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        poll: float = 1.0,
+        timeout: float | None = None,  # noqa: ASYNC109  # the batch goes on: nothing is to be cancelled
+        on_progress: batches.OnProgress | None = None,
+        keep_files: bool = False,
+    ) -> batches.Results:
+        """Uploads the requests, waits for the batch, and gives what became of each, in their order.
+
+        requests, endpoint, defaults: as in `files.upload`. The others: as in `create` and `wait`. When an exception
+        leaves this, the batch is cancelled. The files are deleted at the end, unless `keep_files`.
+        """
+        told = batches.Told(endpoint, defaults, metadata, poll, timeout, on_progress, keep_files)
+        return await batches.run(self._core, requests, told)
 
 
 class AsyncCoe:
@@ -164,12 +220,11 @@ class AsyncCoe:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Callable[[], float] = randomness.random,
     ) -> None:
-        self._settings = settings(base_url, api_key, timeout, max_retries, backoff, (clock, wall_clock, random))
-        self._sleep = sleep
+        own = settings(base_url, api_key, timeout, max_retries, backoff, (clock, wall_clock, random))
         self._owned = http_client is None
-        self._http = http_client or httpx.AsyncClient(
-            transport=transport, limits=POOL, trust_env=self._settings.trust_env
-        )
+        self._http = http_client or httpx.AsyncClient(transport=transport, limits=POOL, trust_env=own.trust_env)
+        self._core = Core(own, Awaited(self._http, sleep))
+        self.files, self.batches = AsyncFiles(self._core), AsyncBatches(self._core)
 
     # Asking: see calls.py for what each takes and gives
 
@@ -186,23 +241,23 @@ class AsyncCoe:
         requests: Sequence[Messages | ChatRequest],
         *,
         concurrency: int = 8,
-        on_progress: batch.OnProgress | None = None,
+        on_progress: many.OnProgress | None = None,
         raise_errors: bool = False,
         **fields: Unpack[ChatFields],
-    ) -> list[batch.Outcome]:
+    ) -> list[many.Outcome]:
         """Many chats, so many at a time; answers and errors in the order of the requests.
 
         requests: messages, or dicts of `messages` and fields, which go before the fields that all have in common.
         on_progress: called after each. raise_errors: the first error is raised. When an exception leaves this, or it is
         cancelled, the requests under way are cancelled too.
         """
-        batch.checked(concurrency, fields)
+        many.checked(concurrency, fields)
 
         async def ask(one: Messages | ChatRequest) -> Answer:
-            return await self._run(batch.request(one, fields))
+            return await self._core.run(many.request(one, fields))
 
-        tally = batch.Tally(len(requests), on_progress, raise_errors=raise_errors)
-        return await batch.in_tasks(requests, ask, concurrency, tally)
+        tally = many.Tally(len(requests), on_progress, raise_errors=raise_errors)
+        return await many.in_tasks(requests, ask, concurrency, tally)
 
     # Routing, feedback, state
 
@@ -225,90 +280,4 @@ class AsyncCoe:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._settings.root!r})"
-
-    # The way of a request
-
-    async def _run(self, call: Call[T]) -> T:
-        content = encoded(call)
-        return await self._try(call, lambda step: self._send(call, content, step))
-
-    async def _try(self, call: Call[Any], send: Callable[[Send], Awaitable[Done[T] | Failed]]) -> T:
-        own = self._settings
-        steps: Generator[Send | Sleep, Done[T] | Failed | None, T] = tries(
-            max_retries=own.max_retries,
-            timeout=own.limit(call),
-            backoff=own.backoff,
-            now=own.now,
-            uniform=own.uniform,
-        )
-        step = next(steps)
-        while True:
-            outcome: Done[T] | Failed | None = None
-            if isinstance(step, Sleep):
-                await self._sleep(step.seconds)
-            else:
-                outcome = await send(step)
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast("T", end.value)
-
-    async def _send(self, call: Call[T], content: bytes | None, step: Send) -> Done[T] | Failed:
-        until = self._settings.now() + step.left
-        try:
-            response = await self._open(call, content, step, "application/json")
-            try:
-                body = await self._body(response, until)
-            finally:
-                await response.aclose()
-        except httpx.HTTPError as error:
-            return self._settings.failure(error)
-        return self._settings.outcome(call, response.status_code, response.headers, body)
-
-    async def _open_stream(self, call: StreamCall[E], content: bytes | None, step: Send) -> Done[_Source[E]] | Failed:
-        """The stream with its first piece read: until then another try is unseen by the caller."""
-        until = self._settings.now() + step.left
-        try:
-            response = await self._open(call.call, content, step, "text/event-stream")
-        except httpx.HTTPError as error:
-            return self._settings.failure(error)
-        outcome: Done[_Source[E]] | Failed | None = None
-        try:
-            outcome = await self._began(call, response, until)
-        except httpx.HTTPError as error:
-            outcome = self._settings.failure(error)
-        finally:
-            if not isinstance(outcome, Done):
-                await response.aclose()
-        return outcome
-
-    async def _began(self, call: StreamCall[E], response: httpx.Response, until: float) -> Done[_Source[E]] | Failed:
-        if not response.is_success:
-            return self._settings.refusal(response.status_code, response.headers, await self._body(response, until))
-        if failed := self._settings.no_stream(response.headers):
-            return failed
-        source = _Source(call, response, until, self._settings.now)
-        try:
-            await source.pull()
-        except StreamBroken as error:
-            return Failed(error, source.reading.again)
-        return Done(source)
-
-    async def _open(self, call: Call[Any], content: bytes | None, step: Send, accept: str) -> httpx.Response:
-        request = self._http.build_request(
-            call.method,
-            self._settings.root + call.path,
-            content=content,
-            headers=self._settings.headers(call, accept),
-            timeout=timeouts(step.left),
-        )
-        return await self._http.send(request, stream=True)
-
-    async def _body(self, response: httpx.Response, until: float) -> bytes:
-        parts = []
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            if self._settings.now() > until:  # a body that trickles outlives every limit between two of its bytes
-                raise httpx.ReadTimeout("the answer took too long")
-        return b"".join(parts)
+        return f"{type(self).__name__}(base_url={self._core.settings.root!r})"

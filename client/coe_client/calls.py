@@ -10,9 +10,10 @@ import json
 import sys
 import uuid
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar, Unpack, get_args
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar, Unpack, get_args
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
@@ -58,10 +59,21 @@ OF_THE_CALL = ("timeout", "idempotency_key", "extra_headers", "extra_body")
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """A form with a file, called `name`. source: its bytes, where it lies, or values that make a line of JSON each."""
+
+    fields: Mapping[str, str]
+    name: str
+    source: bytes | Path | Iterable[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One request. read: makes the result of the JSON and the request id. accepts: statuses over 299 that answer too.
 
-    The idempotency key stays the same over all tries; requests that only read have none.
+    form: sent in place of `body`. sink: where the answer's bytes go; they are then no JSON, and `read` gets None.
+    max_retries: the client's if None. The idempotency key stays the same over all tries; requests that only read have
+    none.
     """
 
     method: str
@@ -71,9 +83,14 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None
     accepts: tuple[int, ...] = ()
+    form: Form | None = None
+    sink: BinaryIO | None = None
+    max_retries: int | None = None
 
     def result(self, content: bytes, request_id: str | None) -> T:
         """Raises InvalidAnswer."""
+        if self.sink is not None:
+            return self.read(None, request_id)
         text = content.decode("utf-8", "replace")
         try:
             return self.read(json.loads(text), request_id)

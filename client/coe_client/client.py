@@ -2,52 +2,27 @@
 
 import random as randomness
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, Unpack
 
 import httpx
 
-from coe_client import batch, calls
+from coe_client import batch_calls, batches, calls, many
 from coe_client.answers import Answer
+from coe_client.batch_answers import Batch, File, Result
 from coe_client.calls import Call, StreamCall, described
-from coe_client.errors import CoeError, StreamBroken
-from coe_client.options import ChatFields, ChatRequest, Messages
+from coe_client.core import Core, Source
+from coe_client.errors import CoeError
+from coe_client.io import Blocking, finished
+from coe_client.options import CallFields, ChatFields, ChatRequest, Messages
 from coe_client.reading import Reading, Textual
-from coe_client.retries import Backoff, Done, Failed, Send, Sleep, tries
-from coe_client.settings import POOL, encoded, request_id_of, settings, timeouts
+from coe_client.retries import Backoff
+from coe_client.settings import POOL, settings
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Textual)
 P = ParamSpec("P")
-
-
-class _Source(Generic[E]):
-    """An open stream: pieces that wait to be read, and the connection that more come from."""
-
-    def __init__(self, call: StreamCall[E], response: httpx.Response, until: float, now: Callable[[], float]) -> None:
-        self.reading = Reading(call.pieces(), request_id_of(response.headers))
-        self.ready: deque[E] = deque()
-        self._response, self._bytes = response, response.iter_bytes()
-        self._until, self._now = until, now
-
-    def pull(self) -> None:
-        """Reads until a piece is ready, or the stream is complete. Raises StreamBroken."""
-        while not self.ready and not self.reading.ended:
-            if self.reading.problem:
-                raise self.reading.problem
-            if self._now() > self._until:
-                raise self.reading.lost("the time limit is over")
-            try:
-                data = next(self._bytes, None)
-            except httpx.HTTPError as error:
-                raise self.reading.lost(f"the connection was lost: {str(error) or type(error).__name__}") from error
-            if data is None:
-                raise self.reading.lost("the connection ended before the stream was complete")
-            self.ready.extend(self.reading.feed(data))
-
-    def close(self) -> None:
-        self._response.close()
 
 
 class Stream(Iterator[E], Generic[E]):
@@ -58,7 +33,7 @@ class Stream(Iterator[E], Generic[E]):
 
     def __init__(self, client: "Coe", call: StreamCall[E]) -> None:
         self._client, self._call = client, call
-        self._source: _Source[E] | None = None
+        self._source: Source[E] | None = None
         self._closed = False
 
     @property
@@ -87,14 +62,14 @@ class Stream(Iterator[E], Generic[E]):
     def close(self) -> None:
         self._closed = True
         if self._source is not None:
-            self._source.close()
+            finished(self._source.close())
 
     def __next__(self) -> E:
         source = self._opened()
         if self._closed:
             raise StopIteration
         try:
-            source.pull()
+            finished(source.pull())
         except CoeError:
             self.close()
             raise
@@ -110,21 +85,23 @@ class Stream(Iterator[E], Generic[E]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _opened(self) -> _Source[E]:
+    def _opened(self) -> Source[E]:
         if self._source is None:
             if self._closed:
                 raise RuntimeError("the stream was closed before it began")
-            client, call = self._client, self._call
-            content = encoded(call.call)
-            self._source = client._try(call.call, lambda step: client._open_stream(call, content, step))
+            self._source = finished(self._client._core.open(self._call))
         return self._source
 
 
-def _blocking(build: Callable[P, Call[T]]) -> "Callable[Concatenate[Coe, P], T]":
+class _Asking(Protocol):
+    _core: Core
+
+
+def _blocking(build: Callable[P, Call[T]]) -> Callable[Concatenate[_Asking, P], T]:
     """The method that sends what is built, and gives its result."""
 
-    def method(self: "Coe", /, *args: P.args, **fields: P.kwargs) -> T:
-        return self._run(build(*args, **fields))
+    def method(self: _Asking, /, *args: P.args, **fields: P.kwargs) -> T:
+        return finished(self._core.run(build(*args, **fields)))
 
     return described(method, build)
 
@@ -136,6 +113,84 @@ def _streamed(build: Callable[P, StreamCall[E]]) -> "Callable[Concatenate[Coe, P
         return Stream(self, build(*args, **fields))
 
     return described(method, build, Stream)
+
+
+class Files:
+    """`Coe.files`: what batches read and write."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    upload = _blocking(batch_calls.upload)
+    list = _blocking(batch_calls.files)
+    get = _blocking(batch_calls.file)
+    delete = _blocking(batch_calls.delete_file)
+
+    def content(self, file: File | str, **fields: Unpack[CallFields]) -> bytes:
+        """What is in a file."""
+        return finished(batches.content(self._core, file, fields))
+
+    def download(self, file: File | str, path: str | PathLike[str], **fields: Unpack[CallFields]) -> None:
+        """Writes what is in a file to a file of yours, which is whole or not there."""
+        finished(batches.download(self._core, file, path, fields))
+
+
+class Batches:
+    """`Coe.batches`: many requests as one job, which the service runs expert by expert."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    create = _blocking(batch_calls.create)
+    list = _blocking(batch_calls.batches)
+    get = _blocking(batch_calls.batch)
+    cancel = _blocking(batch_calls.cancel)
+
+    def wait(
+        self,
+        batch: Batch | str,
+        *,
+        poll: float = 1.0,
+        timeout: float | None = None,
+        on_progress: batches.OnProgress | None = None,
+    ) -> Batch:
+        """The batch at its end, however it ended. A service that is away meanwhile is waited for, as long as the
+        client's time limit.
+
+        poll: seconds between two looks. timeout: seconds for all of it, None for as long as it takes; then `TimedOut`
+        is raised, and the batch goes on. on_progress: called with the batch after each look.
+        """
+        return finished(batches.wait(self._core, batch, poll, timeout, on_progress))
+
+    def results(self, batch: Batch | str, **fields: Unpack[CallFields]) -> Iterator[Result]:
+        """What became of each line, in the order of the input. Raises BatchFailed, and ConfigError for a batch that has
+        not ended.
+
+        Both files are fetched to a temporary place when the first one is asked for.
+        """
+        with batches.Rows() as rows:
+            finished(batches.fetch(self._core, batch, rows, fields))
+            yield from rows
+
+    def run(
+        self,
+        requests: batches.Requests,
+        *,
+        endpoint: batches.Endpoint = batches.CHAT,
+        defaults: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        poll: float = 1.0,
+        timeout: float | None = None,
+        on_progress: batches.OnProgress | None = None,
+        keep_files: bool = False,
+    ) -> batches.Results:
+        """Uploads the requests, waits for the batch, and gives what became of each, in their order.
+
+        requests, endpoint, defaults: as in `files.upload`. The others: as in `create` and `wait`. When an exception
+        leaves this, the batch is cancelled. The files are deleted at the end, unless `keep_files`.
+        """
+        told = batches.Told(endpoint, defaults, metadata, poll, timeout, on_progress, keep_files)
+        return finished(batches.run(self._core, requests, told))
 
 
 class Coe:
@@ -163,10 +218,11 @@ class Coe:
         sleep: Callable[[float], None] = time.sleep,
         random: Callable[[], float] = randomness.random,
     ) -> None:
-        self._settings = settings(base_url, api_key, timeout, max_retries, backoff, (clock, wall_clock, random))
-        self._sleep = sleep
+        own = settings(base_url, api_key, timeout, max_retries, backoff, (clock, wall_clock, random))
         self._owned = http_client is None
-        self._http = http_client or httpx.Client(transport=transport, limits=POOL, trust_env=self._settings.trust_env)
+        self._http = http_client or httpx.Client(transport=transport, limits=POOL, trust_env=own.trust_env)
+        self._core = Core(own, Blocking(self._http, sleep))
+        self.files, self.batches = Files(self._core), Batches(self._core)
 
     # Asking: see calls.py for what each takes and gives
 
@@ -183,19 +239,23 @@ class Coe:
         requests: Sequence[Messages | ChatRequest],
         *,
         concurrency: int = 8,
-        on_progress: batch.OnProgress | None = None,
+        on_progress: many.OnProgress | None = None,
         raise_errors: bool = False,
         **fields: Unpack[ChatFields],
-    ) -> list[batch.Outcome]:
+    ) -> list[many.Outcome]:
         """Many chats, so many at a time; answers and errors in the order of the requests.
 
         requests: messages, or dicts of `messages` and fields, which go before the fields that all have in common.
         on_progress: called in this thread after each. raise_errors: the first error is raised, and no further request
         begun.
         """
-        batch.checked(concurrency, fields)
-        tally = batch.Tally(len(requests), on_progress, raise_errors=raise_errors)
-        return batch.in_threads(requests, lambda one: self._run(batch.request(one, fields)), concurrency, tally)
+        many.checked(concurrency, fields)
+        tally = many.Tally(len(requests), on_progress, raise_errors=raise_errors)
+
+        def ask(one: Messages | ChatRequest) -> Answer:
+            return finished(self._core.run(many.request(one, fields)))
+
+        return many.in_threads(requests, ask, concurrency, tally)
 
     # Routing, feedback, state
 
@@ -218,90 +278,4 @@ class Coe:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self._settings.root!r})"
-
-    # The way of a request
-
-    def _run(self, call: Call[T]) -> T:
-        content = encoded(call)
-        return self._try(call, lambda step: self._send(call, content, step))
-
-    def _try(self, call: Call[Any], send: Callable[[Send], Done[T] | Failed]) -> T:
-        own = self._settings
-        steps: Generator[Send | Sleep, Done[T] | Failed | None, T] = tries(
-            max_retries=own.max_retries,
-            timeout=own.limit(call),
-            backoff=own.backoff,
-            now=own.now,
-            uniform=own.uniform,
-        )
-        step = next(steps)
-        while True:
-            outcome: Done[T] | Failed | None = None
-            if isinstance(step, Sleep):
-                self._sleep(step.seconds)
-            else:
-                outcome = send(step)
-            try:
-                step = steps.send(outcome)
-            except StopIteration as end:
-                return cast("T", end.value)
-
-    def _send(self, call: Call[T], content: bytes | None, step: Send) -> Done[T] | Failed:
-        until = self._settings.now() + step.left
-        try:
-            response = self._open(call, content, step, "application/json")
-            try:
-                body = self._body(response, until)
-            finally:
-                response.close()
-        except httpx.HTTPError as error:
-            return self._settings.failure(error)
-        return self._settings.outcome(call, response.status_code, response.headers, body)
-
-    def _open_stream(self, call: StreamCall[E], content: bytes | None, step: Send) -> Done[_Source[E]] | Failed:
-        """The stream with its first piece read: until then another try is unseen by the caller."""
-        until = self._settings.now() + step.left
-        try:
-            response = self._open(call.call, content, step, "text/event-stream")
-        except httpx.HTTPError as error:
-            return self._settings.failure(error)
-        outcome: Done[_Source[E]] | Failed | None = None
-        try:
-            outcome = self._began(call, response, until)
-        except httpx.HTTPError as error:
-            outcome = self._settings.failure(error)
-        finally:
-            if not isinstance(outcome, Done):
-                response.close()
-        return outcome
-
-    def _began(self, call: StreamCall[E], response: httpx.Response, until: float) -> Done[_Source[E]] | Failed:
-        if not response.is_success:
-            return self._settings.refusal(response.status_code, response.headers, self._body(response, until))
-        if failed := self._settings.no_stream(response.headers):
-            return failed
-        source = _Source(call, response, until, self._settings.now)
-        try:
-            source.pull()
-        except StreamBroken as error:
-            return Failed(error, source.reading.again)
-        return Done(source)
-
-    def _open(self, call: Call[Any], content: bytes | None, step: Send, accept: str) -> httpx.Response:
-        request = self._http.build_request(
-            call.method,
-            self._settings.root + call.path,
-            content=content,
-            headers=self._settings.headers(call, accept),
-            timeout=timeouts(step.left),
-        )
-        return self._http.send(request, stream=True)
-
-    def _body(self, response: httpx.Response, until: float) -> bytes:
-        parts = []
-        for part in response.iter_bytes():
-            parts.append(part)
-            if self._settings.now() > until:  # a body that trickles outlives every limit between two of its bytes
-                raise httpx.ReadTimeout("the answer took too long")
-        return b"".join(parts)
+        return f"{type(self).__name__}(base_url={self._core.settings.root!r})"

@@ -5,6 +5,7 @@
   `ConnectionFailed`          no answer: the service was not reached, or the connection was lost before the answer's end
     `TimedOut`                the time limit for all tries together is over
   `InvalidAnswer`             an answer came that is none of this service: not JSON, or not of the expected shape
+  `BatchFailed`               a batch could not be run at all, and says why
   `StreamBroken`              a stream began and did not come to its end; it carries what had come by then
   `StatusError`               the service answered with an error
     `BadRequest`              400, 405, 413, 422: the request is wrong; `param` says where
@@ -64,6 +65,14 @@ class InvalidAnswer(CoeError):
     def __init__(self, message: str, *, body: str = "", request_id: str | None = None) -> None:
         super().__init__(message, request_id=request_id)
         self.body = body
+
+
+class BatchFailed(CoeError):
+    """A batch that could not be run at all, such as one of a file that has no lines. batch: its id."""
+
+    def __init__(self, message: str, *, batch: str) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class StreamBroken(CoeError):

@@ -12,6 +12,7 @@ ENDS = ("response.completed", "response.incomplete")
 FAILS = ("error", "response.failed")
 AGAIN = frozenset(
     {
+        "batch_expired",
         "concurrent_exceeded",
         "deadline_exceeded",
         "engine_died",
@@ -24,9 +25,11 @@ AGAIN = frozenset(
         "requests_per_day_exceeded",
         "requests_per_minute_exceeded",
         "server_error",
+        "storage_full",
         "store_unavailable",
         "tokens_per_day_exceeded",
         "tokens_per_minute_exceeded",
+        "too_many_batches",
         "too_many_connections",
         "usd_per_day_exceeded",
         "usd_per_minute_exceeded",

@@ -174,13 +174,3 @@ def seconds(timeout: float) -> float:
 def timeouts(left: float) -> httpx.Timeout:
     """For one try: nothing waits longer than is left."""
     return httpx.Timeout(None if math.isinf(left) else left, connect=min(left, CONNECT_S))
-
-
-def encoded(call: Call[Any]) -> bytes | None:
-    """The body as it is sent. Raises ConfigError for what is no JSON."""
-    if call.body is None:
-        return None
-    try:
-        return json.dumps(call.body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"the request cannot be written as JSON: {error}") from None

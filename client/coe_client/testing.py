@@ -7,7 +7,8 @@
     assert service.requests[0].json["messages"][0]["content"] == "hello"
 
 Answers are taken in the order in which they were put in, one for each try. One that has no answer left raises
-`NothingLeft`, unless `respond` was given, which makes answers of requests.
+`NothingLeft`, unless `respond` was given, which makes answers of requests. Files and batches are kept, and each line of
+a batch takes an answer as if it had been asked alone.
 """
 
 import json
@@ -21,6 +22,7 @@ import httpx
 
 from coe_client.aio import AsyncCoe
 from coe_client.client import Coe
+from coe_client.mock_batches import MockBatches
 from coe_client.mock_wire import Said, events, whole
 
 KEY = "mock-key"
@@ -62,7 +64,7 @@ class MockService:
     """Answers the requests of clients that have its `transport`, in this process and without a socket.
 
     requests: all that came, oldest first. closed: for each reply, whether its connection was closed.
-    respond: answers when nothing is put in.
+    respond: answers when nothing is put in. batches: files and batches; see `batch_error`.
     """
 
     def __init__(self, respond: Answering | None = None) -> None:
@@ -72,6 +74,7 @@ class MockService:
         self._queue: deque[Answering] = deque()
         self._respond = respond
         self._lock = threading.Lock()
+        self.batches = MockBatches(self._line)
 
     # Putting in
 
@@ -95,10 +98,19 @@ class MockService:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """An error of the service. headers: such as retry-after."""
-        kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
-        kind = "server_error" if status >= 500 else kind
-        body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
-        self.reply(body, status=status, headers=headers)
+        made = replied(_error(status, code, message, param), status=status, headers=headers)
+        self._queue.append(lambda _: made)
+
+    def batch_error(
+        self,
+        status: int,
+        code: str | None = None,
+        message: str = "put in by a test",
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """The same for the next request about files or batches."""
+        self.batches.errors.append(replied(_error(status, code, message, None), status=status, headers=headers))
 
     def reply(self, body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Anything: JSON, or bytes as they are."""
@@ -136,14 +148,37 @@ class MockService:
         came = Request(request.method, request.url.path, request.headers, request.content)
         with self._lock:
             self.requests.append(came)
-            respond = self._queue.popleft() if self._queue else self._respond
-        if respond is None:
-            raise NothingLeft(f"{came.method} {came.path}: request {len(self.requests)} has no answer; put one in")
-        reply = respond(came)
+        reply = self.answered(came, str(request.url))
         body = _Body(reply)
         with self._lock:
             self._bodies.append(body)
         return httpx.Response(reply.status, headers=dict(reply.headers), stream=body)
+
+    def answered(self, request: Request, url: str | None = None) -> Reply:
+        """What it answers, for a server of your own. url: the path with its query, the path alone if not given."""
+        return self._of_batches(request, url or request.path) or self._next(request)
+
+    def _next(self, came: Request) -> Reply:
+        with self._lock:
+            respond = self._queue.popleft() if self._queue else self._respond
+        if respond is None:
+            raise NothingLeft(f"{came.method} {came.path}: request {len(self.requests)} has no answer; put one in")
+        return respond(came)
+
+    def _of_batches(self, came: Request, url: str) -> Reply | None:
+        if not came.path.startswith(("/v1/files", "/v1/batches")):
+            return None
+        with self._lock:
+            error = self.batches.errors.popleft() if self.batches.errors else None
+        if error is not None:
+            return error
+        told = self.batches.handle(came, url)
+        return None if told is None else replied(told[1], status=told[0])
+
+    def _line(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        """Status and JSON of the answer to a line of a batch."""
+        reply = self._next(Request("POST", path, httpx.Headers(), json.dumps(body).encode()))
+        return reply.status, json.loads(b"".join(reply.frames))
 
 
 def answered(
@@ -182,6 +217,12 @@ def streamed(
     end an error is sent, or the connection is lost."""
     said = _said(request, texts, expert, finish_reason, tool_calls, usage, coe)
     return _stream(request, replace(said, error=error, lost=lost))
+
+
+def _error(status: int, code: str | None, message: str, param: str | None) -> dict[str, Any]:
+    kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "invalid_request_error")
+    kind = "server_error" if status >= 500 else kind
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def replied(body: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:

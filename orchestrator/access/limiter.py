@@ -2,14 +2,17 @@
 
 A request reserves what it may use before it runs, and is settled afterwards with what it has used, however it ended. An
 admission is one round trip, and none for a key without limits; settlements and renewals are off the path. A request
-under way is a lease that its gateway renews: one that has crashed frees what it held after LEASE_S.
+under way is a lease that its gateway renews: what one holds that has crashed, tokens and money too, is free after
+LEASE_S. So it is where Redis admits a request whose gateway no longer waits for the decision.
 
 While Redis is away, each limit is open or closed, as the configuration says: a key with a closed one is refused.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -26,7 +29,9 @@ LEASE_S = 30.0
 QUIET_S = 5.0
 """After a failure of Redis it is not asked for so long: its time-out would be added to every request."""
 MAX_UNSETTLED = 1000
-"""Settlements that may wait for a slow Redis; of those beyond, what was reserved stays taken."""
+"""Settlements that may be under way at a time, and groups of what no limit saw that may wait."""
+MAX_OWED, OWED_S = 10_000, 1.0
+"""Settlements that are kept until Redis is back, and how often that is looked for. Redis takes one for a day, once."""
 CONCURRENT_WAIT_S = 1.0
 """What is told where a key has too many requests under way: nobody knows when one of them ends."""
 
@@ -56,6 +61,8 @@ class Limiter:
         self._held: dict[str, str] = {}  # request -> caller
         self._renewing: asyncio.Task[None] | None = None
         self._settling: set[asyncio.Task[None]] = set()
+        self._owed: deque[tuple[Allowance, Use]] = deque()
+        self._paying: asyncio.Task[None] | None = None
         self._counting: Groups[tuple[str, Use]] = Groups(self._count, MAX_UNSETTLED)
 
     def caps(self, grant: Grant) -> dict[str, float]:
@@ -82,27 +89,27 @@ class Limiter:
         try:
             if self._now() < self._quiet_until:
                 raise StoreUnavailable("Redis did not answer just now")
-            refused, wait, at, held, *rest = await self._decided(request_id, caller, costs, args)
+            refused, wait, at, held, *rest = await self._decided(request_id, caller, list(windows), args)
         except StoreUnavailable as error:
             return self._without_redis(request_id, caller, caps, error)
         standings = {}
         for index, (limit, most) in enumerate(windows.items()):
-            unit, used = UNIT[WINDOWS[limit].measure], int(rest[2 * index])
-            left = most - (used + (0 if refused else costs[limit])) * unit
-            reset = int(rest[2 * index + 1]) / 1000
+            unit, used, reset = UNIT[WINDOWS[limit].measure], int(rest[3 * index]), int(rest[3 * index + 1]) / 1000
+            left = most - (used + (0 if refused else int(rest[3 * index + 2]))) * unit
             # What was just taken is the newest of its window, and free again a whole window and its slot later.
             standings[limit] = Standing(most, left, reset if refused else float(WINDOWS[limit].seconds))
         if refused:
             limit = "concurrent" if refused < 0 else list(windows)[int(refused) - 1]
             seconds = CONCURRENT_WAIT_S if refused < 0 else int(wait) / 1000
             self._metrics.refused.labels(limit).inc()
-            doing = f"{held} are running" if refused < 0 else _used(limit, standings[limit], costs[limit])
+            wanted = 0 if refused < 0 else use.amount(WINDOWS[limit].measure)
+            doing = f"{held} are running" if refused < 0 else _used(limit, standings[limit], wanted)
             text = f"the limit of this API key is {told(limit, caps[limit])}; {doing}; try again in {_rounded(seconds)}"
             raise LimitReached(f"{limit}_exceeded", text, seconds, headers(standings))
         self._held[request_id] = caller
         if self._renewing is None:
             self._renewing = asyncio.create_task(self._renew())
-        return Allowance(request_id, caller, int(at), costs, standings)
+        return Allowance(request_id, caller, int(at), _reserved(list(windows), rest), standings)
 
     def settle(self, allowance: Allowance, use: Use) -> None:
         """Counts what the request has used in place of what it reserved. Nobody waits for it."""
@@ -113,7 +120,7 @@ class Limiter:
                 self._metrics.settlements_lost.inc()
             return
         if len(self._settling) >= MAX_UNSETTLED or self._now() < self._quiet_until:
-            self._metrics.settlements_lost.inc()
+            self._owe(allowance, use)
             return
         self._in_background(self._settle(allowance, use))
 
@@ -133,24 +140,29 @@ class Limiter:
         await self._counting.drain()
 
     async def drain(self) -> None:
-        """Waits for the settlements that are under way, and keeps no lease any more."""
+        """Waits for the settlements that are under way, tries those that are kept once more, and keeps no lease any
+        more."""
         await self.settled()
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
-            self._renewing = None
+        own = [task for task in (self._renewing, self._paying) if task is not None]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)
+        self._renewing = self._paying = None
+        await self._pay_now()
+        self._metrics.settlements_lost.inc(len(self._owed))
+        self._owed.clear()
 
     async def _decided(
-        self, request_id: str, caller: str, costs: Mapping[str, int], args: list[str | int | float]
+        self, request_id: str, caller: str, limits: Sequence[str], args: list[str | int | float]
     ) -> list[Any]:
         """What ADMIT says. If the client leaves meanwhile, what was taken for it is given back."""
         decision = asyncio.ensure_future(self._store.run(ADMIT, _keys(caller), args))
 
         async def undo() -> None:
             with suppress(StoreUnavailable):
-                refused, _, at, *_ = await decision
+                refused, _, at, _, *rest = await decision
                 if not refused:
-                    await self._settle(Allowance(request_id, caller, int(at), costs), Use(requests=0))
+                    await self._settle(Allowance(request_id, caller, int(at), _reserved(limits, rest)), Use(requests=0))
 
         try:
             answer: list[Any] = await asyncio.shield(decision)
@@ -183,17 +195,45 @@ class Limiter:
         for caller, use in together.items():
             await self._settle(Allowance("", caller), use)
 
+    def _owe(self, allowance: Allowance, use: Use) -> None:
+        """Keeps a settlement for later. What no limit saw is not: it could be counted twice."""
+        if not allowance.at or len(self._owed) >= MAX_OWED:
+            self._metrics.settlements_lost.inc()
+            return
+        self._owed.append((allowance, use))
+        if self._paying is None:
+            self._paying = asyncio.get_running_loop().create_task(self._pay())
+
+    async def _pay(self) -> None:
+        try:
+            while self._owed:
+                await asyncio.sleep(OWED_S)
+                if self._now() >= self._quiet_until:
+                    await self._pay_now()
+        finally:
+            self._paying = None
+
+    async def _pay_now(self) -> None:
+        """Settles what is kept, as far as Redis answers."""
+        while self._owed and await self._is_settled(*self._owed[0]):
+            self._owed.popleft()
+
     async def _settle(self, allowance: Allowance, use: Use) -> None:
+        if not await self._is_settled(allowance, use):
+            self._owe(allowance, use)
+
+    async def _is_settled(self, allowance: Allowance, use: Use) -> bool:
         args: list[str | int | float] = [allowance.request_id, allowance.at]
         for limit, window in WINDOWS.items():
-            change = use.amount(window.measure) - allowance.reserved.get(limit, 0)
-            if change:
-                args += [window.name, window.slot_ms, window.slots, change]
+            reserved, used = allowance.reserved.get(limit, 0), use.amount(window.measure)
+            if reserved or used:
+                args += [window.name, window.slot_ms, window.slots, reserved, used]
         try:
             await self._store.run(SETTLE, _keys(allowance.caller), args)
         except StoreUnavailable as error:
-            self._metrics.settlements_lost.inc()
             self._fails(error)
+            return False
+        return True
 
     async def _renew(self) -> None:
         """Keeps the leases of the requests under way, for as long as there are any."""
@@ -218,17 +258,22 @@ class Limiter:
 
 
 def _keys(caller: str) -> list[str]:
-    # The braces keep both on one node of a Redis cluster.
-    return [f"coe:use:{{{caller}}}", f"coe:lease:{{{caller}}}"]
+    # The braces keep all on one node of a Redis cluster.
+    return [f"coe:{kind}:{{{caller}}}" for kind in ("use", "lease", "held", "ended")]
 
 
 def _stored(limit: str, most: float) -> int:
     return round(most / UNIT[WINDOWS[limit].measure])
 
 
+def _reserved(limits: Sequence[str], rest: Sequence[Any]) -> dict[str, int]:
+    return {limit: int(rest[3 * index + 2]) for index, limit in enumerate(limits)}
+
+
 def _cost(limit: str, most: float, use: Use) -> int:
     """The amount to reserve. A request that may use more than the whole limit is refused for good if its caller has
-    bounded it, for a lower bound would do; otherwise it takes the whole limit, and is settled with what it has used."""
+    bounded it, for a lower bound would do; otherwise it takes all that is left (-1), and is settled with what it has
+    used."""
     cost, stored = use.amount(WINDOWS[limit].measure), _stored(limit, most)
     if cost <= stored:
         return cost
@@ -237,7 +282,7 @@ def _cost(limit: str, most: float, use: Use) -> int:
         amount = f"{cost * UNIT[WINDOWS[limit].measure]:g}"
         text = f"the limit of this API key is {told(limit, most)}, and this request may use {amount}{advice}"
         raise LimitReached("over_limit", text, None, {})
-    return stored
+    return -1
 
 
 def _used(limit: str, standing: Standing, cost: int) -> str:
@@ -246,4 +291,5 @@ def _used(limit: str, standing: Standing, cost: int) -> str:
 
 
 def _rounded(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 1 else "a second"
+    # Up, as in the header: a second too soon is refused again.
+    return f"{math.ceil(seconds)} s" if seconds > 1 else "a second"

@@ -9,6 +9,9 @@ where the limit is money.
     coe:use:{<key>}     hash, a ring for each window: field <window><slot % (N + 1)> -> "<slot>:<amount>"
     coe:lease:{<key>}   sorted set of the key's requests under way -> when each is given up, in ms: a gateway that has
                         crashed renews none of its own
+    coe:held:{<key>}    hash, request under way -> "<when it was admitted> <window>,<ms of a slot>,<slots>,<amount> ..."
+                        of the tokens and the money that it has reserved, which are free again when it is given up
+    coe:ended:{<key>}   sorted set of requests that were given up, in the last day -> when: they may be settled yet
 
 Amounts are whole: requests, tokens, and billionths of a US dollar.
 """
@@ -47,27 +50,66 @@ local function seen(name, ms, slots)
   table.sort(used, function(a, b) return a[1] < b[1] end)
   return total, used
 end
+
+-- Adds to the current slot; below 0, gives back to the one of the time at which it was taken.
+local function change(name, ms, slots, at, amount)
+  local slot = math.floor((amount < 0 and at or now) / ms)
+  local value, before = redis.call('HGET', KEYS[1], name .. (slot % (slots + 1))), nil
+  if value then
+    local stored, had = parsed(value)
+    if stored == slot then before = had end
+  end
+  if amount > 0 then
+    put(name, slots, slot, (before or 0) + amount)
+  elseif amount < 0 and before then
+    put(name, slots, slot, math.max(0, before + amount))
+  end
+end
+
+-- Gives up the requests whose leases have ended: their gateway has crashed, or never learned of their admission.
+local function sweep()
+  for _, request in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now)) do
+    local held = redis.call('HGET', KEYS[3], request)
+    if held then
+      local at = tonumber(string.match(held, '^%d+'))
+      for name, ms, slots, amount in string.gmatch(held, ' (%a+),(%d+),(%d+),(%d+)') do
+        change(name, tonumber(ms), tonumber(slots), at, -tonumber(amount))
+      end
+      redis.call('HDEL', KEYS[3], request)
+      redis.call('ZADD', KEYS[4], now, request)
+      redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - 86400000)
+      redis.call('PEXPIRE', KEYS[4], 86400000)
+    end
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+end
 """
 
 ADMIT = (
     _RING
     + """
--- ARGV: request, lease in ms, most at a time or -1, then for each limit: window, ms of a slot, slots, limit, cost
+-- ARGV: request, lease in ms, most at a time or -1, then for each limit: window, ms of a slot, slots, limit, cost or -1
+-- for all that is left
 -- -> {index of the limit that refuses, 0 for none, -1 for the requests at a time; ms to wait; now; at a time;
---     then for each limit: used before, ms until all of it is free again}
+--     then for each limit: used before, ms until all of it is free again, what was reserved}
 local request, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+sweep()
 local known = redis.call('ZSCORE', KEYS[2], request)
 local held = redis.call('ZCARD', KEYS[2])
-local refused, longest, answer = 0, 0, {}
+local before = known and redis.call('HGET', KEYS[3], request) or ''
+local refused, longest, answer, costs = 0, 0, {}, {}
 for i = 4, #ARGV, 5 do
   local ms, slots = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local limit, cost = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local total, used = seen(ARGV[i], ms, slots)
+  if cost < 0 then cost = math.max(1, limit - total) end
+  if known then cost = tonumber(string.match(before, ' ' .. ARGV[i] .. ',%d+,%d+,(%d+)')) or cost end
+  costs[i] = string.format('%.0f', cost)
   local reset = 0
   if #used > 0 then reset = (used[#used][1] + slots + 1) * ms - now end
   answer[#answer + 1] = string.format('%.0f', total)
   answer[#answer + 1] = string.format('%.0f', reset)
+  answer[#answer + 1] = costs[i]
   if total + cost > limit then
     local over, wait = total + cost - limit, 0
     for _, one in ipairs(used) do
@@ -81,19 +123,22 @@ end
 if refused == 0 and most >= 0 and held >= most then refused = -1 end
 if known then refused = 0 end  -- this very decision, sent again after a broken connection
 if refused == 0 and not known then
+  local reserved = string.format('%.0f', now)
   for i = 4, #ARGV, 5 do
-    local ms, slots, cost = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 4])
-    local current, amount = math.floor(now / ms), cost
-    local value = redis.call('HGET', KEYS[1], ARGV[i] .. (current % (slots + 1)))
-    if value then
-      local slot, before = parsed(value)
-      if slot == current then amount = amount + before end
+    local cost = tonumber(costs[i])
+    change(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), now, cost)
+    -- That it has come stays counted, whatever becomes of it.
+    if cost > 0 and string.sub(ARGV[i], 1, 1) ~= 'r' then
+      reserved = reserved .. ' ' .. table.concat({ARGV[i], ARGV[i + 1], ARGV[i + 2], costs[i]}, ',')
     end
-    put(ARGV[i], slots, current, amount)
   end
   if #ARGV > 3 then redis.call('PEXPIRE', KEYS[1], 2 * 86400000) end
+  if string.find(reserved, ' ') then
+    redis.call('HSET', KEYS[3], request, reserved)
+    redis.call('PEXPIRE', KEYS[3], 2 * 86400000)
+  end
   redis.call('ZADD', KEYS[2], now + lease, request)
-  redis.call('PEXPIRE', KEYS[2], 2 * lease)
+  redis.call('PEXPIRE', KEYS[2], 2 * 86400000)
   held = held + 1
 end
 return {refused, string.format('%.0f', longest), string.format('%.0f', now), held, unpack(answer)}
@@ -104,25 +149,17 @@ SETTLE = (
     _RING
     + """
 -- ARGV: request, when it was admitted in ms or 0 for one that no limit saw, then for each window: name, ms of a slot,
--- slots, what is to be added or, below 0, given back
-local at = tonumber(ARGV[2])
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 and at > 0 then return 0 end  -- settled before, or given up
-for i = 3, #ARGV, 4 do
-  local ms, slots, change = tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local current = math.floor(now / ms)
-  local slot = current
-  if change < 0 then slot = math.floor(at / ms) end  -- back to where it was taken from
-  local value = redis.call('HGET', KEYS[1], ARGV[i] .. (slot % (slots + 1)))
-  local before = nil
-  if value then
-    local stored, amount = parsed(value)
-    if stored == slot then before = amount end
-  end
-  if change > 0 then
-    put(ARGV[i], slots, slot, (before or 0) + change)
-  elseif change < 0 and before then
-    put(ARGV[i], slots, slot, math.max(0, before + change))
-  end
+-- slots, what was reserved, what was used
+local at, given_up = tonumber(ARGV[2]), false
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 and at > 0 then
+  given_up = redis.call('ZREM', KEYS[4], ARGV[1]) == 1
+  if not given_up then return 0 end  -- settled before
+end
+if at > 0 then redis.call('HDEL', KEYS[3], ARGV[1]) end
+for i = 3, #ARGV, 5 do
+  local reserved, used = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+  if given_up and string.sub(ARGV[i], 1, 1) ~= 'r' then reserved = 0 end  -- it was given back
+  change(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]), at, used - reserved)
 end
 redis.call('PEXPIRE', KEYS[1], 2 * 86400000)
 return 1
@@ -134,14 +171,15 @@ RENEW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
-redis.call('PEXPIRE', KEYS[1], 2 * ARGV[1])
+redis.call('PEXPIRE', KEYS[1], 2 * 86400000)
 """
 
 USED = (
     _RING
     + """
 -- ARGV: for each window: name, ms of a slot, slots -> {requests under way, used in each window}
-local answer = {redis.call('ZCOUNT', KEYS[2], now, '+inf')}
+sweep()
+local answer = {redis.call('ZCARD', KEYS[2])}
 for i = 1, #ARGV, 3 do
   answer[#answer + 1] = string.format('%.0f', (seen(ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))))
 end

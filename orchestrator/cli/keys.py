@@ -68,8 +68,13 @@ def create_key(
     async def create(keys: "Keys", configured: "Config") -> None:
         grant = _grant(Grant(), configured, experts, ensembles, admin, priority, limit)
         until = _told(lambda: expiry(expires, time.time())) if expires else None
-        key, info = await keys.create(name, grant, until)
+        try:
+            key, info = await keys.create(name, grant, until)
+        except ValueError as error:
+            _fail(str(error))
         typer.echo(f"{key}\n{info.prefix}... is {name!r}. It is not shown again: only its hash is kept.")
+        if len({other.lineage for other in await keys.list() if other.name == name}) > 1:
+            typer.echo(f"There is another key of this name, so commands take this one as {info.prefix}", err=True)
 
     _with_keys(create, config, home, redis_url)
 

@@ -6,6 +6,7 @@ import sys
 import typer
 
 from orchestrator.cli.asking import chat_command, route_command
+from orchestrator.cli.batch import batch_app
 from orchestrator.cli.bench import bench_command
 from orchestrator.cli.doctor import doctor_command
 from orchestrator.cli.keys import keys_app
@@ -27,6 +28,7 @@ app.command("doctor")(doctor_command)
 app.command("chat")(chat_command)
 app.command("route")(route_command)
 app.command("bench")(bench_command)
+app.add_typer(batch_app, name="batch")
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
 app.add_typer(router_app, name="router")

@@ -10,6 +10,7 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
 from orchestrator.config import checks as config_checks
 from orchestrator.config.aggregation import AggregationConfig, AggregatorName, EnsembleConfig
+from orchestrator.config.batch import BatchConfig
 from orchestrator.config.file import Located
 from orchestrator.config.limits import Limits
 from orchestrator.config.policies import Float, Int, PoliciesConfig
@@ -197,6 +198,7 @@ class Config(Frozen):
         default_factory=dict, description="Name -> a device that several families share."
     )
     limits: Limits = Limits()
+    batch: BatchConfig = BatchConfig()
     server: Server = Server()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

@@ -1,10 +1,11 @@
 """/admin/v1: API keys over HTTP, for keys with the scope `admin` alone. docs/limits.md describes it."""
 
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,28 +15,36 @@ from orchestrator.errors import ApiError
 from orchestrator.http import wire_answers as told
 from orchestrator.http.routes import Path
 from orchestrator.http.wire import from_pydantic, json_object, read_body
-from orchestrator.http.wire_coe import Wire
-from orchestrator.keys import GRACE_S, EndedKey, KeyInfo, Keys, UnknownKey
+from orchestrator.http.wire_coe import Wire, one_of
+from orchestrator.keys import GRACE_S, MAX_NAME, EndedKey, KeyInfo, Keys, UnknownKey
 
-MAX_NAME = 100
-Names = list[str] | Literal["all"]
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise PydanticCustomError("name", "must be of printable characters")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_printable)]
+Names = Annotated[list[str] | Literal["all"], one_of("must be a list of names, or 'all'")]
+Limit = Annotated[float | Literal["default"] | None, one_of("must be a number, null or 'default'")]
 
 
 class Fields(Wire):
     """What can be said of a key; what is not given stays as it is. expires: as `coe keys` understands it."""
 
-    name: str | None = Field(None, min_length=1, max_length=MAX_NAME)
+    name: Name | None = None
     experts: Names | None = None
     ensembles: Names | None = None
     admin: bool | None = None
     priority: Priority | None = None
     enabled: bool | None = None
     expires: str | None = Field(None, max_length=100)
-    limits: dict[str, float | Literal["default"] | None] = Field(default_factory=dict)
+    limits: dict[str, Limit] = Field(default_factory=dict)
 
 
 class NewKey(Fields):
-    name: str = Field(min_length=1, max_length=MAX_NAME)
+    name: Name
 
 
 class Rotation(Wire):

@@ -48,20 +48,8 @@ class Answers:
         return await until_gone(request.receive, self._whole(ask, writer))
 
     async def _whole(self, ask: Ask, writer: Writer) -> Response:
-        said, routed = Said(ask.n), None
-        async with aclosing(self._pipeline.run(ask)) as events:
-            async for event in events:
-                if isinstance(event, Delta):
-                    said.add(event)
-                elif isinstance(event, Routed):
-                    routed = event
-                elif isinstance(event, Failure):
-                    raise from_failure(event)
-                elif routed:
-                    headers = route_headers(ask.request_id, routed, event)
-                    content = orjson.dumps(writer.whole(routed, said, event))
-                    return Response(content, headers=headers, media_type="application/json")
-        raise RuntimeError("the pipeline ended without an end")
+        content, headers = await whole(self._pipeline, ask, writer)
+        return Response(content, headers=headers, media_type="application/json")
 
     async def _stream(self, ask: Ask, writer: Writer) -> Response:
         """Waits shortly for the beginning, which decides on status and headers, then streams."""
@@ -96,3 +84,20 @@ class Answers:
             yield writer.error(self._told(from_exception(error), error))
         finally:
             await feed.close()
+
+
+async def whole(pipeline: Pipeline, ask: Ask, writer: Writer) -> tuple[bytes, dict[str, str]]:
+    """An answer as JSON, and its headers. Raises what the pipeline raises, and ApiError for a failure."""
+    said, routed = Said(ask.n), None
+    async with aclosing(pipeline.run(ask)) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                said.add(event)
+            elif isinstance(event, Routed):
+                routed = event
+            elif isinstance(event, Failure):
+                raise from_failure(event)
+            elif routed:
+                content = orjson.dumps(writer.whole(routed, said, event))
+                return content, route_headers(ask.request_id, routed, event)
+    raise RuntimeError("the pipeline ended without an end")

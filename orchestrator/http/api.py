@@ -17,13 +17,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
 from orchestrator.access.grant import Grant
+from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, from_exception
 from orchestrator.events import READY_TIERS, Ask
 from orchestrator.http import wire_answers as told
 from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
-from orchestrator.http.chat import ChatWriter, coe_field, route_headers
-from orchestrator.http.completions import CompletionWriter
+from orchestrator.http.asks import ask_of, named_by, writer_of
+from orchestrator.http.batches import batch_paths
+from orchestrator.http.chat import coe_field, route_headers
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
@@ -31,7 +33,6 @@ from orchestrator.http.health import Health
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import ASKS, COUNTS, Described, document
-from orchestrator.http.responses import ResponseWriter
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
@@ -41,10 +42,10 @@ from orchestrator.http.wire import (
     Generation,
     Limits,
     RouteRequest,
+    deadline,
     parse,
     parse_route,
     read_body,
-    timeout_s,
 )
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
@@ -78,11 +79,13 @@ def create_app(
     ready_s: float = 600.0,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     once: Rules | None = None,
+    batches: Batches | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
 ) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`.
-    settings: aggregator -> what is told of its settings. once: for requests with an Idempotency-Key."""
+    settings: aggregator -> what is told of its settings. once: for requests with an Idempotency-Key. batches: None =
+    there are none."""
     api = _Api(pipeline, registry, keys, limits, metrics)
     health = Health(pipeline.not_ready, keys.store, len(registry), ready_s)
     feedback = Feedback(keys.store, limits.body_bytes, pipeline.recorded)
@@ -111,6 +114,7 @@ def create_app(
         Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),
         Path("/v1/swaps", "GET", api.swaps, answer=told.SwapList),
         *admin.paths(),
+        *(batch_paths(batches, limits.body_bytes) if batches else ()),
         Path("/health/live", "GET", health.live, "none", answer=told.Live),
         Path("/health/ready", "GET", health.ready, "none", answer=told.ReadyState, unwell=True),
         Path("/health/serving", "GET", health.serving, "none", answer=told.ReadyState, unwell=True),
@@ -148,59 +152,34 @@ class _Api:
 
     def _names_of(self, request: Request) -> Names:
         """What the request may name: what is outside of the scopes of its key does not exist for it."""
-        grant: Grant = request.state.caller.grant
-        if grant.experts is None:
-            return self._names
-        return Names([name for name in self._names.experts if grant.may_ask(name)], self._names.aggregators)
+        return named_by(request.state.caller.grant, self._names.experts, self._names.aggregators)
 
     # Chat
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions"""
-        body = await self._body(request, ChatRequest)
-        ask = self._ask(request, body)
-        writer = ChatWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain)
-        return await self._answers.respond(request, ask, writer)
+        return await self._generate(request, ChatRequest)
 
     async def completion(self, request: Request) -> Response:
         """POST /v1/completions"""
-        body = await self._body(request, CompletionRequest)
-        ask = self._ask(request, body)
-        writer = CompletionWriter(ask, include_usage=body.wants_usage, explain=body.coe.explain, echo=body.echo)
-        return await self._answers.respond(request, ask, writer)
+        return await self._generate(request, CompletionRequest)
 
     async def response(self, request: Request) -> Response:
         """POST /v1/responses"""
-        body = await self._body(request, ResponseRequest)
+        return await self._generate(request, ResponseRequest)
+
+    async def _generate(self, request: Request, kind: type[Generation]) -> Response:
+        body = await self._body(request, kind)
         ask = self._ask(request, body)
-        return await self._answers.respond(request, ask, ResponseWriter(ask, body))
+        return await self._answers.respond(request, ask, writer_of(body, ask))
 
     async def _body(self, request: Request, kind: type[T]) -> T:
         return parse(await read_body(request, self._limits.body_bytes), kind, self._limits, self._names_of(request))
 
     def _ask(self, request: Request, body: Generation) -> Ask:
         caller: KeyInfo = request.state.caller
-        return Ask(
-            request_id=request.state.request_id,
-            model=body.model,
-            messages=body.plain_messages,
-            prompt=body.prompt,
-            deadline=time.time() + timeout_s(request, self._limits),
-            sampling=body.sampling,
-            k=body.coe.k,
-            aggregator=body.coe.aggregator,
-            priority=caller.grant.band(body.priority),
-            caller=caller.lineage,
-            caller_name=caller.name,
-            grant=caller.grant,
-            wish=body.coe.wish,
-            conversation=body.conversation,
-            user=body.user,
-            stream=body.stream,
-            n=body.n_answers,
-            tools=body.called_tools,
-            texts=body.texts,
-        )
+        until = deadline(request, self._limits.timeout_s)
+        return ask_of(body, request.state.request_id, until, caller.lineage, caller.name, caller.grant)
 
     # Route, experts
 
@@ -260,7 +239,8 @@ class _Api:
 
 
 class _Frame:
-    """Around every request: its id, bound for the logs and sent as x-request-id, and the answer to every exception."""
+    """Around every request: when it came, its id, bound for the logs and sent as x-request-id, and the answer to every
+    exception."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -270,7 +250,7 @@ class _Frame:
             await self._app(scope, receive, send)
             return
         request_id = f"req-{uuid.uuid4().hex}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        scope.setdefault("state", {}).update(request_id=request_id, arrived=time.time())
         started = False
 
         async def send_with_id(message: Message) -> None:
@@ -300,9 +280,15 @@ async def _refused_by_framework(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         raise ApiError("not_found", f"{where}: no such path; the API is under /v1, see docs/api.md")
     if error.status_code == 405:
-        headers = dict(error.headers or {})
-        raise ApiError("method_not_allowed", f"{where}: allowed is {headers.get('Allow')}", headers=headers)
+        allowed = ", ".join(_methods_of(request))
+        raise ApiError("method_not_allowed", f"{where}: allowed is {allowed}", headers={"allow": allowed})
     raise error
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All that the path takes; the framework tells those of its first route alone."""
+    paths = (route for route in request.app.routes if route.path_regex.match(request.scope["path"]))
+    return sorted({method for route in paths for method in route.methods})
 
 
 def _told(metrics: Metrics, told: ApiError, error: Exception) -> ApiError:

@@ -9,7 +9,7 @@ import orjson
 
 from orchestrator.errors import ApiError, from_failure
 from orchestrator.events import Answered, Ask, CallMade, PipelineEvent, Routed
-from orchestrator.http.said import Choice, Said, call_part_field, calls_field, logprobs_field
+from orchestrator.http.said import Choice, Said, call_parts_field, calls_field, logprobs_field
 from workers.base import Delta, Failure, TokenLogprobs, Usage
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -142,7 +142,7 @@ class ChatWriter:
     def _delta(self, event: Delta) -> bytes:
         delta: dict[str, Any] = {"content": event.text} if event.text or not event.calls else {}
         if event.calls:
-            delta["tool_calls"] = [call_part_field(part) for part in event.calls]
+            delta["tool_calls"] = call_parts_field(event.calls)
         return self._chunk(delta, None, event.choice, event.logprobs)
 
     def _chunk(

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import httptools
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orchestrator.errors import ApiError
@@ -175,6 +175,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         self._running = cycle
+        if cycle.scope["http_version"] == "1.0":
+            app = _ended_by_closing(cycle, app)
         if cycle.scope["path"].startswith("/v1/"):
             headers = cycle.scope["headers"]
             key = key_of(next((value for name, value in headers if name == b"authorization"), b""))
@@ -335,3 +337,24 @@ class Connection(HttpToolsProtocol):
             cycle.message_event.set()
         self.transport.write(raw_answer(error))
         self.transport.close()
+
+
+def _ended_by_closing(cycle: RequestResponseCycle, app: ASGIApp) -> ASGIApp:
+    """For a client of HTTP/1.0, which does not know chunks: a stream's end is that of the connection."""
+
+    async def inside(scope: Scope, receive: Receive, send: Send) -> None:
+        streams = False
+
+        async def send_plain(message: Message) -> None:
+            nonlocal streams
+            if message["type"] == "http.response.start":
+                streams = all(name.lower() != b"content-length" for name, _ in message["headers"])
+                if streams:
+                    cycle.chunked_encoding = False
+            elif streams:
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_plain)
+
+    return inside

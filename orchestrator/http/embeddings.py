@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO, Ask
-from orchestrator.http.wire import Limits, from_pydantic, json_object, read_body, timeout_s
+from orchestrator.http.wire import Limits, deadline, from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 from orchestrator.pipeline import Pipeline
@@ -48,24 +47,24 @@ class Embeddings:
     """The method of the path. encoder: None for a service whose router has none."""
 
     def __init__(self, encoder: TokenEncoder | None, pipeline: Pipeline, limits: Limits) -> None:
-        self._encoder, self._pipeline, self._limits = encoder, pipeline, limits
+        self.encoder, self._pipeline, self._limits = encoder, pipeline, limits
 
     async def create(self, request: Request) -> Response:
         """POST /v1/embeddings. Raises ApiError, and what `Pipeline.counted` raises."""
-        body = _parse(await read_body(request, self._limits.body_bytes))
-        encoder = self._encoder
-        if encoder is None:
-            text = "this service has no encoder: its router is of the kind 'fixed'"
-            raise ApiError("model_not_found", text, "model")
-        if body.model not in (encoder.name, AUTO):
-            text = f"no encoder is named {quote(body.model)}; there is {encoder.name!r}, which 'auto' means too"
-            raise ApiError("model_not_found", text, "model")
-        if body.dimensions not in (None, encoder.dim):
-            text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
-            raise ApiError("invalid_value", text, "dimensions")
-        tokens = encoder.tokens(body.input)
-        async with self._pipeline.counted(self._ask(request, body), _read(tokens, encoder.reads)):
+        body = parse_embedding(json_object(await read_body(request, self._limits.body_bytes)))
+        content = await self.answer(body, self._ask(request, body))
+        return Response(content, media_type="application/json")
+
+    async def answer(self, body: EmbeddingRequest, ask: Ask) -> bytes:
+        """JSON. Raises ApiError, and what `Pipeline.counted` raises."""
+        encoder = self.check(body)
+        tokens = await asyncio.to_thread(encoder.tokens, body.input)  # the longest body takes its time
+        async with self._pipeline.counted(ask, _read(tokens, encoder.reads)):
             return await asyncio.to_thread(_answer, encoder, body, tokens)
+
+    def check(self, body: EmbeddingRequest) -> TokenEncoder:
+        """The encoder that is asked for. Raises ApiError."""
+        return encoder_for(body, self.encoder)
 
     def _ask(self, request: Request, body: EmbeddingRequest) -> Ask:
         caller: KeyInfo = request.state.caller
@@ -74,16 +73,31 @@ class Embeddings:
             model=body.model,
             messages=(),
             prompt="",
-            deadline=time.time() + timeout_s(request, self._limits),
+            deadline=deadline(request, self._limits.timeout_s),
             caller=caller.lineage,
             caller_name=caller.name,
             grant=caller.grant,
         )
 
 
-def _parse(raw: bytes) -> EmbeddingRequest:
+def encoder_for(body: EmbeddingRequest, encoder: TokenEncoder | None) -> TokenEncoder:
+    """The service's encoder, if the request asks for it. Raises ApiError."""
+    if encoder is None:
+        text = "this service has no encoder: its router is of the kind 'fixed'"
+        raise ApiError("model_not_found", text, "model")
+    if body.model not in (encoder.name, AUTO):
+        text = f"no encoder is named {quote(body.model)}; there is {encoder.name!r}, which 'auto' means too"
+        raise ApiError("model_not_found", text, "model")
+    if body.dimensions not in (None, encoder.dim):
+        text = f"dimensions: got {body.dimensions}; {encoder.name} has {encoder.dim}"
+        raise ApiError("invalid_value", text, "dimensions")
+    return encoder
+
+
+def parse_embedding(data: dict[str, Any]) -> EmbeddingRequest:
+    """Of JSON that was read already. Raises ApiError (400)."""
     try:
-        return EmbeddingRequest.model_validate(json_object(raw))
+        return EmbeddingRequest.model_validate(data)
     except ValidationError as error:
         raise from_pydantic(error) from None
 
@@ -92,7 +106,7 @@ def _read(tokens: Sequence[int], most: int) -> int:
     return sum(min(count, most) for count in tokens)
 
 
-def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]) -> Response:
+def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]) -> bytes:
     vectors, used = encoder.encode(body.input), _read(tokens, encoder.reads)
     written = [_base64(row) if body.encoding_format == "base64" else row for row in vectors]
     content = {
@@ -102,7 +116,7 @@ def _answer(encoder: TokenEncoder, body: EmbeddingRequest, tokens: Sequence[int]
         "usage": {"prompt_tokens": used, "total_tokens": used},
         "coe": {"truncated": _longer(tokens, encoder.reads), "reads_tokens": encoder.reads},
     }
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+    return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _base64(vector: NDArray[np.float32]) -> str:

@@ -28,6 +28,9 @@ _WATCHED = frozenset((b"host", b"content-length", b"transfer-encoding", b"conten
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
+UPLOADS = "/v1/files"
+"""The path whose bodies are forms with a file, as large and slow as its quota and its reading allow."""
+_FORM = "multipart/form-data"
 _JSON = re.compile(r"application/(?:[a-z0-9!#$&^_.-]+\+)?json")
 
 
@@ -75,7 +78,8 @@ def head_problem(scope: Scope, bounds: Bounds) -> ApiError | None:
     if scope["method"] not in METHODS:
         text = f"method {quote(scope['method'])}: allowed are {', '.join(METHODS)}"
         return ApiError("method_not_allowed", text, headers={"allow": ", ".join(METHODS)})
-    if scope["method"] in WITH_BODY and (problem := body_problem(seen)):
+    wanted = _FORM if scope["path"] == UPLOADS else None
+    if scope["method"] in WITH_BODY and (problem := body_problem(seen, wanted)):
         return ApiError("unsupported_media_type", problem)
     return None
 
@@ -99,14 +103,21 @@ def _framing_problem(seen: Seen, version: str) -> str | None:
     return None
 
 
-def body_problem(seen: Seen) -> str | None:
-    """Why a body of this type or encoding is not read; None if it is. Without a type it is taken for JSON."""
+def body_problem(seen: Seen, wanted: str | None = None) -> str | None:
+    """Why a body of this type or encoding is not read; None if it is. Without a type it is taken for JSON.
+
+    wanted: the one type that is read, in place of JSON.
+    """
     kinds = [value.decode("latin-1") for value in seen.get(b"content-type", ())]
     codings = [value for value in seen.get(b"content-encoding", ()) if value.strip().lower() != b"identity"]
     if codings:
         return f"'Content-Encoding' {quote(codings[0].decode('latin-1'))} is not read; send the body as it is"
     if len(kinds) > 1:
         return "there is more than one 'Content-Type'"
+    if wanted is not None:
+        given = kinds[0] if kinds else ""
+        matches = given.partition(";")[0].strip().lower() == wanted
+        return None if matches else f"'Content-Type' is {quote(given)}; send 'Content-Type: {wanted}'"
     if not kinds or kinds[0] == "application/json" or not kinds[0].strip():
         return None
     kind, _, parameters = kinds[0].partition(";")
@@ -138,15 +149,16 @@ class Guards:
             raise shut
         if problem := head_problem(scope, self._bounds):
             raise problem
-        await self._app(scope, self._timed(receive), send)
+        await self._app(scope, self._timed(receive, scope["path"] == UPLOADS), send)
 
-    def _timed(self, receive: Receive) -> Receive:
-        """The same, but the whole body must be there in time. Waiting for the end of the connection has no limit."""
+    def _timed(self, receive: Receive, is_upload: bool) -> Receive:
+        """The same, but the whole body must be there in time, of an upload the next piece. Waiting for the end of the
+        connection has no limit."""
         loop = asyncio.get_running_loop()
         until, arriving = loop.time() + self._bounds.body_s, True
 
         async def timed() -> Message:
-            nonlocal arriving
+            nonlocal arriving, until
             if not arriving:
                 return await receive()
             try:
@@ -156,6 +168,8 @@ class Guards:
                 text = f"the body was not there within {self._bounds.body_s:g} s"
                 raise _closing("request_timeout", text) from None
             arriving = message["type"] == "http.request" and message.get("more_body", False)
+            if is_upload:
+                until = loop.time() + self._bounds.body_s
             return message
 
         return timed
@@ -187,17 +201,29 @@ class Cors:
         found = {"access-control-allow-origin": origin, "access-control-expose-headers": _EXPOSED, "vary": "Origin"}
         return {**found, "access-control-allow-credentials": "true"} if self.credentials else found
 
-    def preflight(self, origin: str | None) -> dict[str, str] | None:
-        """The answer to a browser that asks whether it may send a request; None if it may not."""
+    def preflight(self, origin: str | None, wanted: str = "") -> dict[str, str] | None:
+        """The answer to a browser that asks whether it may send a request; None if it may not. wanted: the headers that
+        it would send."""
         allowed = self.headers(origin)
         if "access-control-allow-origin" not in allowed:
             return None
-        more = {"access-control-allow-methods": "GET, POST, DELETE", "access-control-allow-headers": _ACCEPTED}
+        own = [name for name in wanted.lower().replace(" ", "").split(",") if re.fullmatch(_OF_CLIENTS, name)]
+        more = {
+            "access-control-allow-methods": "GET, POST, PATCH, DELETE",
+            "access-control-allow-headers": ", ".join((_ACCEPTED, *own[:MAX_OF_CLIENTS])),
+        }
         return {**allowed, **more, "access-control-max-age": "600"}
 
 
-_ACCEPTED = "authorization, content-type, idempotency-key, x-request-id"
-_EXPOSED = "x-request-id, x-coe-request-id, x-coe-expert, x-coe-category, x-coe-reason, x-coe-router, retry-after"
+_ACCEPTED = "authorization, content-type, idempotency-key, x-coe-timeout-s, x-request-id"
+_OF_CLIENTS = r"(x-stainless|openai)-[a-z-]{1,40}"
+"""OpenAI's own client sends these along, and a browser none of its requests without leave for them."""
+MAX_OF_CLIENTS = 20
+_EXPOSED = (
+    "x-request-id, x-coe-request-id, x-coe-expert, x-coe-category, x-coe-reason, x-coe-router, x-coe-replayed, "
+    "x-should-retry, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    "x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 
 SAFE: Mapping[str, str] = {
     "x-content-type-options": "nosniff",  # an answer that holds HTML is not to be shown as a page
@@ -223,7 +249,8 @@ class SafeHeaders:
             asked: dict[bytes, bytes] = dict(scope["headers"])
             origin = asked[b"origin"].decode("latin-1") if b"origin" in asked else None
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in asked:
-                allowed = self._cors.preflight(origin)
+                wanted = asked.get(b"access-control-request-headers", b"").decode("latin-1")
+                allowed = self._cors.preflight(origin, wanted)
                 if allowed is not None:
                     await send({"type": "http.response.start", "status": 204, "headers": [*more, *encoded(allowed)]})
                     await send({"type": "http.response.body", "body": b""})

@@ -17,8 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.access.once import LEASE_S, Execution, Kept, Lost, Other, Running, claim
 from orchestrator.errors import ApiError, quote
+from orchestrator.http.guards import UPLOADS
 from orchestrator.http.streams import until_gone
-from orchestrator.http.wire import read_body
+from orchestrator.http.wire import deadline, read_body
 from orchestrator.keys import KeyInfo
 from orchestrator.store import Store, StoreUnavailable
 
@@ -36,8 +37,8 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.02, 0.5
 @dataclass(frozen=True, slots=True)
 class Rules:
     """enabled: False = the header has no effect. ttl_s: how long answers are kept; max_bytes: of one; closed: refuse
-    while Redis is away? wait_s: how long a try waits for another that runs; linger_s: how long one goes on whose client
-    has left; body_bytes: of a request."""
+    while Redis is away? wait_s: how long a try waits for another that runs, if its deadline is not
+    sooner; linger_s: how long one goes on whose client has left; body_bytes: of a request."""
 
     enabled: bool = True
     ttl_s: float = 86400.0
@@ -64,8 +65,8 @@ class Once:
             return
         request = Request(scope, receive)
         key = request.headers.get(HEADER)
-        # Not under /admin, whose answers hold new keys.
-        if key is None or not scope["path"].startswith("/v1/"):
+        # Not under /admin, whose answers hold new keys, and not for uploads, whose bodies may be of any size.
+        if key is None or not scope["path"].startswith("/v1/") or scope["path"] == UPLOADS:
             await self._app(scope, receive, send)
             return
         if not re.fullmatch(r"[!-~]{1,255}", key):
@@ -88,7 +89,7 @@ class Once:
 
     async def _found(self, request: Request, caller: KeyInfo, key: str, wanted: bytes) -> Execution | Kept:
         """The answer, or that there is none yet. Waits while another try executes it."""
-        deadline, look = time.monotonic() + self._rules.wait_s, FIRST_LOOK_S
+        until, look = deadline(request, self._rules.wait_s), FIRST_LOOK_S
         while True:
             found = await claim(self._store, caller.lineage, key, wanted, self._rules.lease_s)
             if isinstance(found, Execution | Kept):
@@ -102,12 +103,12 @@ class Once:
                 )
                 raise ApiError("idempotency_lost", f"{text}; take a new one to execute it again", HEADER)
             assert isinstance(found, Running)
-            if time.monotonic() >= deadline:
+            if time.time() >= until:
                 text = f"the request with the {HEADER} {quote(key)} is still running; try again later"
                 raise ApiError("idempotency_running", text, HEADER)
             self._waiting[caller.lineage, key] += 1
             try:
-                await until_gone(request.receive, asyncio.sleep(look))
+                await until_gone(request.receive, asyncio.sleep(min(look, max(0.0, until - time.time()))))
             finally:
                 self._waiting[caller.lineage, key] -= 1
                 self._waiting += Counter()  # drops what is zero

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +22,10 @@ _WITH_BODY = (
     "invalid_json", "invalid_value", "unknown_parameter", "unsupported_parameter", "request_too_large",
     "unsupported_media_type",
 )  # fmt: skip
+_WITH_FORM = ("invalid_value", "unknown_parameter", "unsupported_parameter", "unsupported_media_type")
+_WITH_QUERY = ("invalid_value", "unknown_parameter")
+_WITHOUT_BODY = ("request_too_large", "unsupported_media_type")
+"""Of a POST that needs no body and yet has one."""
 _ONCE = ("idempotency_running", "idempotency_lost", "idempotency_mismatch")
 COUNTS = (*(cause for cause, row in TABLE.items() if row.status == 429), "over_limit")
 """Causes of what is counted for the limits of a key and waits for room."""
@@ -35,8 +39,8 @@ _KEYS = {"any": [{"key": []}], "admin": [{"key": []}], "none": list[Any]()}
 
 def document(paths: Sequence[Path]) -> dict[str, Any]:
     """JSON-serialisable."""
-    bodies = [own.body for own in paths if own.body is not None]
-    answers = [own.answer for own in paths if own.answer is not None]
+    bodies = [body for own in paths for body in (own.body, own.form) if body is not None]
+    answers = [own.answer for own in paths if own.answer not in (None, bytes)]
     kinds = list(dict.fromkeys((*bodies, *answers)))
     refs, schemas = TypeAdapter.json_schemas(
         [(kind, "validation", TypeAdapter(kind)) for kind in kinds], ref_template=_REF
@@ -92,6 +96,8 @@ def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     """of: class of a body or an answer -> its schema."""
     if own.answer is None:
         content = {"text/plain": {"schema": {"type": "string"}}}
+    elif own.answer is bytes:
+        content = {"application/octet-stream": {"schema": {}}}
     else:
         content = {"application/json": {"schema": of[own.answer]}}
     responses: dict[str, Any] = {str(own.status): {"description": "The answer.", "content": content}}
@@ -108,7 +114,11 @@ def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
         "operationId": f"{own.method.lower()}{re.sub(r'[^a-z0-9]+', '_', _without_kind(own.path))}".rstrip("_"),
         "security": _KEYS[own.key],
         "parameters": [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in _names(own.path)
+            *(
+                {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+                for name in _names(own.path)
+            ),
+            *_query(own.query),
         ],
         "responses": responses,
     }
@@ -117,7 +127,17 @@ def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
             "required": any(field.is_required() for field in own.body.model_fields.values()),
             "content": {"application/json": {"schema": of[own.body]}},
         }
+    if own.form is not None:
+        made["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": of[own.form]}}}
     return made
+
+
+def _query(query: type[BaseModel] | None) -> list[dict[str, Any]]:
+    properties = query.model_json_schema()["properties"] if query is not None else {}
+    return [
+        {"name": name, "in": "query", "required": False, "schema": {k: v for k, v in schema.items() if k != "title"}}
+        for name, schema in properties.items()
+    ]
 
 
 def _errors(own: Path) -> dict[int, list[str]]:
@@ -129,8 +149,12 @@ def _errors(own: Path) -> dict[int, list[str]]:
         causes += ["admin_only"]
     if own.body is not None:
         causes += _WITH_BODY
-    if own.method == "POST" and own.path.startswith("/v1/"):
-        causes += _ONCE
+    if own.form is not None:
+        causes += _WITH_FORM
+    if own.query is not None:
+        causes += _WITH_QUERY
+    if own.method == "POST" and own.path.startswith("/v1/") and own.form is None:
+        causes += (*_ONCE, *_WITHOUT_BODY)
     found: dict[int, list[str]] = {}
     for cause in dict.fromkeys(causes):
         row = TABLE[cause]

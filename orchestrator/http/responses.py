@@ -56,7 +56,7 @@ class ResponseWriter:
             )
         assert self._routed is not None
         head = b"" if self._items or self._open else self._begin_text()
-        end = head + self._close()
+        end = head + self._close("incomplete" if event.finish_reason == "length" else "completed")
         response = self._finished(self._routed, event, self._items)
         return end + self._event(f"response.{response['status']}", response=response)
 
@@ -97,20 +97,20 @@ class ResponseWriter:
             return begun
         return begun + self._event("response.function_call_arguments.delta", **self._place(), delta=part.arguments)
 
-    def _close(self) -> bytes:
+    def _close(self, status: str = "completed") -> bytes:
         """Ends the item that is being written."""
         kind, self._open, place = self._open, None, self._place()
         if kind is None:
             return b""
         if kind == "text":
             text = self._said.text[self._begins :]
-            item = {**self._message(text), "id": place["item_id"]}
+            item = {**self._message(text), "id": place["item_id"], "status": status}
             done = self._event("response.output_text.done", **place, content_index=0, text=text, logprobs=[])
             done += self._event("response.content_part.done", **place, content_index=0, part=_part(text))
         else:
             index = sum(item["type"] == "function_call" for item in self._items)
             call = self._said.calls[index]
-            item = self._call(index, call)
+            item = {**self._call(index, call), "status": status}
             done = self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.written)
         output_index = len(self._items)
         self._items.append(item)
@@ -158,6 +158,8 @@ class ResponseWriter:
     def _finished(self, routed: Routed, answered: Answered, items: list[dict[str, Any]]) -> dict[str, Any]:
         self._model = answered.winner or self._ask.model
         is_cut = answered.finish_reason == "length"
+        if is_cut:  # it is the last item that was cut: half a call of a function must not be taken for one
+            items = [*items[:-1], {**items[-1], "status": "incomplete"}]
         response = self._response("incomplete" if is_cut else "completed", items, answered.usage)
         return {**response, "coe": coe_field(routed, answered, explain=self._explain)}
 

@@ -18,8 +18,9 @@ Caller = Callable[[Request], Awaitable[KeyInfo]]
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """method: in capitals. key: that it takes, an API key, one with the scope `admin`, or none. body: what it reads.
-    answer: what it gives, as JSON, with this status, None for a text. errors: causes that `openapi.py` does not know of
+    """method: in capitals. key: that it takes, an API key, one with the scope `admin`, or none. body: what it reads
+    as JSON; form: as a form, with a file. query: what may stand behind the `?`. answer: what it gives, as JSON, with
+    this status; None for a text, `bytes` for bytes. errors: causes that `openapi.py` does not know of
     itself. unwell: the answer may also come with the status 503.
 
     The first sentence of the handler's docstring says what it does.
@@ -34,6 +35,8 @@ class Path:
     status: int = 200
     errors: tuple[str, ...] = ()
     unwell: bool = False
+    query: type[BaseModel] | None = None
+    form: Any = None
 
     @property
     def summary(self) -> str:

@@ -64,8 +64,19 @@ def calls_field(calls: list[Call]) -> list[dict[str, Any]]:
     ]
 
 
-def call_part_field(part: CallPart) -> dict[str, Any]:
-    """A piece of a call in a stream."""
+def call_parts_field(parts: Sequence[CallPart]) -> list[dict[str, Any]]:
+    """Pieces of calls in a chunk of a stream, one of each call: clients take an entry that is the first of its index
+    for a call of its own."""
+    joined: dict[int, CallPart] = {}
+    for part in parts:
+        before = joined.get(part.index, CallPart(part.index))
+        joined[part.index] = CallPart(
+            part.index, before.arguments + part.arguments, before.id or part.id, before.name or part.name
+        )
+    return [_call_part_field(part) for part in joined.values()]
+
+
+def _call_part_field(part: CallPart) -> dict[str, Any]:
     if part.name is None:
         return {"index": part.index, "function": {"arguments": part.arguments}}
     return {

@@ -9,6 +9,7 @@ Null stands for "not given" in every field that may be left out.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import pydantic_core
@@ -22,6 +23,7 @@ from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO
 from orchestrator.http.shapes import json_problem
 from orchestrator.http.wire_coe import (
+    EMPTY,
     CoeOptions,
     Names,
     Nullable,
@@ -37,6 +39,9 @@ from orchestrator.http.wire_messages import Message
 from workers.base import Form, Sampling, Tools
 
 INT64 = 2**63
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 MAX_N = 16
 MAX_LOGPROBS = 20
 MAX_BIASES = 1024
@@ -79,7 +84,7 @@ class Generation(Nullable):
     priority: int = Field(0, ge=-1000, le=1000, description="vLLM's: lower goes first.")
     coe: CoeOptions = Field(default_factory=lambda: _NO_OPTIONS)
     # Labels. Without effect, but that `user` and metadata's `conversation_id` tell conversations apart.
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
@@ -159,10 +164,13 @@ class Sampled(Generation):
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     seed: int | None = Field(None, ge=-INT64, lt=INT64 - MAX_N)
-    stop: list[Stop] = Field([], max_length=16)
+    stop: list[Stop] = Field(default_factory=list, max_length=16, json_schema_extra=EMPTY)
     stream_options: StreamOptions = Field(default_factory=lambda: _NO_STREAM_OPTIONS)
     logit_bias: dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = Field(
-        {}, max_length=MAX_BIASES, description="Token id -> bias. Ids are one expert's own, so it must be named."
+        default_factory=dict,
+        max_length=MAX_BIASES,
+        description="Token id -> bias. Ids are one expert's own, so it must be named.",
+        json_schema_extra={"default": {}},
     )
     top_k: int | None = Field(None, ge=-1, le=1 << 20, description="vLLM's, as the next two.")
     min_p: float | None = Field(None, ge=0, le=1)
@@ -221,7 +229,7 @@ class ChatRequest(Sampled):
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
     response_format: ResponseFormat = Field(default_factory=lambda: _TEXT)
-    tools: list[Tool] = Field([], max_length=MAX_TOOLS)
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS, json_schema_extra=EMPTY)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool = True
 
@@ -319,21 +327,21 @@ async def read_body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def timeout_s(request: Request, limits: Limits) -> float:
-    """Seconds until an answer is of no more use: what the header says, but no more than the limit. Raises ApiError."""
+def deadline(request: Request, limit_s: float) -> float:
+    """When an answer is of no more use, in seconds of `time.time`: after its arrival what the header says, but no more
+    than the limit. Raises ApiError."""
+    arrived: float = request.state.arrived
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
-        return limits.timeout_s
+        return arrived + limit_s
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        text = (
-            f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limits.timeout_s:g} count"
-        )
+        text = f"{TIMEOUT_HEADER}: got {quote(given)}; allowed: seconds, more than 0, of which {limit_s:g} count"
         raise ApiError("invalid_value", text, TIMEOUT_HEADER)
-    return min(seconds, limits.timeout_s)
+    return arrived + min(seconds, limit_s)
 
 
 T = TypeVar("T", bound=Generation)
@@ -342,6 +350,11 @@ T = TypeVar("T", bound=Generation)
 def parse(body: bytes, kind: type[T], limits: Limits, names: Names) -> T:
     """The checked request. Raises ApiError (400)."""
     return _checked(json_object(body), kind, limits, names)
+
+
+def parse_object(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) -> T:
+    """The same of JSON that was read already. Raises ApiError (400)."""
+    return _checked(data, kind, limits, names)
 
 
 def parse_route(body: bytes, limits: Limits, names: Names) -> ChatRequest:
@@ -402,9 +415,14 @@ def _checked(data: dict[str, Any], kind: type[T], limits: Limits, names: Names) 
     return request
 
 
+@cache
+def _fields_of(kind: type[Generation]) -> Mapping[str, None]:
+    return dict.fromkeys(field.alias or name for name, field in kind.model_fields.items())
+
+
 def _without_neutral(data: Mapping[str, Any], kind: type[Generation]) -> dict[str, Any]:
     """The supported fields that are given. Raises ApiError for all others, unless they ask for nothing."""
-    known = {field.alias or name for name, field in kind.model_fields.items()}
+    known = _fields_of(kind)
     given = {}
     for field, value in data.items():
         if field in known:

@@ -154,7 +154,7 @@ class OutputText(TypedDict):
 class OutputMessage(TypedDict):
     id: str
     type: Literal["message"]
-    status: Literal["completed"]
+    status: Literal["completed", "incomplete"]
     role: Literal["assistant"]
     content: list[OutputText]
 
@@ -162,7 +162,7 @@ class OutputMessage(TypedDict):
 class OutputCall(TypedDict):
     id: str
     type: Literal["function_call"]
-    status: Literal["completed"]
+    status: Literal["completed", "incomplete"]
     call_id: str
     name: str
     arguments: str

@@ -4,7 +4,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
@@ -22,8 +32,24 @@ ALIASES = {"include": "allow", "exclude": "deny"}
 Language = Annotated[str, Field(pattern=r"^[A-Za-z]{2}([-_][A-Za-z0-9]+)*$")]
 
 
+EMPTY: JsonDict = {"default": []}
+"""What the schema tells of a list that may be left out. As a default itself it would be copied for each request."""
+
+
 class Wire(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+def one_of(text: str) -> WrapValidator:
+    """For a union of types: what fits none of them is told in these words, not by pydantic's names of them."""
+
+    def checked(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return inner(value)
+        except ValidationError:
+            raise PydanticCustomError("one_of", "{text}", {"text": text}) from None
+
+    return WrapValidator(checked)
 
 
 class Nullable(Wire):

@@ -36,6 +36,8 @@ NOT_YET_IN_MESSAGE: dict[str, tuple[Any, ...]] = {
 
 def is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     """Does the value ask for nothing?"""
+    if isinstance(value, dict):
+        value = {key: own for key, own in value.items() if own is not None}
     # By type too: True == 1 in Python, not on the wire.
     return value is None or any(type(value) is type(other) and value == other for other in neutral)
 

@@ -7,9 +7,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from experts.registry import did_you_mean
+from orchestrator.errors import quote
 from orchestrator.http.shapes import schema_problem
 from orchestrator.http.strict import strict_problem
-from orchestrator.http.wire_coe import Options, Wire
+from orchestrator.http.wire_coe import Options, Wire, one_of
 from orchestrator.http.wire_messages import FunctionName
 from workers.base import Form, Tools
 
@@ -48,9 +49,20 @@ class Function(Options):
         return self.model_dump(exclude_none=True, exclude={"strict"})
 
 
+def only_functions(tool: Any) -> Any:
+    """Raises PydanticCustomError for OpenAI's other tools."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if isinstance(kind, str) and kind != "function":
+        told = "tools of the type {kind} are not supported yet; allowed: 'function'"
+        raise PydanticCustomError("unsupported_parameter", told, {"kind": quote(kind)})
+    return tool
+
+
 class Tool(Wire):
     type: Literal["function"]
     function: Function
+
+    _is_a_function = model_validator(mode="before")(only_functions)
 
 
 class _Named(Wire):
@@ -64,7 +76,25 @@ class NamedTool(Wire):
     function: _Named
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedTool
+def only_choices(shape: str) -> BeforeValidator:
+    """shape: how the function that must be called is written."""
+
+    def checked(choice: Any) -> Any:
+        kind = choice.get("type") if isinstance(choice, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            told = "the type {kind} is not supported yet; allowed: 'none', 'auto', 'required' or {shape}"
+            raise PydanticCustomError("unsupported_parameter", told, {"kind": quote(kind), "shape": shape})
+        return choice
+
+    return BeforeValidator(checked)
+
+
+_SHAPE = '{"type": "function", "function": {"name": "..."}}'
+ToolChoice = Annotated[
+    Literal["none", "auto", "required"] | NamedTool,
+    one_of(f"must be 'none', 'auto', 'required' or {_SHAPE}"),
+    only_choices(_SHAPE),
+]
 
 
 def tools_of(tools: list[Tool], choice: ToolChoice | None, parallel: bool) -> Tools | None:

@@ -9,7 +9,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 from typing_extensions import TypedDict
 
-from orchestrator.http.wire_coe import Nullable, Wire, asks_nothing
+from orchestrator.http.wire_coe import EMPTY, Nullable, Wire, asks_nothing
 from orchestrator.http.wire_fields import NOT_YET_IN_MESSAGE, is_neutral
 
 FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
@@ -85,7 +85,7 @@ class Message(Nullable):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, BeforeValidator(joined, json_schema_input_type=str | list[TextPart])]
     name: str | None = Field(None, max_length=64)
-    tool_calls: list[ToolCall] = Field([], max_length=128)
+    tool_calls: list[ToolCall] = Field(default_factory=list, max_length=128, json_schema_extra=EMPTY)
     tool_call_id: str | None = Field(None, min_length=1, max_length=200)
 
     @classmethod

@@ -3,13 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, GetJsonSchemaHandler, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, GetJsonSchemaHandler, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from orchestrator.http.wire import Generation
-from orchestrator.http.wire_coe import Nullable, Options, Wire
-from orchestrator.http.wire_forms import MAX_TOOLS, Function, Schema, check_strict, form_of, functions_of
+from orchestrator.http.wire_coe import Nullable, Options, Wire, one_of
+from orchestrator.http.wire_forms import (
+    MAX_TOOLS,
+    Function,
+    Schema,
+    check_strict,
+    form_of,
+    functions_of,
+    only_choices,
+    only_functions,
+)
 from orchestrator.http.wire_messages import Arguments, FunctionName, joined
 from workers.base import Form, Sampling, Tools
 
@@ -80,6 +89,8 @@ class Item(Nullable):
 class FunctionTool(Function):
     type: Literal["function"]
 
+    _is_a_function = model_validator(mode="before")(only_functions)
+
     def plain(self) -> dict[str, Any]:
         return self.model_dump(exclude_none=True, exclude={"strict", "type"})
 
@@ -89,6 +100,14 @@ class NamedFunction(Wire):
 
     type: Literal["function"]
     name: FunctionName
+
+
+_SHAPE = '{"type": "function", "name": "..."}'
+Choice = Annotated[
+    Literal["none", "auto", "required"] | NamedFunction,
+    one_of(f"must be 'none', 'auto', 'required' or {_SHAPE}"),
+    only_choices(_SHAPE),
+]
 
 
 class TextFormat(Options):
@@ -111,9 +130,15 @@ class TextFormat(Options):
         return None if self.type == "text" else form_of(self.schema_)
 
 
+def _only_medium(verbosity: Any) -> Any:
+    if verbosity in ("low", "high"):
+        raise PydanticCustomError("unsupported_parameter", "is not supported yet; allowed: 'medium'")
+    return verbosity
+
+
 class TextOptions(Options):
     format: TextFormat = TextFormat()
-    verbosity: Literal["medium"] = "medium"
+    verbosity: Annotated[Literal["medium"], BeforeValidator(_only_medium)] = "medium"
 
 
 class ResponseRequest(Generation):
@@ -132,7 +157,7 @@ class ResponseRequest(Generation):
         "reasoning": ({},),
         "service_tier": ("auto", "default"),
         "store": (False,),
-        "stream_options": ({},),
+        "stream_options": ({}, {"include_obfuscation": False}, {"include_obfuscation": True}),
         "top_logprobs": (0,),
         "truncation": ("disabled",),
     }
@@ -141,7 +166,7 @@ class ResponseRequest(Generation):
     instructions: str | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     tools: list[FunctionTool] = Field([], max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto", "required"] | NamedFunction | None = None
+    tool_choice: Choice | None = None
     parallel_tool_calls: bool = True
     text_: TextOptions = Field(TextOptions(), alias="text")
 

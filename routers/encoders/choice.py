@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from routers.blas import blas_threads
 from routers.encoders import distil
 from routers.encoders.base import Progress, TokenEncoder
 from routers.encoders.minilm import MiniLMEncoder
@@ -20,9 +21,11 @@ def open_encoder(
 ) -> TokenEncoder:
     """The encoder of that kind. The static one lies under `home` and is distilled if it is missing or damaged.
 
-    threads: of MiniLM. on_progress: gets ("tokens", done, of) while the static encoder is made.
+    threads: of MiniLM, and of numpy's BLAS in this whole process. on_progress: gets ("tokens", done, of) while the
+    static encoder is made.
     Raises EncoderUnavailable.
     """
     if kind == "minilm":
         return MiniLMEncoder(threads=threads)
+    blas_threads(threads)
     return distil.load_or_distil(folder(home), on_progress)

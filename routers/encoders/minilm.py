@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ class MiniLMEncoder:
 
     def __init__(self, folder: Path | None = None, *, threads: int = 1, cache: int = 4096, batch: int = 32) -> None:
         folder = folder or packaged_minilm()
+        self._made = partial(MiniLMEncoder, folder, threads=threads, cache=cache, batch=batch)
         with _offline():
             import torch
             from sentence_transformers import SentenceTransformer
@@ -70,6 +72,10 @@ class MiniLMEncoder:
         # One pass at a time: `threads` is meant for all callers together, and the tokenizer keeps the padding of a call
         # on itself.
         self._passes = MicroBatcher(self._forward, batch)
+
+    def __reduce__(self) -> "tuple[partial[MiniLMEncoder], tuple[()]]":
+        """Pickled, it is loaded again."""
+        return self._made, ()
 
     def tokens(self, texts: Sequence[str]) -> list[int]:
         """See `TokenEncoder.tokens`."""

@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -74,15 +75,31 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """See `Encoder.encode`. Thread-safe: nothing is changed by it."""
         heads = [head(text[:_CHARACTERS]) for text in texts]
-        rows = np.empty((len(texts), self.dim), np.float32)
         if len(heads) == 1:  # without the threads that a batch is shared out to
-            encoded = [self._tokenizer.encode(heads[0], add_special_tokens=False)]
+            rows = self._one(self._tokenizer.encode(heads[0], add_special_tokens=False).ids)
         else:
             encoded = self._tokenizer.encode_batch_fast(heads, add_special_tokens=False)
-        for i, tokens in enumerate(encoded):
-            distinct, counts = np.unique(tokens.ids or [self._unknown], return_counts=True)
-            rows[i] = np.sqrt(counts, dtype=np.float32) @ self._table[distinct]
+            rows = self._many([tokens.ids or [self._unknown] for tokens in encoded])
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return rows
+
+    def _one(self, ids: list[int]) -> Vectors:
+        distinct, counts = np.unique(ids or [self._unknown], return_counts=True)
+        row: Vectors = np.sqrt(counts, dtype=np.float32) @ self._table[distinct]
+        return row[None]
+
+    def _many(self, ids: list[list[int]]) -> Vectors:
+        """The same of many texts: the tokens of all are sorted together, those of a text behind one another."""
+        rows = np.empty((len(ids), self.dim), np.float32)
+        keys = np.fromiter(chain.from_iterable(ids), np.int64)
+        keys += np.repeat(np.arange(len(ids)) * len(self._table), list(map(len, ids)))
+        distinct, counts = np.unique(keys, return_counts=True)
+        ends = np.searchsorted(distinct, np.arange(1, len(ids) + 1) * len(self._table)).tolist()
+        distinct %= len(self._table)
+        roots, start = np.sqrt(counts, dtype=np.float32), 0
+        for i, end in enumerate(ends):
+            rows[i] = roots[start:end] @ self._table[distinct[start:end]]
+            start = end
         return rows
 
     def save(self, folder: Path) -> None:

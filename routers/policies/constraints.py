@@ -1,6 +1,7 @@
 """Who may answer a request at all. Constraints come before the router: nobody is asked who may not answer."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from experts.registry import one_of
@@ -80,26 +81,52 @@ CONSTRAINTS: Mapping[str, Constraint] = {
 """In the order in which they are asked; the first that removes an expert is the one that is told."""
 
 
-def keep(specs: Iterable[ExpertSpec], wish: Wish) -> tuple[tuple[str, ...], dict[str, Removed]]:
-    """(experts that may answer, in their order; expert -> why it may not).
+Kept = tuple[tuple[str, ...], dict[str, Removed]]
+"""Experts that may answer, in their order; expert -> why it may not."""
 
-    The context length is asked last and removes nobody if it would remove all: it compares an estimate, and the engine
-    of an expert with the longest context, which counts exactly, says what does not fit.
-    """
-    checks = [(rule, check) for rule, constraint in CONSTRAINTS.items() if (check := constraint(wish))]
-    lengths: dict[str, float] = {}
-    removed: dict[str, Removed] = {}
-    for spec in specs:
-        for rule, check in checks:
-            if why := check(spec):
-                removed[spec.name] = Removed(rule, why)
-                break
-        else:
-            lengths[spec.name] = spec.context_length or float("inf")
-    least = min(wish.tokens, max(lengths.values(), default=0))
-    short = [name for name, length in lengths.items() if length < least]
-    removed |= dict.fromkeys(short, Removed("context", f"takes fewer than about {wish.tokens} tokens"))
-    return tuple(name for name in lengths if name not in removed), removed
+
+def keep(specs: Iterable[ExpertSpec], wish: Wish) -> Kept:
+    """The context length is asked last and removes nobody if it would remove all: it compares an estimate, and the
+    engine of an expert with the longest context, which counts exactly, says what does not fit."""
+    return Keeper(specs)(wish, wish.languages)
+
+
+class Keeper:
+    """`keep` for many wishes: what is the same for several of them is found out once."""
+
+    def __init__(self, specs: Iterable[ExpertSpec]) -> None:
+        self._specs = tuple(specs)
+        self._known: dict[tuple[object, ...], tuple[dict[str, float], dict[str, Removed]]] = {}
+        self.knows_languages = any(spec.languages for spec in self._specs)
+        """Does it matter which language a request is in?"""
+
+    def __call__(self, wish: Wish, languages: tuple[str, ...] | None) -> Kept:
+        """languages: in place of the wish's."""
+        cost = (wish.prompt_tokens, wish.answer) if wish.budget.usd is not None else ()
+        key = (wish.tenant, wish.allow, wish.deny, wish.needs, languages, wish.budget, cost)
+        if (found := self._known.get(key)) is None:
+            found = self._known[key] = self._by_rules(replace(wish, languages=languages))
+        lengths, removed = found
+        least = min(wish.tokens, max(lengths.values(), default=0))
+        short = [name for name, length in lengths.items() if length < least]
+        if not short:
+            return tuple(lengths), dict(removed)
+        too_long = dict.fromkeys(short, Removed("context", f"takes fewer than about {wish.tokens} tokens"))
+        return tuple(name for name in lengths if name not in too_long), removed | too_long
+
+    def _by_rules(self, wish: Wish) -> tuple[dict[str, float], dict[str, Removed]]:
+        """(expert -> tokens that it takes; expert -> why it may not answer)"""
+        checks = [(rule, check) for rule, constraint in CONSTRAINTS.items() if (check := constraint(wish))]
+        lengths: dict[str, float] = {}
+        removed: dict[str, Removed] = {}
+        for spec in self._specs:
+            for rule, check in checks:
+                if why := check(spec):
+                    removed[spec.name] = Removed(rule, why)
+                    break
+            else:
+                lengths[spec.name] = spec.context_length or float("inf")
+        return lengths, removed
 
 
 def check(kept: Sequence[str], removed: Mapping[str, Removed], wish: Wish) -> None:

@@ -35,6 +35,8 @@ def _weights(lists: Iterable[tuple[str, Iterable[str]]]) -> dict[str, dict[str, 
 
 _OF_WORD = _weights((language, words.split()) for language, words in WORDS.items())
 _OF_LETTER = _weights(LETTERS.items())
+_NOTHING: dict[str, float] = {}
+_ASCII_LETTERS = any(letter.isascii() for letter in _OF_LETTER)
 _OF_SCRIPT = [(low, high, language) for language, ranges in SCRIPTS.items() for low, high in ranges]
 
 
@@ -51,6 +53,8 @@ def detect(text: str) -> tuple[str, ...]:
 
 
 def _by_script(text: str) -> tuple[str, ...]:
+    if text.isascii():  # no script of one language is
+        return ()
     letters = [ord(character) for character in text if character.isalpha()]
     found = Counter(script for code in letters if code > 0x36F and (script := _script(code)))  # beyond Latin
     if not found or found.total() < SCRIPT_SHARE * len(letters):
@@ -66,20 +70,25 @@ def _script(code: int) -> str | None:
 
 def _by_words(text: str) -> tuple[str, ...]:
     words = _WORD.findall(text.replace("’", "'"))
-    seen = [parts for word in words if (parts := _parts(word))]
-    scores: Counter[str] = Counter()
+    of = _OF_WORD.get if text.isascii() and not _ASCII_LETTERS else _parts
+    seen = [parts for word in words if (parts := of(word))]
+    scores: dict[str, float] = {}
     for parts in seen:
-        scores.update(parts)
-    ranked = scores.most_common()
+        for language, part in parts.items():
+            scores[language] = scores.get(language, 0.0) + part
+    ranked = sorted(scores.items(), key=lambda own: own[1], reverse=True)
     likely = [language for language, score in ranked if score * LEAD > ranked[0][1]]
-    evidence = sum(parts.get(language, 0.0) for parts in seen for language in likely)
+    evidence = ranked[0][1] if len(likely) == 1 else sum(parts.get(own, 0.0) for parts in seen for own in likely)
     sure = evidence >= max(LEAST_EVIDENCE, LEAST_DENSITY * len(words))
     return tuple(likely) if sure and len(likely) <= MOST else ()
 
 
 def _parts(word: str) -> dict[str, float]:
     """Language -> how much the word speaks for it, at most 1."""
-    parts = dict(_OF_WORD.get(word, ()))
+    known = _OF_WORD.get(word, _NOTHING)
+    if word.isascii() and not _ASCII_LETTERS:
+        return known
+    parts = dict(known)
     for letter in _OF_LETTER.keys() & set(word):
         for language, part in _OF_LETTER[letter].items():
             parts[language] = max(parts.get(language, 0.0), part)

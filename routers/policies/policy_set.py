@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from experts.spec import ExpertSpec
-from routers.base import Choice, Route, Router
+from routers.base import Choice, Firsts, Route, Router
 from routers.policies import constraints, outage
-from routers.policies.base import Floats, Removed, Slate, State, Wish
+from routers.policies.base import Excluded, Floats, Removed, Slate, State, Wish
 from routers.policies.conversation import Stay
 from routers.policies.language import detect
 from routers.policies.load_price import LoadPrice
@@ -68,13 +68,7 @@ class PolicySet:
 
         Raises Excluded if constraints leave nobody, NoCandidate if those that are left cannot answer now.
         """
-        specs = tuple(specs)
-        asked, wish = wish, replace(wish, languages=self._languages(prompt, specs, wish))
-        allowed, removed = constraints.keep(specs, wish)
-        if not allowed and asked.languages is None:  # nobody speaks the prompt's language: they answer as they can
-            wish = asked
-            allowed, removed = constraints.keep(specs, wish)
-        constraints.check(allowed, removed, wish)
+        allowed, removed = self._allowed(prompt, constraints.Keeper(specs), wish)
         candidates, away = outage.mask(allowed, state, wish.force)
         removed |= away
         if self._is_plain(wish, state):
@@ -83,9 +77,54 @@ class PolicySet:
             route = self._weighed(router, prompt, candidates, wish, state)
         return Decision(route, candidates, removed)
 
-    def _languages(self, prompt: str, specs: Sequence[ExpertSpec], wish: Wish) -> tuple[str, ...] | None:
+    def decide_many(
+        self,
+        router: Router,
+        prompts: Sequence[str],
+        specs: Iterable[ExpertSpec],
+        wishes: Sequence[Wish],
+        *,
+        brief: bool = False,
+    ) -> list[Decision | Excluded]:
+        """The same of many requests, where nothing is known of the service; what would be raised is in its place.
+
+        brief: of a request that one expert answers, who that is, and no more.
+        """
+        specs = tuple(specs)
+        keep = constraints.Keeper(specs)
+        decisions: dict[int, Decision | Excluded] = {}
+        alike: dict[tuple[tuple[str, ...], int], list[tuple[int, dict[str, Removed]]]] = {}
+        for i, (prompt, wish) in enumerate(zip(prompts, wishes, strict=True)):
+            try:
+                if self._is_plain(wish, _WELL):
+                    allowed, removed = self._allowed(prompt, keep, wish)
+                    alike.setdefault((allowed, wish.k or self.k), []).append((i, removed))
+                else:
+                    decisions[i] = self.decide(router, prompt, specs, wish)
+            except Excluded as error:
+                decisions[i] = error
+        for (candidates, k), those in alike.items():
+            own = [prompts[i] for i, _ in those]
+            if brief and k == 1 and isinstance(router, Firsts):
+                only = {name: Route((Choice(name, 1.0),), "", router.name) for name in candidates}
+                routes = [only[name] for name in router.first_many(own, candidates)]
+            else:
+                routes = router.route_many(own, candidates, k)
+            for (i, removed), route in zip(those, routes, strict=True):
+                decisions[i] = Decision(route, candidates, removed)
+        return [decisions[i] for i in range(len(prompts))]
+
+    def _allowed(self, prompt: str, keep: constraints.Keeper, wish: Wish) -> constraints.Kept:
+        """(who may answer, expert -> why it may not). Raises Excluded if nobody may."""
+        allowed, removed = keep(wish, self._languages(prompt, keep, wish))
+        if not allowed and wish.languages is None:  # nobody speaks the prompt's language: they answer as they can
+            allowed, removed = keep(wish, None)
+        constraints.check(allowed, removed, wish)
+        return allowed, removed
+
+    def _languages(self, prompt: str, keep: constraints.Keeper, wish: Wish) -> tuple[str, ...] | None:
         """Those that the request asks for, else the prompt's; not looked at where it makes no difference."""
-        if wish.languages is not None or not self.language or not any(spec.languages for spec in specs):
+        if wish.languages is not None or not self.language or not keep.knows_languages:
             return wish.languages
         return detect(prompt) or detect(wish.earlier)
 

@@ -98,22 +98,35 @@ class TwoLevelRouter:
 
     def route_scored(self, prompts: Sequence[str], candidates: Sequence[str], k: int) -> tuple[list[Route], Floats]:
         """`route_many` and `predict` for the price of one."""
-        allowed = distinct(candidates, k)
-        names = self._fitted.experts
-        mask = np.array([name in allowed for name in names])
-        typical = self._fitted.typical
-        pool = _Pool(
-            typical[mask[typical]],
-            mask,
-            tuple(expert for expert in allowed if expert not in self._columns),
-        )
+        pool = self._pool(candidates, k)
         routes: list[Route] = []
-        scores = [np.zeros((0, len(names)))]
+        scores = [np.zeros((0, len(self._fitted.experts)))]
         for start in range(0, len(prompts), BATCH):
             seen = self._judge(prompts[start : start + BATCH])
             routes += [self._decide(seen, i, pool, k) for i in range(len(seen.row))]
             scores.append(seen.scores)
         return routes, np.concatenate(scores)
+
+    def first_many(self, prompts: Sequence[str], candidates: Sequence[str]) -> list[str]:
+        """See `routers.base.Firsts`."""
+        pool, fitted = self._pool(candidates, 1), self._fitted
+        found: list[str] = []
+        for start in range(0, len(prompts), BATCH):
+            seen = self._judge(prompts[start : start + BATCH])
+            if not len(pool.known):
+                found += [pool.strangers[0]] * len(seen.row)
+                continue
+            best = pool.known[seen.scores[:, pool.known].argmax(axis=1)]
+            first = fitted.level2.first[seen.row]
+            chosen = np.where((first >= 0) & pool.mask[first], first, best)
+            found += [fitted.experts[column] for column in chosen]
+        return found
+
+    def _pool(self, candidates: Sequence[str], k: int) -> _Pool:
+        allowed, typical = distinct(candidates, k), self._fitted.typical
+        mask = np.array([name in allowed for name in self._fitted.experts])
+        strangers = tuple(expert for expert in allowed if expert not in self._columns)
+        return _Pool(typical[mask[typical]], mask, strangers)
 
     def predict(self, prompts: Sequence[str]) -> Floats:
         """The expected score of each of `experts` on each prompt: (n, E) in [0, 1]."""

@@ -44,7 +44,7 @@ def answering(respond: Answering) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(b"".join(reply.frames))
 
-        do_GET = do_POST
+        do_GET = do_DELETE = do_POST
 
         def log_message(self, *_: object) -> None:
             pass

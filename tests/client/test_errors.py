@@ -113,7 +113,7 @@ def test_the_key_is_in_no_message_body_repr_or_traceback() -> None:
     service.error(400, message=f"the header was 'Bearer {KEY}'")
     service.lose()
     with service.client(max_retries=0) as coe:
-        told = [repr(coe), repr(coe._settings)]
+        told = [repr(coe), repr(coe._core.settings)]
         for _ in range(2):
             with pytest.raises(CoeError) as caught:
                 coe.chat("hi")

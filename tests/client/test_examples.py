@@ -1,14 +1,18 @@
 """The examples, run as their readers run them: as programs, with the service in the environment."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.client.conftest import Served
+from orchestrator.embedded_redis import EmbeddedRedis
+from tests.client.conftest import running, serving
 from tests.client.programs import ROOT, run
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("client_*.py"))
 
 SAID = {
     "client_async": ["sql and math answered"],
+    "client_batch": ["1 experts, 1 loads", "completed: 20 of 20", "adds 9 to a column? -> sql heard: Which SQL adds 9"],
     "client_chat": ["sql heard: Which SQL lists", "[sql] the word stands there"],
     "client_embeddings": ["hash-16: how to count rows of a table"],
     "client_ensemble": ["would ask sql, math: the word", "[sql heard: Is SQL math?]", "  draft of math: done, 0 USD"],
@@ -25,8 +29,9 @@ SAID = {
 
 
 @pytest.mark.parametrize("example", SAID)
-async def test_an_example_does_what_it_says(served: Served, example: str) -> None:
-    said = await run(example, served.url, served.service.key)
+async def test_an_example_does_what_it_says(redis: EmbeddedRedis, tmp_path: Path, example: str) -> None:
+    async with serving(redis, batch=tmp_path) as served, running(served):
+        said = await run(example, served.url, served.service.key)
     for text in SAID[example]:
         assert text in said
 

@@ -7,16 +7,24 @@ import pytest
 
 from coe_client import (
     Answer,
+    AsyncBatches,
     AsyncCoe,
+    AsyncFiles,
     AsyncStream,
+    Batch,
+    Batches,
     Chunk,
     Coe,
     Embeddings,
     Feedback,
+    File,
+    Files,
     Model,
     ResponseEvent,
+    Result,
     Route,
     Stream,
+    batch_calls,
     calls,
 )
 from coe_client.calls import Call, StreamCall
@@ -55,6 +63,30 @@ def test_a_method_has_the_name_the_words_and_the_signature_of_its_request(client
     assert shown.return_annotation == (stream[given] if name.endswith("_stream") else given)
 
 
+OF_BATCHES: dict[tuple[type, type], dict[str, str]] = {
+    (Files, AsyncFiles): {"upload": "upload", "list": "files", "get": "file", "delete": "delete_file"},
+    (Batches, AsyncBatches): {"create": "create", "list": "batches", "get": "batch", "cancel": "cancel"},
+}
+"""Method -> the function that builds its request."""
+
+
+@pytest.mark.parametrize("kinds", OF_BATCHES)
+def test_files_and_batches_are_the_same_in_both_clients(kinds: tuple[type, type]) -> None:
+    blocking, awaited = kinds
+    assert public(blocking) == public(awaited)
+    for name, function in OF_BATCHES[kinds].items():
+        build = getattr(batch_calls, function)
+        for kind in kinds:
+            assert getattr(kind, name).__doc__ == build.__doc__
+            assert [*inspect.signature(getattr(kind, name)).parameters.values()][1:] == [
+                *inspect.signature(build).parameters.values()
+            ]
+    for name in public(blocking) - OF_BATCHES[kinds].keys():
+        of_both = [inspect.signature(getattr(kind, name)) for kind in kinds]
+        assert of_both[0].parameters == of_both[1].parameters
+        assert getattr(blocking, name).__doc__ == getattr(awaited, name).__doc__
+
+
 def test_a_type_checker_knows_what_each_method_gives() -> None:
     """mypy reads this; an expectation that is not met, or an error that is not there, fails its run."""
     service = MockService()
@@ -69,6 +101,10 @@ def test_a_type_checker_knows_what_each_method_gives() -> None:
         assert_type(coe.feedback("a", score=1, timeout=3), Feedback)
         assert_type(coe.models(), tuple[Model, ...])
         assert_type(await other.route("a"), Route)
+        assert_type(coe.files.upload(["a"]), File)
+        assert_type(await other.batches.create("file-a"), Batch)
+        assert_type(coe.batches.run(["a"]), list[Result])
+        assert_type(await other.batches.run(["a"]), list[Result])
         assert_type(other.responses_stream("a"), AsyncStream[ResponseEvent])
         coe.chat("a", temprature=1)  # type: ignore[call-arg]
         coe.completions("a", max_tokens="3")  # type: ignore[arg-type]

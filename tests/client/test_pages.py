@@ -2,25 +2,28 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from coe_client import Coe
-from coe_client.testing import KEY, Request, answered
+from coe_client import Batches, Coe, Files
+from coe_client.testing import KEY, MockService, answered
 from tests.client.programs import ROOT, answering
 
 PAGE, README = ROOT / "docs" / "client.md", ROOT / "client" / "README.md"
+LINE = b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": "hi"}]}}'
 
 
 @pytest.mark.parametrize("page", [PAGE, README], ids=lambda page: page.name)
-def test_the_programs_run(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def respond(request: Request) -> Any:
-        return answered(request, "an answer")
+def test_the_programs_run(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    service = MockService(lambda request: answered(request, "an answer"))
+    Path("questions.jsonl").write_bytes(LINE)
 
     programs = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
     assert programs
-    with answering(respond) as url:
+    with answering(service.answered) as url:
         monkeypatch.setenv("COE_URL", url)
         monkeypatch.setenv("COE_API_KEY", KEY)
         for program in programs:
@@ -31,12 +34,14 @@ def test_the_programs_run(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_every_method_is_on_the_page() -> None:
     page = PAGE.read_text()
     methods = {name for name in vars(Coe) if not name.startswith("_")} - {"close"}
+    for space, kind in (("files", Files), ("batches", Batches)):
+        methods |= {f"{space}.{name}" for name in vars(kind) if not name.startswith("_")}
     assert methods == {name for name in methods if f"`{name}(" in page}
 
 
 def test_the_numbers_on_the_page_are_those_of_the_code() -> None:
     with Coe("http://a.test", KEY) as coe:
-        settings = coe._settings
+        settings = coe._core.settings
     page = " ".join(PAGE.read_text().split())
     assert f"`timeout` ({settings.timeout:g} s)" in page
     assert f"`max_retries` ({settings.max_retries})" in page

@@ -94,6 +94,7 @@ MATRIX: Mapping[str, Object] = {
                 "home": {"hostPath": {"path": "/mnt/coe", "type": "DirectoryOrCreate"}},
             }
         },
+        "config": {"batch": {"files_url": "s3://bucket/coe"}},
         "image": {"pullSecrets": ["registry"], "digest": "sha256:" + "1" * 64},
         "models": {"volume": {"nfs": {"server": "nas", "path": "/models"}}},
         "gateway": {

@@ -260,6 +260,21 @@ def test_with_autoscaling_families_have_workers_for_the_pods_that_are_always_the
         assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 4)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_there_are_batches_where_gateways_share_their_files(name: str, tmp_path: Path) -> None:
+    objects = case(name)
+    _, config = read(objects, tmp_path)
+    [gateway] = [own for where, own, _ in containers(objects) if where.endswith("-gateway/gateway")]
+    mounts = [own["mountPath"] for own in gateway["volumeMounts"] if own["name"] == "batch"]
+    if name == "ha":
+        assert (config.batch.enabled, config.batch.files_url) == (True, "file:///var/lib/coe-batch")
+        assert mounts == ["/var/lib/coe-batch"]
+    elif name == "everything":
+        assert (config.batch.enabled, config.batch.files_url) == (True, "s3://bucket/coe")
+    else:
+        assert (config.batch.enabled, mounts) == (False, [])
+
+
 # Golden files
 
 

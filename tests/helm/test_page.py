@@ -8,6 +8,8 @@ import yaml
 from typer.main import get_command
 
 from orchestrator.cli.main import app
+from orchestrator.config.batch import BatchConfig
+from orchestrator.config.model import FamilyConfig
 from tests.helm.chart import CHART, PROFILES, ROOT, case, one
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
@@ -16,7 +18,7 @@ PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 def test_the_values_that_it_names_exist() -> None:
     values: dict[str, Any] = yaml.safe_load((CHART / "values.yaml").read_text())
     values["workers"] = {"<group>": values["workerDefaults"]}
-    values["config"]["families"] = {"<name>": {"replicas": 1}}
+    values["config"] |= {"families": {"<name>": FamilyConfig().model_dump()}, "batch": BatchConfig().model_dump()}
     named = [name for name in re.findall(r"`(\w+\.[\w.<>]+)`", PAGE) if name.partition(".")[0] in values]
     assert len(named) > 8
     for name in named:

@@ -98,6 +98,7 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
             },
             "workers.cpu: its workers want 6 CPU cores and its 2 pods have 2.5 each",
         ),
+        ({**CPU, "config": {"batch": {"enabled": True}}}, "batch.volume: missing; batches need files that all"),
         (
             {**CPU, "workers": {"cpu": {"minReplicas": 3, "maxReplicas": 2}}},
             "workers.cpu: minReplicas 3 is above maxReplicas 2",

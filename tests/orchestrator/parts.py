@@ -1,7 +1,9 @@
 """A whole service in one process: real API, pipeline, keys and Redis, fake engines, and a router by keyword."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +14,10 @@ from aggregators.base import Aggregator, Draft, Drafts, Experts, Piece, Request,
 from aggregators.drafts import all_of, failed, usable
 from experts.registry import Registry
 from experts.spec import ExpertSpec
+from orchestrator.batch.replays import Replays
+from orchestrator.batch.service import Batches, Engines, batches_of, open_storage
 from orchestrator.calls import LocalWorkers, Workers
+from orchestrator.config.batch import BatchConfig
 from orchestrator.ensembles import Ensemble
 from orchestrator.http.api import BOUNDS, NO_CORS, create_app
 from orchestrator.http.guards import Bounds, Cors
@@ -43,6 +48,7 @@ REGISTRY = Registry(
 
 
 NO_POLICIES = PolicySet()
+BATCH = BatchConfig(block=8, lease_s=30)
 LIMITS = Limits(body_bytes=20_000, messages=10, max_tokens=500, timeout_s=60.0, keep_alive_s=10.0)
 
 
@@ -159,7 +165,9 @@ class Service:
     pipeline: Pipeline
     metrics: Metrics
     app: Starlette
+    batches: Batches | None = None
     clients: list[Any] = field(default_factory=list)
+    runner: asyncio.Task[None] | None = None
 
     @classmethod
     async def start(
@@ -182,21 +190,24 @@ class Service:
         bounds: Bounds = BOUNDS,
         cors: Cors = NO_CORS,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        batch: Path | None = None,
+        batch_config: BatchConfig = BATCH,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
-        router: in place of the one by keyword.
+        router: in place of the one by keyword. batch: a folder for batches; `batches.runner` is to be run by the test.
         """
         keys, metrics, keywords = Keys(store), Metrics(), KeywordRouter()
         key = key or (await keys.create("test"))[0]
         engines = {family: FakeEngine(family, experts) for family, experts in registry.families().items()}
         for engine in engines.values():
             await engine.start()
+        replays = Replays(LocalWorkers(engines, registry))
         pipeline = Pipeline(
             default=Tenant(router or keywords, policies, turns),
             others=others,
             ensembles={ensemble.model: ensemble for ensemble in ensembles},
-            workers=LocalWorkers(engines, registry),
+            workers=LocalWorkers(engines, registry) if batch is None else replays,
             registry=registry,
             aggregators=aggregators,
             store=store,
@@ -206,10 +217,28 @@ class Service:
             batches=batches,
             backoff=(0.01, 0.02),
         )
+        of_batches = None
+        if batch is not None:
+            families = dict.fromkeys(registry.families(), 4)
+            parts = Engines({family: family for family in families}, families)
+            storage = open_storage(batch_config.files_url, batch)
+            of_batches = batches_of(
+                batch_config, parts, registry, storage, store, pipeline, replays, limits, encoder, metrics, poll_s=0.02
+            )
         app = create_app(
-            pipeline, registry, keys, limits, metrics, encoder, settings=settings, once=once, bounds=bounds, cors=cors
+            pipeline,
+            registry,
+            keys,
+            limits,
+            metrics,
+            encoder,
+            settings=settings,
+            once=once,
+            batches=of_batches,
+            bounds=bounds,
+            cors=cors,
         )
-        return cls(store, keys, key, engines, keywords, pipeline, metrics, app)
+        return cls(store, keys, key, engines, keywords, pipeline, metrics, app, of_batches)
 
     @property
     def engine(self) -> FakeEngine:
@@ -238,7 +267,15 @@ class Service:
         """In place of the engines."""
         self.pipeline._calls.workers = workers
 
+    def run_batches(self) -> None:
+        """Until `stop`."""
+        assert self.batches is not None
+        self.runner = asyncio.create_task(self.batches.runner.run())
+
     async def stop(self) -> None:
+        if self.runner is not None:
+            self.runner.cancel()
+            await asyncio.gather(self.runner, return_exceptions=True)
         await self.pipeline.drain()
         for client in self.clients:
             await (client.close() if isinstance(client, AsyncOpenAI) else client.aclose())

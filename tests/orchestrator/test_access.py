@@ -297,6 +297,9 @@ async def test_a_key_from_beginning_to_end(paired: Service, admin: httpx2.AsyncC
     [
         ({}, "name"),
         ({"name": ""}, "name"),
+        ({"name": "two\nlines"}, "name: must be of printable characters"),
+        ({"name": "x", "experts": "math"}, "experts: must be a list of names, or 'all'; got 'math'"),
+        ({"name": "x", "limits": {"concurrent": "many"}}, "limits.concurrent: must be a number, null or 'default'"),
         ({"name": "x", "experts": ["maths"]}, "no expert is named 'maths'; did you mean 'math'?"),
         ({"name": "x", "ensembles": ["ensemble/pear"]}, "did you mean 'ensemble/pair'"),
         ({"name": "x", "limits": {"token_per_day": 1}}, "allowed: requests_per_minute"),

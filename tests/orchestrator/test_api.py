@@ -336,6 +336,22 @@ async def test_other_paths_and_methods_are_errors_in_the_same_shape(
     assert response.headers["x-request-id"]
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/chat/completions", "POST"),
+        ("/v1/models", "GET, HEAD"),
+        ("/v1/feedback", "GET, HEAD, POST"),
+        ("/admin/v1/keys", "GET, HEAD, POST"),
+        ("/admin/v1/keys/x", "DELETE, GET, HEAD, PATCH"),
+    ],
+)
+async def test_a_wrong_method_is_told_all_that_the_path_takes(service: Service, path: str, allowed: str) -> None:
+    response = await service.http.request("OPTIONS", path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+    assert response.json()["error"]["message"] == f"OPTIONS {path}: allowed is {allowed}"
+
+
 async def test_more_requests_than_the_limit_are_asked_to_come_again(store: Store) -> None:
     service = await Service.start(store, concurrent=1)
     service.engine.token_delay = 60

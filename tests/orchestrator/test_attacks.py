@@ -194,6 +194,21 @@ async def test_who_offers_another_protocol_is_answered_in_this_one(target: Serve
 # Many at once
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_speaks_http_1_0_gets_no_chunks(target: Served, stream: bool) -> None:
+    chat = {"model": SQL, "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    async with target.wire() as wire:
+        await wire.send(target.head.replace(b"HTTP/1.1", b"HTTP/1.0") + sized(json.dumps(chat).encode()))
+        head, _, body = (await wire.ended()).partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    if stream:
+        assert body.startswith(b"data: {")
+        assert body.endswith(b"}\n\ndata: [DONE]\n\n")
+    else:
+        assert json.loads(body)["choices"][0]["message"]["content"] == f"{SQL} heard: hello"
+
+
 async def test_pipelined_requests_are_answered_in_order(target: Served) -> None:
     async with target.wire() as wire:
         await wire.send(GET + b"\r\n" + GET.replace(b"live", b"nope") + b"\r\n" + GET + b"\r\n")

@@ -63,6 +63,12 @@ def test_a_key_is_made_with_what_it_may_do_and_shown(coe: Run) -> None:
     assert key not in coe("list") + coe("show", "app", "--json")
 
 
+def test_a_second_key_of_a_name_is_noted(coe: Run) -> None:
+    assert "another key" not in coe("create", "app")
+    assert "another key" not in coe("rotate", "app")
+    assert "another key of this name" in coe("create", "app")
+
+
 def test_a_key_with_nothing_of_its_own_has_the_services_limits(coe: Run) -> None:
     coe("create", "app")
     rows = shown(coe("show", "app"))
@@ -114,6 +120,12 @@ def test_what_a_key_has_used_is_shown_beside_its_limits(coe: Run) -> None:
 )
 def test_what_is_wrong_is_told_and_no_key_is_made(coe: Run, words: tuple[str, ...], why: str) -> None:
     assert why in coe("create", "app", *words, ends=1)
+    assert coe("list") == ""
+
+
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[2J", "x" * 101])
+def test_a_key_has_a_name_of_one_line(coe: Run, name: str) -> None:
+    assert "allowed: 1 to 100 printable characters" in coe("create", name, ends=1)
     assert coe("list") == ""
 
 

@@ -16,7 +16,7 @@ from tests.orchestrator.config_parts import read, told
         ("expertz: []", "1: unknown key 'expertz'; did you mean 'experts'?"),
         (
             "a: 1",
-            "1: unknown key 'a'; allowed: experts, router, policies, tenants, aggregation, ensembles, families, devices, limits, server, log_level",
+            "1: unknown key 'a'; allowed: experts, router, policies, tenants, aggregation, ensembles, families, devices, limits, batch, server, log_level",
         ),
         ("\nport: 1", "2: unknown key 'port'; it belongs under 'server'"),
         ("limits: {host: x}", "1: limits: unknown key 'host'; it belongs under 'server'"),

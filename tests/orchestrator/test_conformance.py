@@ -6,7 +6,7 @@ COE_FUZZ_REQUESTS for more requests to each path, COE_FUZZ_SEED for others.
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -25,7 +25,8 @@ from orchestrator.embedded_redis import EmbeddedRedis
 from orchestrator.ensembles import Ensemble
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
-from tests.orchestrator.parts import LIMITS, REGISTRY, REMOTE, Service
+from tests.orchestrator.batch import jsonl
+from tests.orchestrator.parts import BATCH, LIMITS, REGISTRY, REMOTE, Service
 from tests.orchestrator.served import in_background
 
 CASES = int(os.environ.get("COE_FUZZ_REQUESTS", "20"))
@@ -44,9 +45,18 @@ CHECKS = [
 """Not `positive_data_acceptance`: JSON Schema cannot say which fields go together, nor which models there are."""
 
 
+class Live(NamedTuple):
+    """A service's address and a key, and ids of a file and of a batch that the key has."""
+
+    url: str
+    key: str
+    file: str
+    batch: str
+
+
 @pytest.fixture(scope="module")
-def live(redis_server: EmbeddedRedis) -> Iterator[tuple[str, str]]:
-    """Address and key of a service with every kind of model, whose experts can all answer."""
+def live(redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    """A service with every kind of model, whose experts can all answer, and which runs batches."""
 
     async def start() -> Service:
         own = {name: shown(name, Settings()) for name in NAMES}
@@ -57,32 +67,51 @@ def live(redis_server: EmbeddedRedis) -> Iterator[tuple[str, str]]:
             encoder=HashEncoder(16),
             ensembles=[Ensemble("ensemble/both", 2, build()["synthesize"], settings=own["synthesize"])],
             settings=own,
+            batch=tmp_path_factory.mktemp("batch"),
+            batch_config=BATCH.model_copy(update={"per_key": None}),
         )
         service.key, _ = await service.keys.create("all", Grant(admin=True))
+        service.run_batches()
         return service
 
     with in_background(start) as (url, service):
-        yield url, service.key
+        with httpx2.Client(base_url=url, headers={"authorization": f"Bearer {service.key}"}) as http:
+            content = jsonl.file([jsonl.chat("a", "some sql"), "nonsense"])
+            form: Any = {"files": {"file": ("in.jsonl", content)}, "data": {"purpose": "batch"}}
+            file = http.post("/v1/files", **form).json()["id"]
+            body = {"input_file_id": file, "endpoint": jsonl.CHAT, "completion_window": "24h"}
+            batch = http.post("/v1/batches", json=body).json()["id"]
+        yield Live(url, service.key, file, batch)
 
 
 @pytest.fixture(scope="module")
-def described(live: tuple[str, str]) -> Any:
-    """The document, in which no answer has a field that it does not name, and a model is one that there is."""
-    url, _ = live
-    document = httpx2.get(f"{url}/openapi.json").json()
+def described(live: Live) -> Any:
+    """The document, in which no answer has a field that it does not name, and models, files and batches are some that
+    there are."""
+    document = httpx2.get(f"{live.url}/openapi.json").json()
     for schema in document["components"]["schemas"].values():
         if "properties" in schema:
             schema.setdefault("additionalProperties", False)
         if schema.get("properties", {}).keys() & {"messages", "prompt", "input"}:
             schema["properties"]["model"] = {"enum": MODELS}
+        if "input_file_id" in schema.get("properties", {}) and "errors" not in schema["properties"]:
+            schema["properties"]["input_file_id"] = {"enum": [live.file]}
+    for path, methods in document["paths"].items():
+        for method, own in methods.items():
+            for parameter in own["parameters"]:
+                there = {"file_id": live.file, "batch_id": live.batch}.get(parameter["name"])
+                if there is not None and method != "delete":
+                    parameter["schema"] = {"enum": [there]}
+                if parameter["name"] == "after":
+                    parameter["schema"] = {"enum": [live.file if path == "/v1/files" else live.batch]}
     schema = schemathesis.openapi.from_dict(document)
-    schema.config.update(base_url=url)
+    schema.config.update(base_url=live.url)
     return schema
 
 
 @pytest.mark.timeout(0)  # by the time-out of each request
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_the_service_does_what_its_document_says(described: Any, live: tuple[str, str], mode: GenerationMode) -> None:
+def test_the_service_does_what_its_document_says(described: Any, live: Live, mode: GenerationMode) -> None:
     """mode: requests as the document has them, or with something in them that it has not."""
     faults, paths = [], 0
     for operation in (found.ok() for found in described.get_all_operations()):
@@ -90,7 +119,7 @@ def test_the_service_does_what_its_document_says(described: Any, live: tuple[str
             continue
         paths += 1
         try:
-            ask(operation, mode, live[1])
+            ask(operation, mode, live.key)
         except (AssertionError, FailureGroup, Failure) as fault:
             faults.append(f"{operation.label}: {fault}")
     assert not faults, "\n\n".join(faults)
@@ -98,7 +127,7 @@ def test_the_service_does_what_its_document_says(described: Any, live: tuple[str
 
 
 def has_input(operation: Any) -> bool:
-    return bool(len(operation.body) or len(operation.headers))
+    return bool(len(operation.body) or len(operation.headers) or len(operation.query))
 
 
 def ask(operation: Any, mode: GenerationMode, key: str) -> None:

@@ -27,7 +27,7 @@ WITHIN_S = 60.0
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 PATHS = (
     *[CHAT] * 12, *["/v1/route"] * 4, *["/v1/feedback"] * 3, *["/v1/completions"] * 4, *["/v1/embeddings"] * 2,
-    *["/v1/responses"] * 4,
+    *["/v1/responses"] * 4, *["/v1/batches"] * 3, "/v1/files", "/v1/files/file-x", "/v1/batches/batch_x/cancel",
     "/v1/models", "/v1/models/sql", "/v1/experts", "/v1/swaps", "/health", "/metrics", "/nowhere",
 )  # fmt: skip
 ODD = ("nothing", "nothing", "nothing", "nothing", "nothing", "path", "method", "headers", "headers", "key")
@@ -164,6 +164,9 @@ fields = st.fixed_dictionaries(
         "tools": st.lists(tools, max_size=3),
         "tool_choice": choices,
         "id": st.one_of(st.text(max_size=120), scalars),
+        "input_file_id": st.one_of(words, scalars),
+        "endpoint": st.one_of(st.sampled_from([CHAT, RESPONSES]), scalars),
+        "completion_window": st.one_of(st.just("24h"), scalars),
         "score": st.one_of(st.floats(-1, 2), anything),
         "thumbs": st.one_of(st.sampled_from(["up", "down"]), anything),
     },
@@ -197,7 +200,18 @@ responses = st.fixed_dictionaries(
         "stream": st.booleans(),
     },
 )
-made = st.one_of(fields, chats, completions, vectors, bound, responses)
+batches = st.fixed_dictionaries(
+    {
+        "input_file_id": st.sampled_from(["file-" + "0" * 24, "../x", "file-x"]),
+        "endpoint": st.sampled_from([CHAT, RESPONSES, "/v1/models"]),
+        "completion_window": st.just("24h"),
+    },
+    optional={
+        "metadata": st.one_of(st.dictionaries(st.text(max_size=70), st.text(max_size=600), max_size=18), anything),
+        "coe": st.one_of(st.fixed_dictionaries({"dry_run": scalars}), anything),
+    },
+)
+made = st.one_of(fields, chats, completions, vectors, bound, responses, batches)
 further = st.dictionaries(keys, anything, max_size=3)
 objects = st.builds(lambda base, more: {**more, **base}, made, st.one_of(st.just({}), further))
 
@@ -224,7 +238,10 @@ bodies = st.one_of(
         st.integers(0, 9000),
     ),
 )
-fitting = [("/v1/completions", completions), ("/v1/embeddings", vectors), (CHAT, bound), (RESPONSES, responses)]
+fitting = [
+    ("/v1/completions", completions), ("/v1/embeddings", vectors), (CHAT, bound), (RESPONSES, responses),
+    ("/v1/batches", batches),
+]  # fmt: skip
 asked = st.one_of(
     st.tuples(st.sampled_from(PATHS), bodies),
     st.tuples(st.sampled_from(PATHS), bodies),
@@ -257,9 +274,13 @@ def loop() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def target(loop: asyncio.Runner, redis_server: EmbeddedRedis) -> Iterator[Service]:
+def target(
+    loop: asyncio.Runner, redis_server: EmbeddedRedis, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    home = tmp_path_factory.mktemp("batch")
+
     async def start() -> Service:
-        return await Service.start(Store(redis_server.url, timeout=30), encoder=HashEncoder(16))
+        return await Service.start(Store(redis_server.url, timeout=30), encoder=HashEncoder(16), batch=home)
 
     service = loop.run(start())
     yield service

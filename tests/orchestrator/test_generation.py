@@ -1,7 +1,8 @@
 """Tools, forms, probabilities and several answers; embeddings and /v1/responses: driven by the official client."""
 
 import json
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from orchestrator.profile.ask import ServiceAsker
 from orchestrator.store import Store
 from routers.encoders.hashed import HashEncoder
 from tests.orchestrator.parts import GENERALIST, MATH, REMOTE, SQL, Service
-from workers.base import Form
+from workers.base import CallPart, ChatCall, Delta, Event, Finish, Form, Tools, Usage
 
 PROMPT = "call weather for sql"
 USER: Any = {"role": "user", "content": PROMPT}
@@ -64,6 +65,27 @@ async def test_calls_stream_as_the_client_puts_them_together(service: Service) -
     [call] = choice.message.tool_calls or []
     assert choice.finish_reason == "tool_calls"
     assert (call.function.name, call.function.arguments) == ("weather", '{"city": "x"}')
+
+
+async def test_pieces_of_a_call_that_come_together_are_one_entry_of_a_chunk(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def together(call: ChatCall, tools: Tools) -> Iterator[tuple[CallPart, ...]]:
+        """As the channel joins what waits while the gateway is busy."""
+        yield CallPart(0, "", "call_a", "weather"), CallPart(0, '{"city": '), CallPart(1, "", "call_b", "weather")
+        yield CallPart(0, '"x"}'), CallPart(1, '{"city":'), CallPart(1, ' "y"}')
+
+    monkeypatch.setattr("workers.fake_forms.calls", together)
+    chat = service.openai.chat.completions
+    async for chunk in await chat.create(model="auto", messages=[USER], tools=TOOLS, stream=True):
+        entries = [entry.index for entry in chunk.choices[0].delta.tool_calls or []]
+        assert len(entries) == len(set(entries))
+    async with chat.stream(model="auto", messages=[USER], tools=TOOLS) as stream:
+        async for _ in stream:
+            pass
+        [choice] = (await stream.get_final_completion()).choices
+    called = [(call.id, call.function.name, call.function.arguments) for call in choice.message.tool_calls or []]
+    assert called == [("call_a", "weather", '{"city": "x"}'), ("call_b", "weather", '{"city": "y"}')]
 
 
 async def test_tools_go_to_experts_that_call_them(service: Service) -> None:
@@ -169,6 +191,21 @@ async def test_an_encoder_is_no_expert(encoding: Service) -> None:
     assert set(asker.prices) == {GENERALIST, SQL, MATH, REMOTE}
 
 
+async def test_texts_are_not_counted_where_streams_are_written(store: Store) -> None:
+    threads = []
+
+    class Slow(HashEncoder):
+        def tokens(self, texts: Sequence[str]) -> list[int]:
+            threads.append(threading.get_ident())
+            return super().tokens(texts)
+
+    service = await Service.start(store, encoder=Slow(16))
+    await service.openai.embeddings.create(model="auto", input="x")
+    assert threads
+    assert threading.get_ident() not in threads
+    await service.stop()
+
+
 async def test_vectors_count_for_the_limits_of_a_key(encoding: Service) -> None:
     key, _ = await encoding.keys.create("few", Grant(limits={"requests_per_minute": 1}))
     client = encoding.openai.with_options(api_key=key, max_retries=0)
@@ -241,6 +278,7 @@ async def test_a_response_that_is_cut_says_so(service: Service) -> None:
     assert answer.status == "incomplete"
     assert answer.incomplete_details is not None
     assert answer.incomplete_details.reason == "max_output_tokens"
+    assert [item.status for item in answer.output if item.type == "message"] == ["incomplete"]
 
 
 async def test_a_function_is_called_and_its_output_sent_back(service: Service) -> None:
@@ -319,6 +357,31 @@ async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
     assert (failed["status"], failed["error"]["code"]) == ("failed", "engine_died")
 
 
+async def test_a_call_that_was_cut_is_not_told_as_whole(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cut(call: ChatCall) -> AsyncGenerator[Event, None]:
+        yield Delta(calls=(CallPart(0, '{"city": "R', "call_a", "weather"),))
+        yield Finish("length", call.expert, Usage(3, 2))
+
+    monkeypatch.setattr(service.engine, "generate", cut)
+    answer = await service.openai.responses.create(model=SQL, input=PROMPT, tools=FLAT)
+    assert answer.status == "incomplete"
+    assert [item.status for item in answer.output if item.type == "function_call"] == ["incomplete"]
+    async with await service.openai.responses.create(model=SQL, input=PROMPT, tools=FLAT, stream=True) as stream:
+        done = [event.item async for event in stream if event.type == "response.output_item.done"]
+    assert [item.status for item in done if item.type == "function_call"] == ["incomplete"]
+
+
+async def test_null_within_a_field_that_is_not_supported_asks_for_nothing(service: Service) -> None:
+    answer = await service.openai.responses.create(model=SQL, input="hi", reasoning={"effort": None, "summary": None})
+    assert answer.output_text == "sql heard: hi"
+
+
+async def test_there_is_no_obfuscation_to_be_switched_off(service: Service) -> None:
+    options: Any = {"include_obfuscation": False}
+    stream = await service.openai.responses.create(model=SQL, input="hi", stream=True, stream_options=options)
+    assert [event.type async for event in stream][-1] == "response.completed"
+
+
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
@@ -332,7 +395,18 @@ async def test_a_stream_that_fails_says_so_twice(service: Service) -> None:
         ({"input": "x", "previous_response_id": "resp_1"}, "previous_response_id", "not supported yet; leave it out"),
         ({"input": "x", "store": True}, "store", "not supported yet; allowed: False"),
         ({"input": "x", "max_output_tokens": 501}, "max_output_tokens", "the limit is 500"),
-        ({"input": "x", "tools": [{"type": "web_search", "name": "w"}]}, "tools[0].type", "'function'"),
+        (
+            {"input": "x", "tools": [{"type": "web_search"}]},
+            "tools[0]",
+            "'web_search' are not supported yet",
+        ),
+        ({"input": "x", "tool_choice": "any"}, "tool_choice", """'required' or {"type": "function", "name": "..."}"""),
+        (
+            {"input": "x", "tool_choice": {"type": "allowed_tools"}},
+            "tool_choice",
+            "'allowed_tools' is not supported yet",
+        ),
+        ({"input": "x", "text": {"verbosity": "low"}}, "text.verbosity", "not supported yet; allowed: 'medium'"),
         ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, None, "'tool_choice' needs 'tools'"),
         ({"input": "x", "temprature": 1}, "temprature", "did you mean 'temperature'"),
     ],

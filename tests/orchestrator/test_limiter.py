@@ -80,6 +80,7 @@ async def test_as_many_requests_as_the_limit_says_pass_and_the_next_is_told_when
         await counted.admit(caps)
     assert caught.value.cause == "requests_per_minute_exceeded"
     assert 58 <= int(caught.value.headers["retry-after"]) <= 63
+    assert str(caught.value).endswith(f"try again in {caught.value.headers['retry-after']} s")
     assert caught.value.headers["x-ratelimit-remaining-requests"] == "0"
     assert counted.count("coe_refusals_total", reason="requests_per_minute") == 1
 
@@ -211,6 +212,22 @@ async def test_what_nobody_has_bounded_takes_the_whole_limit_until_it_is_settled
     await counted.admit(caps, Use(tokens=980))
 
 
+async def test_what_nobody_has_bounded_takes_what_is_left_if_anything_is(counted: Counted) -> None:
+    caps = {"tokens_per_minute": 1000}
+    for _ in range(3):
+        allowance = await counted.admit(caps, Use(tokens=5000))
+        assert allowance.standings["tokens_per_minute"].remaining == 0
+        with pytest.raises(LimitReached, match="1000 are used and this request may use 5000"):
+            await counted.admit(caps, Use(tokens=5000))
+        await counted.settle(allowance, Use(tokens=300))
+    again = await counted.limiter.admit("req-x", KEY, caps, Use(tokens=5000))
+    assert (await counted.limiter.admit("req-x", KEY, caps, Use(tokens=5000))).reserved == again.reserved
+    await counted.settle(again, Use(tokens=100))
+    assert (await counted.limiter.used(KEY))["tokens_per_minute"] == 1000
+    with pytest.raises(LimitReached):
+        await counted.admit(caps, Use(tokens=5000))
+
+
 async def test_a_limit_of_nothing_lets_nothing_through(counted: Counted) -> None:
     with pytest.raises(LimitReached) as caught:
         await counted.admit({"requests_per_day": 0})
@@ -267,6 +284,53 @@ async def test_a_gateway_that_crashed_frees_its_places_after_the_lease(store: St
     await other.drain()
 
 
+LIMITED = {"requests_per_minute": 100.0, "tokens_per_day": 100.0, "usd_per_day": 1.0}
+WHOLE = Use(tokens=1000, usd=10.0)
+"""What takes all of these tokens and all of this money."""
+
+
+async def test_a_gateway_that_crashed_frees_what_it_had_reserved_after_the_lease(store: Store) -> None:
+    crashed = Limiter(store, Metrics(), lease_s=0.3)
+    allowance = await crashed.admit("req-1", KEY, LIMITED, WHOLE)
+    assert crashed._renewing is not None
+    crashed._renewing.cancel()
+    other = Limiter(store, Metrics())
+    with pytest.raises(LimitReached):
+        await other.admit("req-2", KEY, LIMITED, WHOLE)
+    await asyncio.sleep(0.35)
+    used = await other.used(KEY)
+    assert (used["requests_per_minute"], used["tokens_per_day"], used["usd_per_day"]) == (1, 0, 0)
+    second = await other.admit("req-3", KEY, LIMITED, WHOLE)
+    # It was only slow: what it has used counts yet, and once.
+    for _ in range(2):
+        crashed.settle(allowance, Use(tokens=30, usd=0.5))
+        await crashed.settled()
+    other.settle(second, Use(tokens=5, usd=0.25))
+    await other.drain()
+    used = await other.used(KEY)
+    assert (used["requests_per_minute"], used["tokens_per_day"], used["usd_per_day"]) == (2, 35, 0.75)
+
+
+async def test_an_admission_that_redis_makes_after_nobody_waits_for_it_takes_nothing_for_long(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        store, patient = Store(server.url, timeout=0.2), Store(server.url, timeout=30)
+        hasty, limiter = Limiter(store, Metrics(), {}, {"usd": "closed"}, lease_s=0.3), Limiter(patient, Metrics())
+        assert (await limiter.used(KEY))["usd_per_day"] == 0
+        await hasty.admit("req-0", "other", LIMITED, Use())  # it is connected, and Redis knows the script
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(StoreUnavailable):
+            await hasty.admit("req-1", KEY, LIMITED, WHOLE)
+        os.kill(server.pid, signal.SIGCONT)
+        await asyncio.sleep(0.5)
+        assert (await limiter.used(KEY))["usd_per_day"] == 0
+        await limiter.admit("req-2", KEY, LIMITED, WHOLE)
+        for each in (hasty, limiter):
+            await each.drain()
+        await store.close()
+        await patient.close()
+
+
 async def test_a_long_request_keeps_its_place(store: Store) -> None:
     limiter = Limiter(store, Metrics(), lease_s=0.6)
     allowance = await limiter.admit("req-1", KEY, {"concurrent": 1}, Use())
@@ -306,6 +370,9 @@ async def test_with_redis_killed_a_limit_is_open_or_closed_as_configured(
     others = {"requests_per_minute": 5, "tokens_per_day": 5, "usd_per_minute": 5, "concurrent": 5}
     others = {name: most for name, most in others.items() if not name.startswith(measure)}
     try:
+        with Redis(unix_socket_path=str(server.socket)) as client:
+            client.config_set("appendfsync", "always")  # a disk that is slow may be a second late otherwise
+            client.connection_pool.disconnect()
         await limiter.admit("req-1", KEY, {limit: 1}, Use(tokens=1, usd=1.0))
         kill(server)
         with pytest.raises(StoreUnavailable, match="cannot be told"):
@@ -359,3 +426,37 @@ def test_spans_are_written_as_openai_does(seconds: float, text: str) -> None:
 def test_the_services_defaults_hold_where_a_key_says_nothing(store: Store) -> None:
     limiter = Limiter(store, Metrics(), {"concurrent": 4, "tokens_per_day": None})
     assert limiter.caps(Grant(limits={"usd_per_day": 1})) == {"concurrent": 4, "usd_per_day": 1}
+
+
+async def test_what_ends_while_redis_is_away_is_counted_once_when_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OWED_S", 0.05)
+    server = EmbeddedRedis(tmp_path)
+    store, metrics, clock = Store(server.start(), timeout=30), Metrics(), [0.0]
+    limiter = Limiter(store, metrics, lease_s=0.2, now=lambda: clock[0])
+    try:
+        with Redis(unix_socket_path=str(server.socket)) as client:
+            client.config_set("appendfsync", "always")
+            client.connection_pool.disconnect()
+        caps = {"tokens_per_day": 1000}
+        first, second = [await limiter.admit(f"req-{n}", KEY, caps, Use(tokens=100)) for n in (1, 2)]
+        kill(server)
+        limiter.settle(first, Use(tokens=30))
+        await limiter.settled()  # tried, and kept
+        limiter.settle(second, Use(tokens=5))  # not tried: Redis did not answer just now
+        server.start()
+        await asyncio.sleep(0.3)  # the leases are over, so what was reserved is free
+        assert (await limiter.used(KEY))["tokens_per_day"] == 0
+        clock[0] += module.QUIET_S + 1
+        async with asyncio.timeout(10):
+            while (await limiter.used(KEY))["tokens_per_day"] != 35:
+                await asyncio.sleep(0.05)
+        limiter.settle(first, Use(tokens=30))  # as if its answer had been lost
+        await limiter.settled()
+        assert (await limiter.used(KEY))["tokens_per_day"] == 35
+        assert metrics.registry.get_sample_value("coe_settlements_lost_total") == 0
+    finally:
+        await limiter.drain()
+        await store.close()
+        server.stop()

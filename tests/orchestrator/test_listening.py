@@ -218,7 +218,22 @@ async def test_a_browser_is_told_what_it_may_send(store: Store) -> None:
     answer = await asked(store, Cors((PAGE,)), "OPTIONS", origin=PAGE, access_control_request_method="POST")
     assert (answer.status_code, answer.content) == (204, b"")
     assert "POST" in answer.headers["access-control-allow-methods"]
-    assert "authorization" in answer.headers["access-control-allow-headers"]
+    assert {"authorization", "x-coe-timeout-s"} <= set(answer.headers["access-control-allow-headers"].split(", "))
+
+
+async def test_openai_s_own_client_may_send_its_headers_from_a_page_and_no_others(store: Store) -> None:
+    wanted = "authorization,x-stainless-os,x-stainless-retry-count,openai-organization,x-evil,x-stainless-<b>"
+    fields = {"access_control_request_method": "POST", "access_control_request_headers": wanted}
+    answer = await asked(store, Cors((PAGE,)), "OPTIONS", origin=PAGE, **fields)
+    own = set(answer.headers["access-control-allow-headers"].split(", "))
+    assert {"x-stainless-os", "x-stainless-retry-count", "openai-organization"} <= own
+    assert not {name for name in own if "evil" in name or "<" in name}
+
+
+async def test_a_page_may_read_when_to_try_again_and_what_is_left(store: Store) -> None:
+    answer = await asked(store, Cors((PAGE,)), origin=PAGE)
+    shown = set(answer.headers["access-control-expose-headers"].split(", "))
+    assert {"retry-after", "x-should-retry", "x-ratelimit-remaining-tokens", "x-coe-replayed"} <= shown
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,10 @@ def test_the_docs_list_every_metric_with_its_labels_and_meaning() -> None:
         metrics.tokens,
         metrics.refused,
         metrics.circuit,
+        metrics.batch.jobs,
+        metrics.batch.ended,
+        metrics.batch.lines,
+        metrics.batch.dead,
     ):
         metric.labels(*["x"] * len(metric._labelnames))
     metrics.render(STATS)

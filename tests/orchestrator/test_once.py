@@ -38,6 +38,17 @@ async def started(store: Store, rules: Rules) -> AsyncIterator[Service]:
     await service.stop()
 
 
+@asynccontextmanager
+async def running(service: Service) -> AsyncIterator[None]:
+    """The request is under way, and does not end by itself."""
+    service.engine.token_delay = 600
+    first = asyncio.create_task(post(service))
+    await service.engine.reaches(1)
+    yield
+    first.cancel()
+    await asyncio.wait([first])
+
+
 async def test_the_same_key_twice_is_one_execution_and_the_same_answer(service: Service) -> None:
     first, second = await post(service), await post(service)
     assert first.content == second.content
@@ -61,6 +72,16 @@ async def test_tries_at_the_same_time_wait_for_the_one_that_runs(service: Servic
     service.engine.token_delay = 0.02
     answers = await asyncio.gather(*(post(service) for _ in range(5)))
     assert len({answer.content for answer in answers}) == 1
+    assert len(service.engine.calls) == 1
+
+
+async def test_a_try_waits_no_longer_than_its_own_deadline(service: Service) -> None:
+    async with running(service):
+        headers = {"Idempotency-Key": "k-1", "x-coe-timeout-s": "0.05"}
+        answer = await service.http.post(PATH, json=CHAT, headers=headers)
+        assert code(answer) == (409, "idempotency_running")
+        wrong = await service.http.post(PATH, json=CHAT, headers={**headers, "x-coe-timeout-s": "soon"})
+        assert code(wrong) == (400, "invalid_value")
     assert len(service.engine.calls) == 1
 
 
@@ -127,13 +148,8 @@ async def test_an_answer_that_is_too_large_is_told_and_not_executed_again(store:
 
 
 async def test_a_try_that_waits_too_long_for_another_is_told(store: Store) -> None:
-    async with started(store, Rules(wait_s=0.05)) as service:
-        service.engine.token_delay = 600
-        running = asyncio.create_task(post(service))
-        await service.engine.reaches(1)
+    async with started(store, Rules(wait_s=0.05)) as service, running(service):
         assert code(await post(service)) == (409, "idempotency_running")
-        running.cancel()
-        await asyncio.wait([running])
 
 
 async def test_switched_off_the_header_has_no_effect(store: Store) -> None:

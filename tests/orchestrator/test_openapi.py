@@ -1,17 +1,29 @@
 """/openapi.json: complete, and true of what the API takes."""
 
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+import pytest_asyncio
 
 from orchestrator.errors import TABLE
+from orchestrator.store import Store
 from tests.orchestrator.parts import Service
 
 USER = {"role": "user", "content": "hi"}
 TEXT = {"type": "text", "text": "hi"}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest_asyncio.fixture
+async def service(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
+    """One that takes batches too."""
+    service = await Service.start(store, batch=tmp_path)
+    yield service
+    await service.stop()
 
 
 async def document(service: Service) -> dict[str, Any]:
@@ -92,6 +104,8 @@ async def test_what_the_document_allows_is_taken(service: Service, path: str, bo
         ("/v1/responses", {"model": "sql", "input": [USER], "max_output_tokens": 0}),
         ("/v1/embeddings", {"model": "auto", "input": []}),
         ("/v1/feedback", {"id": ""}),
+        ("/v1/batches", {"input_file_id": "file-x", "endpoint": "/v1/models", "completion_window": "24h"}),
+        ("/v1/batches", {"input_file_id": "file-x", "endpoint": "/v1/embeddings", "completion_window": "1h"}),
     ],
 )
 async def test_what_it_refuses_is_refused_in_its_shape_of_errors(
@@ -118,6 +132,11 @@ async def test_it_knows_every_code_of_an_error(service: Service) -> None:
         ("get", "/admin/v1/keys", None, "403"),
         ("post", "/v1/feedback", None, "400"),
         ("get", "/health/ready", None, "200"),
+        ("post", "/v1/files", None, "415"),
+        ("get", "/v1/files", None, "200"),
+        ("delete", "/v1/files/{file_id}", None, "404"),
+        ("get", "/v1/files/{file_id}/content", None, "404"),
+        ("post", "/v1/batches/{batch_id}/cancel", None, "404"),
     ],
 )
 async def test_the_statuses_that_come_are_described(
@@ -129,3 +148,37 @@ async def test_the_statuses_that_come_are_described(
     assert str(response.status_code) == status
     assert response.headers["content-type"] in own["responses"][status]["content"]
     assert "default" not in own["responses"], "which would describe anything"
+
+
+async def test_files_are_uploaded_as_a_form_and_come_back_as_bytes(service: Service) -> None:
+    paths = (await document(service))["paths"]
+    [(kind, form)] = paths["/v1/files"]["post"]["requestBody"]["content"].items()
+    assert kind == "multipart/form-data"
+    schema = (await document(service))["components"]["schemas"][form["schema"]["$ref"].rpartition("/")[2]]
+    assert schema["required"] == ["file", "purpose"]
+    assert schema["properties"]["file"]["format"] == "binary"
+    assert schema["properties"]["purpose"]["const"] == "batch"
+    assert "application/octet-stream" in paths["/v1/files/{file_id}/content"]["get"]["responses"]["200"]["content"]
+
+
+@pytest.mark.parametrize(
+    ("path", "names"), [("/v1/files", ["limit", "after", "order", "purpose"]), ("/v1/batches", ["limit", "after"])]
+)
+async def test_what_may_stand_in_a_query_is_described_and_nothing_else_taken(
+    service: Service, path: str, names: list[str]
+) -> None:
+    own = (await document(service))["paths"][path]["get"]
+    assert [one["name"] for one in own["parameters"]] == names
+    limit = own["parameters"][0]["schema"]
+    assert (await service.http.get(f"{path}?limit={limit['maximum']}")).status_code == 200
+    for wrong, code in (
+        (f"limit={limit['maximum'] + 1}", "invalid_value"),
+        ("limit=many", "invalid_value"),
+        ("limit=1&limit=1", "invalid_value"),
+        ("color=red", "unknown_parameter"),
+    ):
+        answer = await service.http.get(f"{path}?{wrong}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+        assert answer.json()["error"]["param"] == wrong.partition("=")[0]
+    missing = await service.http.get(f"{path}?after=nobody")
+    assert (missing.status_code, missing.json()["error"]["param"]) == (404, "after")

@@ -121,6 +121,7 @@ def test_messages_that_are_not_supported_yet(message: Any, param: str) -> None:
         ("top_p", 0), ("top_p", 1.1), ("presence_penalty", 3), ("frequency_penalty", -3),
         ("seed", 2**63), ("seed", 1.5), ("stop", [1]), ("stop", [""]), ("stop", ""), ("stop", ["x"] * 17), ("stop", 1),
         ("stream", "yes"), ("stream", 1), ("stream_options", {"include_usage": True}), ("metadata", {"a": 1}),
+        ("metadata", {"k" * 65: ""}), ("metadata", {"k": "v" * 513}), ("metadata", {str(n): "" for n in range(17)}),
         ("coe", {"k": 0}), ("coe", {"k": 9}), ("coe", {"k": "2"}), ("coe", []), ("coe", {"explain": 1}),
     ],
 )  # fmt: skip
@@ -306,7 +307,12 @@ def test_probabilities_several_answers_and_vllm_s_fields() -> None:
     ("body", "param", "words"),
     [
         ({"tools": [{"type": "function"}]}, "tools[0].function", "required"),
-        ({"tools": [{**TOOL, "type": "search"}]}, "tools[0].type", "'function'"),
+        ({"tools": [TOOL], "tool_choice": "any"}, "tool_choice", "must be 'none', 'auto', 'required' or {"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "function"}},
+            "tool_choice",
+            "must be 'none', 'auto', 'required' or",
+        ),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "pattern"),
         ({"tools": [TOOL] * 129}, "tools", "at most 128"),
         ({"tools": [TOOL, TOOL]}, None, "'weather' twice"),

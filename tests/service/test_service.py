@@ -280,3 +280,24 @@ def test_an_answer_outlives_a_killed_gateway_under_its_idempotency_key(tmp_path:
     assert first.status_code == second.status_code == 200
     assert second.content == first.content
     assert second.headers["x-coe-replayed"] == "true"
+
+
+def test_a_batch_runs_beside_other_requests(client: openai.OpenAI) -> None:
+    """Its lines are answered as the endpoint answers them, in their order."""
+    bodies = [{"model": "auto", "messages": [{"role": "user", "content": f"line {n}"}]} for n in range(20)]
+    lines = [
+        {"custom_id": f"id-{n}", "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for n, body in enumerate(bodies)
+    ]
+    content = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    file = client.files.create(file=("in.jsonl", content), purpose="batch")
+    batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+    deadline = time.monotonic() + 60
+    while batch.status != "completed" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id is not None, batch
+    rows = [json.loads(row) for row in client.files.content(batch.output_file_id).text.splitlines()]
+    assert [row["custom_id"] for row in rows] == [f"id-{n}" for n in range(20)]
+    direct = client.chat.completions.create(model="auto", messages=[{"role": "user", "content": "line 7"}])
+    assert rows[7]["response"]["body"]["choices"][0]["message"]["content"] == direct.choices[0].message.content

@@ -8,6 +8,7 @@ import pytest
 
 from tests.workers.channel_parts import HOST, bench, call
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage
+from workers.channel import client as module
 from workers.channel.client import Links, NoStats
 from workers.channel.frames import MOST_BYTES, Address, Hello, Submit, encode
 
@@ -82,6 +83,27 @@ async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
         assert failure.code == "engine_starting"
         with pytest.raises(NoStats):
             await links.stats()
+
+
+async def test_a_mute_worker_is_given_up_though_nobody_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOOK_S", 0.02), ("SILENT_S", 0.05), ("LOST_S", 0.2)):
+        monkeypatch.setattr(module, name, seconds)
+    gone = asyncio.Event()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        gone.set()
+        writer.close()
+
+    server = await asyncio.start_server(mute, HOST)
+    found = [[Address("w", HOST, server.sockets[0].getsockname()[1], "token")]]
+
+    async def find() -> list[Address]:
+        return found.pop()  # IndexError from the second time on
+
+    async with server, Links(find), asyncio.timeout(10):
+        await gone.wait()
 
 
 async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has() -> None:

@@ -217,18 +217,18 @@ class Links:
 
     async def _keep(self) -> None:
         while True:
+            self._links = {address: link for address, link in self._links.items() if link.is_up}
+            for link in self._links.values():
+                link.check_life()
             try:
                 await self._look()
-            except Exception as error:
-                logger.warning("workers cannot be looked for: %s", type(error).__name__)
+            except Exception as error:  # those that are connected serve on
+                level = logging.DEBUG if self._links else logging.WARNING
+                logger.log(level, "workers cannot be looked for: %s", type(error).__name__)
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        found = await self._find()
-        self._links = {address: link for address, link in self._links.items() if link.is_up}
-        for link in self._links.values():
-            link.check_life()
-        await asyncio.gather(*map(self._connect, {*found} - self._links.keys()))
+        await asyncio.gather(*map(self._connect, {*await self._find()} - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
         link, loop = Link(address), asyncio.get_running_loop()

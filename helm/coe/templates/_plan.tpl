@@ -113,6 +113,14 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $batch := $config.batch | default dict -}}
+{{- if and .Values.batch.volume (not $batch.files_url) -}}
+{{- $_ := set $batch "files_url" "file:///var/lib/coe-batch" -}}
+{{- end -}}
+{{- if not $batch.files_url -}}
+{{- $_ := set $batch "enabled" false -}}
+{{- end -}}
+{{- $_ := set $config "batch" $batch -}}
 {{- $server := $config.server | default dict -}}
 {{- $_ := set $server "host" "0.0.0.0" -}}
 {{- $_ := set $server "port" 8000 -}}
@@ -148,6 +156,10 @@
 {{- end -}}
 {{- if and .Values.monitoring.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) -}}
 {{- fail "networkPolicy.monitoring: missing; name the namespace of Prometheus: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
+{{- end -}}
+{{- $batch := .Values.config.batch | default dict -}}
+{{- if and $batch.enabled (not (or $batch.files_url .Values.batch.volume)) -}}
+{{- fail "batch.volume: missing; batches need files that all gateways share: name a volume, or config.batch.files_url" -}}
 {{- end -}}
 {{- range $name, $own := .Values.workers -}}
 {{- $group := include "coe.group" (dict "root" $ "name" $name) | fromYaml -}}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -40,6 +41,11 @@ def test_rows_have_unit_length_whatever_the_text(encoder: Encoder) -> None:
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+def test_one_that_was_pickled_gives_the_same_vectors(encoder: Encoder) -> None:
+    again = pickle.loads(pickle.dumps(encoder))
+    np.testing.assert_array_equal(again.encode([*ODD, "hello"]), encoder.encode([*ODD, "hello"]))
 
 
 def test_like_is_nearer_than_unlike(encoder: Encoder) -> None:

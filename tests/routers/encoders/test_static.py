@@ -1,6 +1,7 @@
 """Texts as sums of token vectors, and the table's files."""
 
 import json
+import pickle
 import threading
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def test_rows_have_unit_length_whatever_the_text(encoder: StaticEncoder) -> None
     assert rows.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert encoder.encode([]).shape == (0, 8)
+
+
+def test_a_text_has_one_vector_alone_among_others_and_after_pickling(encoder: StaticEncoder) -> None:
+    rows = encoder.encode(ODD)
+    np.testing.assert_array_equal(rows, np.concatenate([encoder.encode([text]) for text in ODD]))
+    np.testing.assert_array_equal(rows, pickle.loads(pickle.dumps(encoder)).encode(ODD))
 
 
 def test_only_the_first_tokens_count(encoder: StaticEncoder) -> None:
