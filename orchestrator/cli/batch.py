@@ -161,7 +161,9 @@ def plan_lines(batch: dict[str, Any]) -> list[str]:
     plan = batch["coe"]["plan"]
     if plan is None:
         return []
-    lines = [f"{plan['distinct_experts']} experts, {plan['loads']} loads, {_time(plan['seconds'])}"]
+    counts = [(plan["distinct_experts"], "expert"), (plan["loads"], "load")]
+    told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+    lines = [f"{told}, {_time(plan['seconds'])}"]
     for group in plan["groups"]:
         part = group["done"] / group["steps"]
         bar = "#" * round(BAR * part) + "." * (BAR - round(BAR * part))
