@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ENDS = ("completed", "failed", "expired", "cancelled")
 LOOK_S = 0.5
+PATIENCE_S = 300.0
+"""For which the service may be away while its batch is waited for."""
 STATE = ".batch"
 """Behind the name of the output: a file that knows the batch while it is under way."""
 BAR = 30
@@ -266,7 +268,7 @@ def _follow(service: Target, batch_id: str) -> dict[str, Any]:
     """The batch at its end; meanwhile how far it is, on standard error."""
     with _live() as show:
         while True:
-            batch: dict[str, Any] = service.ask("GET", f"/v1/batches/{batch_id}")
+            batch: dict[str, Any] = service.ask("GET", f"/v1/batches/{batch_id}", patience_s=PATIENCE_S)
             show(batch)
             if batch["status"] in ENDS:
                 return batch
