@@ -244,6 +244,10 @@ class Jobs:
         token, found = await self._taken(f"block of {family}", scripts.TAKE_BLOCK, family, experts, *loaded)
         return Lease(token, found[0], int(found[2]), found[3], int(found[4])) if found else None
 
+    def put_off(self, lease: Lease, family: str) -> None:
+        """Redis went away before the block was begun: who takes one next gets this one, while the lease lives."""
+        self._unanswered[f"block of {family}"] = lease.token
+
     async def _taken(self, what: str, script: str, *args: str | int) -> tuple[str, Any]:
         """(token, answer). Where none comes, a lease may have begun: the next one asks again with the same token."""
         token = self._unanswered.pop(what, None) or uuid.uuid4().hex

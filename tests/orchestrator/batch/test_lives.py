@@ -160,3 +160,24 @@ async def test_a_lease_whose_answer_did_not_come_is_told_again(
     assert lease is not None
     assert lease.job == batch.id
     assert await jobs.take_block("small", 1, []) is None
+
+
+async def test_a_block_that_redis_kept_from_being_opened_is_opened_soon(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.batches is not None
+    jobs, failed = service.batches.jobs, asyncio.Event()
+    monkeypatch.setattr(jobs, "lease_s", LONG_S)
+    opened = jobs.logs
+
+    async def away(*args: Any) -> Any:
+        monkeypatch.setattr(jobs, "logs", opened)
+        failed.set()
+        raise StoreUnavailable("no answer within 1 s")
+
+    monkeypatch.setattr(jobs, "logs", away)
+    batch = await create(service, jsonl.file([jsonl.chat("a", "sql 1")]))
+    async with running(service), asyncio.timeout(LONG_S / 3):
+        await failed.wait()
+        while (await jobs.get(batch.id)).status != "completed":
+            await asyncio.sleep(0.05)
