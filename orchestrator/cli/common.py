@@ -35,7 +35,7 @@ def errors_told() -> Iterator[None]:
     from experts.starter import StarterUnavailable
     from orchestrator.embedded_redis import EmbeddedRedisError
     from orchestrator.keys import EndedKey, UnknownKey
-    from orchestrator.serve import CannotStart
+    from orchestrator.listening import CannotStart
     from orchestrator.store import StoreUnavailable
     from routers.encoders.base import EncoderUnavailable
 
