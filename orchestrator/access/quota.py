@@ -12,8 +12,10 @@ UNIT = {"requests": 1, "tokens": 1, "usd": 1e-9}
 """What one of a stored amount stands for."""
 
 
-PATIENCE_S = 60.0
+PATIENCE_S = 60
 """OpenAI's clients try again sooner than a longer Retry-After says; `x-should-retry` tells them not to."""
+SLOT_S = {"minute": 2, "day": 1800}
+"""By so much later than its window what was used is free again."""
 
 
 class Window(NamedTuple):
@@ -30,24 +32,31 @@ class Window(NamedTuple):
 
 
 WINDOWS: Mapping[str, Window] = {
-    f"{measure}_per_{period}": Window(measure[0] + period[0], measure, seconds, slot_ms)
+    f"{measure}_per_{period}": Window(measure[0] + period[0], measure, seconds, SLOT_S[period] * 1000)
     for measure in UNIT
-    for period, seconds, slot_ms in (("minute", 60, 2000), ("day", 86400, 1_800_000))
+    for period, seconds in (("minute", 60), ("day", 86400))
 }
 """Limit -> its window: a minute of slots of 2 s, a day of slots of half an hour."""
 
 
 class LimitReached(RuntimeError):
     """A limit of the key refuses the request. cause: a key of the table in `orchestrator.errors`; retry_after:
-    seconds; None where trying again is of no use."""
+    seconds; None where trying again is of no use.
+
+    The wait of a minute's limit is told as a minute at most: who comes too early is told the rest, and who heeds no
+    longer one would come at once, and fail.
+    """
 
     def __init__(self, cause: str, message: str, retry_after: float | None, headers: Mapping[str, str]) -> None:
         super().__init__(message)
         self.cause, self.headers = cause, dict(headers)
-        if retry_after is not None:
-            self.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
-        if retry_after is None or retry_after > PATIENCE_S:
+        seconds = math.inf if retry_after is None else max(1, math.ceil(retry_after))
+        if seconds <= PATIENCE_S + SLOT_S["minute"]:
+            seconds = min(seconds, PATIENCE_S)
+        else:
             self.headers["x-should-retry"] = "false"
+        if retry_after is not None:
+            self.headers["retry-after"] = str(seconds)
 
 
 @dataclass(frozen=True, slots=True)
