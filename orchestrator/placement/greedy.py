@@ -4,9 +4,9 @@ Copies are placed one after the other, the greatest load first, each where it co
 longest processing time first (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969), with the other terms of the
 cost added. Where experts live already, they stay, and only what is missing is placed.
 
-Then local search: copies of the fullest worker go elsewhere or are exchanged, then any copy that is better off elsewhere
-goes there, as long as the loads that moves take are within the bound (the load rebalancing problem: Aggarwal, Motwani
-and Zhu, J. Algorithms 60, 2006). Last, moves that bring less than they cost are taken back.
+Then local search: copies of the fullest worker go elsewhere or are exchanged, then any copy that is better off
+elsewhere goes there, as long as the loads that moves take are within the bound (the load rebalancing problem: Aggarwal,
+Motwani and Zhu, J. Algorithms 60, 2006). Last, moves that bring less than they cost are taken back.
 """
 
 import math
@@ -115,15 +115,21 @@ def _two_greatest(values: Floats) -> tuple[float, float]:
     return float(first), float(second)
 
 
-def solve(problem: Problem) -> Bools:
-    """Who lives where, (E, W). Raises PlacementError where the memory of the workers is not enough."""
+def solve(problem: Problem, *, stay: bool = False) -> Bools:
+    """Who lives where, (E, W). stay: nobody moves, only what is missing is placed.
+
+    Raises PlacementError where the memory of the workers is not enough.
+    """
     found = []
     start = _without_surplus(problem)
     for balanced in (False, True) if problem.held.size <= LARGE else (False,):
         state = _State(problem, start)
         _fill(state, balanced)
-        _search(state)
-        _take_back(state)
+        if stay:
+            _improve_all(state, state.x & ~start)
+        else:
+            _search(state)
+            _take_back(state)
         found.append(state.x)
     return min(found, key=lambda x: cost(problem, x))
 
@@ -169,8 +175,8 @@ def _search(state: _State) -> None:
             if not (_relieve(state) or _exchange(state)):
                 break
             better = True
-        moved = [_improve(state, int(e), int(w)) for e, w in zip(*np.nonzero(state.x), strict=True)]
-        if not any(moved) and not better and not _exchange_any(state):
+        better |= _improve_all(state, state.x)
+        if not better and not _exchange_any(state):
             return
 
 
@@ -190,15 +196,16 @@ def _relieve(state: _State) -> bool:
     return True
 
 
-def _improve(state: _State, e: int, a: int) -> bool:
-    if not state.x[e, a]:
-        return False  # it has moved meanwhile
-    gain, b = _elsewhere(state, e, a)
-    if gain < -_LEAST:
-        state.take(e, a)
-        state.put(e, b)
-        return True
-    return False
+def _improve_all(state: _State, copies: Bools) -> bool:
+    """Moves each of these copies to where it is better off. Did any move?"""
+    moved = False
+    for e, a in zip(*map(np.ndarray.tolist, np.nonzero(copies)), strict=True):
+        gain, b = _elsewhere(state, e, a)
+        if gain < -_LEAST:
+            state.take(e, a)
+            state.put(e, b)
+            moved = True
+    return moved
 
 
 def _elsewhere(state: _State, e: int, a: int) -> tuple[float, int]:

@@ -46,6 +46,7 @@ def place(
     *,
     copies: Mapping[str, int] | None = None,
     budget_s: float | None = None,
+    stay: bool = False,
     weights: Weights | None = None,
     small: int = SMALL,
     limit_s: float = exact.LIMIT_S,
@@ -54,8 +55,8 @@ def place(
 
     together: who answers the same requests. current: where experts live now; each load that a change takes is charged,
     and budget_s bounds their seconds, beyond what must be loaded since an expert lives on too few workers. copies:
-    expert -> number of its workers, None = by its load. small: experts times workers up to which the exact placement is
-    sought, for at most limit_s seconds. Raises PlacementError.
+    expert -> number of its workers, None = by its load. stay: nobody moves, only what is missing is placed. small:
+    experts times workers up to which the exact placement is sought, for at most limit_s seconds. Raises PlacementError.
     """
     check(workers, demands)
     together = tuple(together)
@@ -68,7 +69,8 @@ def place(
         share = sum(own.load_s for own in own_demands) / total
         budget = None if budget_s is None else budget_s * share
         problem = make_problem(own_workers, own_demands, number, together, current, budget, weights)
-        found |= problem.placement(_solve(problem, small, limit_s)).of
+        x = greedy.solve(problem, stay=True) if stay else _solve(problem, small, limit_s)
+        found |= problem.placement(x).of
     return Placement({own.expert: found[own.expert] for own in demands})
 
 

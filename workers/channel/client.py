@@ -6,7 +6,7 @@ import itertools
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -156,8 +156,9 @@ class Link(Frames):
         self.tiers = {expert: tier for own in stats.values() for expert, tier in own.tiers.items()}
         return stats
 
-    def candidate(self, expert: str) -> Candidate:
-        return Candidate(len(self._streams), self.experts[expert], self.tiers, self.troubled_until > _now())
+    def candidate(self, expert: str, *, home: bool = False) -> Candidate:
+        troubled = self.troubled_until > _now()
+        return Candidate(len(self._streams), self.experts[expert], self.tiers, troubled, home)
 
     def check_life(self) -> None:
         """Asks a silent worker for a sign of life; ends the connection to one that gives none."""
@@ -172,12 +173,14 @@ class Link(Frames):
 class Links:
     """The workers that serve the same families, and the connections to them.
 
-    find: tells which there are. Use as a context: while it is open, connections follow what `find` tells, looked at
+    find: tells which there are. homes: expert -> the workers (`Address.worker`) that it is placed on, to be set by who
+    places them; where there are none, or none of them is up, images and load decide alone. Use as a context: while it is open, connections follow what `find` tells, looked at
     every LOOK_S, and at once when one is lost.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
         self._find, self._tls = find, tls
+        self.homes: Mapping[str, Collection[str]] = {}
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -202,10 +205,14 @@ class Links:
         if not able:
             yield Failure("engine_starting", f"the worker of {call.expert} is not up; try again shortly")
             return
-        link = able[0] if len(able) == 1 else able[choose([own.candidate(call.expert) for own in able], call.expert)]
+        link = able[0] if len(able) == 1 else self._choose(able, call.expert)
         async with contextlib.aclosing(link.generate(call)) as events:
             async for event in events:
                 yield event
+
+    def _choose(self, able: Sequence[Link], expert: str) -> Link:
+        homes = self.homes.get(expert, ())
+        return able[choose([own.candidate(expert, home=own.address.worker in homes) for own in able], expert)]
 
     async def stats(self) -> list[Mapping[str, WorkerStats]]:
         """Of each worker that tells. Raises NoStats if none does."""
