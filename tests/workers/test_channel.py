@@ -145,6 +145,17 @@ async def test_calls_of_an_expert_stay_together_and_load_is_bounded() -> None:
         assert all(8 <= len(engine.calls) <= 12 for engine in own.engines)
 
 
+async def test_calls_go_where_their_expert_is_placed_and_elsewhere_where_that_is_away() -> None:
+    async with bench(3) as own:
+        own.links.homes = {"a": ("w2",), "b": ("w1", "of a gone worker")}
+        for number, expert in enumerate("abab"):
+            await heard(own.links, call(number, expert))
+        assert [engine.finished for engine in own.engines] == [0, 2, 2]
+        own.links.homes = {"a": ("of a gone worker",)}
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+        assert sum(engine.finished for engine in own.engines) == 5
+
+
 async def test_a_worker_whose_engine_died_comes_last() -> None:
     async with bench(2) as own:
         for engine in own.engines:

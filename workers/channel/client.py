@@ -174,8 +174,8 @@ class Links:
     """The workers that serve the same families, and the connections to them.
 
     find: tells which there are. homes: expert -> the workers (`Address.worker`) that it is placed on, to be set by who
-    places them; where there are none, or none of them is up, images and load decide alone. Use as a context: while it is open, connections follow what `find` tells, looked at
-    every LOOK_S, and at once when one is lost.
+    places them; where there are none, or none of them is up, images and load decide alone. Use as a context: while it
+    is open, connections follow what `find` tells, looked at every LOOK_S, and at once when one is lost.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
