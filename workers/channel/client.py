@@ -6,7 +6,7 @@ import itertools
 import logging
 import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -20,6 +20,7 @@ from workers.channel.frames import (
     Events,
     Frames,
     Hello,
+    Place,
     Stats,
     Submit,
     add,
@@ -68,7 +69,7 @@ class _Stream:
 
 
 class Link(Frames):
-    """A connection to one worker."""
+    """A connection to one worker. tiers, placed, asked: as it told last (`frames.Stats`)."""
 
     def __init__(self, address: Address) -> None:
         super().__init__()
@@ -77,6 +78,8 @@ class Link(Frames):
         self.leaving = False
         self.heard = self.troubled_until = 0.0
         self.tiers: dict[str, str] = {}
+        self.placed: frozenset[str] = frozenset()
+        self.asked: dict[str, tuple[int, int]] = {}
         self.experts: Counter[str] = Counter()
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
@@ -115,6 +118,7 @@ class Link(Frames):
                 end = frame.finish or frame.failure
                 stream.put((*frame.deltas, end) if end else frame.deltas)
         elif isinstance(frame, Stats):
+            self.placed, self.asked = frozenset(frame.placed), frame.asked
             if (answer := self._asked.pop(frame.number, None)) and not answer.done():
                 answer.set_result(frame.stats)
         else:
@@ -156,8 +160,13 @@ class Link(Frames):
         self.tiers = {expert: tier for own in stats.values() for expert, tier in own.tiers.items()}
         return stats
 
-    def candidate(self, expert: str, *, home: bool = False) -> Candidate:
-        troubled = self.troubled_until > _now()
+    def place(self, experts: Iterable[str]) -> None:
+        """These live on the worker from now on, and no others. Other gateways learn it with its next stats."""
+        self.placed = frozenset(experts)
+        self.send(Place(tuple(sorted(self.placed))))
+
+    def candidate(self, expert: str) -> Candidate:
+        troubled, home = self.troubled_until > _now(), expert in self.placed
         return Candidate(len(self._streams), self.experts[expert], self.tiers, troubled, home)
 
     def check_life(self) -> None:
@@ -173,14 +182,12 @@ class Link(Frames):
 class Links:
     """The workers that serve the same families, and the connections to them.
 
-    find: tells which there are. homes: expert -> the workers (`Address.worker`) that it is placed on, to be set by who
-    places them; where there are none, or none of them is up, images and load decide alone. Use as a context: while it
-    is open, connections follow what `find` tells, looked at every LOOK_S, and at once when one is lost.
+    find: tells which there are. Use as a context: while it is open, connections follow what `find` tells, looked at
+    every LOOK_S, and at once when one is lost.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
         self._find, self._tls = find, tls
-        self.homes: Mapping[str, Collection[str]] = {}
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -205,14 +212,10 @@ class Links:
         if not able:
             yield Failure("engine_starting", f"the worker of {call.expert} is not up; try again shortly")
             return
-        link = able[0] if len(able) == 1 else self._choose(able, call.expert)
+        link = able[0] if len(able) == 1 else able[choose([own.candidate(call.expert) for own in able], call.expert)]
         async with contextlib.aclosing(link.generate(call)) as events:
             async for event in events:
                 yield event
-
-    def _choose(self, able: Sequence[Link], expert: str) -> Link:
-        homes = self.homes.get(expert, ())
-        return able[choose([own.candidate(expert, home=own.address.worker in homes) for own in able], expert)]
 
     async def stats(self) -> list[Mapping[str, WorkerStats]]:
         """Of each worker that tells. Raises NoStats if none does."""
