@@ -6,10 +6,13 @@ cost added. Where experts live already, they stay, and only what is missing is p
 
 Then local search: copies of the fullest worker go elsewhere or are exchanged, then any copy that is better off
 elsewhere goes there, as long as the loads that moves take are within the bound (the load rebalancing problem: Aggarwal,
-Motwani and Zhu, J. Algorithms 60, 2006). Last, moves that bring less than they cost are taken back.
+Motwani and Zhu, J. Algorithms 60, 2006). Where there are few copies, some are put elsewhere at random and the search
+goes on from there (iterated local search: Lourenco, Martin and Stuetzle 2003). Last, moves that bring less than they
+cost are taken back.
 """
 
 import math
+import random
 from collections.abc import Iterator
 from itertools import combinations
 
@@ -27,6 +30,8 @@ TRIALS = 8
 """Exchanges that are tried for each copy of the fullest worker: those that leave the lowest peak."""
 ALL_PAIRS = 64
 """Up to so many copies every two of them are tried in exchange."""
+KICKS, KICKED = 16, 3
+"""How often, up to that number, and how many copies are put elsewhere."""
 LARGE = 20_000
 """Experts times workers from which there is one start, the one that does better on large instances, in place of two."""
 _LEAST = 1e-9
@@ -120,15 +125,19 @@ def solve(problem: Problem, *, stay: bool = False) -> Bools:
 
     Raises PlacementError where the memory of the workers is not enough.
     """
+    held, large = _without_surplus(problem), problem.held.size > LARGE
+    starts = [(held, False)] if large else [(held, False), (held, True)]
+    if held.any() and math.isinf(problem.budget_s) and not stay and not large:
+        starts.append((np.zeros_like(held), False))
     found = []
-    start = _without_surplus(problem)
-    for balanced in (False, True) if problem.held.size <= LARGE else (False,):
+    for start, balanced in starts:
         state = _State(problem, start)
         _fill(state, balanced)
         if stay:
             _improve_all(state, state.x & ~start)
         else:
             _search(state)
+            state = _kicked(state)
             _take_back(state)
         found.append(state.x)
     return min(found, key=lambda x: cost(problem, x))
@@ -178,6 +187,25 @@ def _search(state: _State) -> None:
         better |= _improve_all(state, state.x)
         if not better and not _exchange_any(state):
             return
+
+
+def _kicked(state: _State) -> _State:
+    """The best of what the search finds from places near the one that it has found."""
+    p, dice = state.p, random.Random(0)
+    if state.x.sum() > ALL_PAIRS or state.x.shape[1] == 1:
+        return state
+    best, least = state, cost(p, state.x)
+    for _ in range(KICKS):
+        other = _State(p, best.x)
+        for _ in range(KICKED):
+            e, a = dice.choice(np.argwhere(other.x).tolist())
+            other.take(e, a)
+            able = np.flatnonzero(np.isfinite(other.prices(e))).tolist()
+            other.put(e, dice.choice(able or [a]))
+        _search(other)
+        if (price := cost(p, other.x)) < least - _LEAST:
+            best, least = other, price
+    return best
 
 
 def _relieve(state: _State) -> bool:
