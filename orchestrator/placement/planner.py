@@ -99,7 +99,8 @@ class Planner:
         self._last = here
         workers = [Worker(own.worker, own.node, self.families, self.speed, self.device) for own in here]
         current = Placement({own.expert: tuple(w.worker for w in here if own.expert in w.placed) for own in self.known})
-        windows = list(self._windows) or [tuple(self.known)]
+        # Between windows only what is missing is looked for.
+        windows = list(self._windows)[0 if new else -1 :] or [tuple(self.known)]
         change = replan(current, workers, windows, self.together, self.bounds)
         if change is None:
             return {}

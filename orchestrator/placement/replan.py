@@ -86,7 +86,9 @@ def replan(
     missing = tuple(name for name, number in numbers.items() if len(there.of[name]) < number)
     base = _repaired(there, workers, demands, numbers, together, weights) if missing else there
     found, shifted = dict(base.of), list[str]()
-    shift = [part for part in groups(workers, demands) if _has_shifted(base, part, windows, bounds)]
+    # What is missing comes alone: load may shift who lives where once the workers that are left have shown how full.
+    parts = () if missing else groups(workers, demands)
+    shift = [part for part in parts if _has_shifted(base, part, windows, bounds)]
     for own_workers, own_demands in shift:
         have = {own.expert: len(base.of[own.expert]) for own in own_demands}
         wanted = wanted_copies(own_workers, own_demands, have, bounds.band)
