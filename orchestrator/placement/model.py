@@ -238,13 +238,15 @@ def terms(problem: Problem, x: Bools) -> Terms:
     """What it costs that experts live where x (E, W) says. Calls are spread over as many workers as there are in x."""
     each = problem.load / np.maximum(1, x.sum(axis=1))
     full = (each @ x) / problem.speed
-    together = np.array([float((x[a] & x[b]).sum()) / max(1, x[a].sum() * x[b].sum()) for a, b, _ in problem.pairs])
+    first, second = [a for a, _, _ in problem.pairs], [b for _, b, _ in problem.pairs]
+    homes, both = x.sum(axis=1), (x[first] & x[second]).sum(axis=1)
+    together = both / np.maximum(1, homes[first] * homes[second])
     nodes = np.zeros((len(problem.demands), int(problem.node.max()) + 1))
     np.add.at(nodes.T, problem.node, x.T.astype(np.float64))
     used = problem.used(x)
     return Terms(
         balance=float(full.max()) / problem.mean,
-        apart=float(sum(share * same for (_, _, share), same in zip(problem.pairs, together, strict=True))),
+        apart=float(together @ np.array([share for _, _, share in problem.pairs])),
         copies=float(used.sum()) / problem.bytes - 1,
         spill=float(np.maximum(0, used - problem.device).sum()) / problem.bytes,
         spread=float(np.maximum(0, nodes - 1).sum()) / problem.several,

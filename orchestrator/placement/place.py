@@ -77,7 +77,9 @@ def place(
 def _solve(problem: Problem, small: int, limit_s: float) -> Bools:
     if problem.held.size > small:
         return greedy.solve(problem)
-    best, _ = exact.solve(problem, limit_s)
+    best, is_best = exact.solve(problem, limit_s)
+    if best is not None and is_best:
+        return best
     try:
         quick = greedy.solve(problem)
     except PlacementError:  # which it may where memory is so tight that only the program finds the one way

@@ -88,12 +88,11 @@ def test_of_a_lost_worker_only_its_experts_move(rates: list[float], number: int,
     placed = place(there, demands)
     lost = data.draw(st.sampled_from([worker.name for worker in there]))
     left = [worker for worker in there if worker.name != lost]
-    change = replan(placed, left, [demands])
-    if not placed.on(lost):
-        assert change is None
-        return
+    change = replan(placed, left, [demands] * 3)
+    assume(placed.on(lost))
     assert change is not None
-    assert {load.expert for load in change.loads} <= {*placed.on(lost)}
+    assert {load.expert for load in change.loads} <= {*change.missing} <= {*placed.on(lost)}
+    assert change.shifted == ()
     for name, homes in change.placement.of.items():
         assert lost not in homes
         assert {*placed.of[name]} - {lost} <= {*homes}
