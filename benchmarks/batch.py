@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             with batch_run.sixteen(home) as own:
                 ran = batch_run.run(own, Path(folder), given.jobs, given.sample, given.ensembles, given.max_tokens)
             figures |= ran.figures
+            print(json.dumps(figures), flush=True)  # a peer may fail
             if given.peers:
                 figures |= batch_peers.run(ran, home, Path(folder), given.peers, given.max_tokens, given.ray_python)
     print(table(("figure", "value"), [[name, str(value)] for name, value in figures.items()]))

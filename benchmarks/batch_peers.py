@@ -78,7 +78,7 @@ def _run_batch(name: str, source: str, bodies: Sequence[dict[str, Any]], folder:
         for number, body in enumerate(bodies):
             line = {"custom_id": str(number), "method": "POST", "url": PATH, "body": body | {"model": name}}
             file.write(json.dumps(line) + "\n")
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "run-batch", "-i", str(lines), "-o", str(out)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.run_batch", "-i", str(lines), "-o", str(out)]
     command += ["--model", source, "--served-model-name", name, "--dtype", "float32", "--enforce-eager"]
     command += [
         "--max-num-seqs",

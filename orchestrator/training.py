@@ -15,7 +15,7 @@ from orchestrator.profile.ask import EngineAsker
 from orchestrator.profile.questions import ProfileQuestion
 from orchestrator.profile.run import Outcome, run
 from orchestrator.profile.scoring import DOMAIN, method
-from orchestrator.serve import Reporter
+from orchestrator.reporter import Reporter
 
 QUESTIONS = 40
 """Validation questions a domain: drawn like the training ones with another seed, never from the held-out ones."""

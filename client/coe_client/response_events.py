@@ -18,6 +18,7 @@ AGAIN = frozenset(
         "engine_died",
         "engine_starting",
         "expert_unavailable",
+        "fatal_line",
         "internal_error",
         "no_expert",
         "overloaded",

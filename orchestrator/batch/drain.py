@@ -155,6 +155,7 @@ class Drain:
             await asyncio.shield(self._jobs.give_back(lease.token))
             raise
         except StoreUnavailable as error:
+            self._jobs.put_off(lease, family)
             self._away(error)
             return None
         except Exception as error:

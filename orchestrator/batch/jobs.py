@@ -37,7 +37,7 @@ from orchestrator.batch import scripts
 from orchestrator.batch.lines import Endpoint
 from orchestrator.batch.plan import Group
 from orchestrator.batch.storage import Storage
-from orchestrator.store import Store
+from orchestrator.store import Store, StoreUnavailable
 
 LIVE = ("validating", "in_progress", "finalizing", "cancelling")
 ENDS = ("completed", "failed", "expired", "cancelled")
@@ -158,6 +158,7 @@ class Jobs:
     def __init__(self, store: Store, storage: Storage, *, lease_s: float = 30.0, per_owner: int | None = None) -> None:
         self._store, self.storage = store, storage
         self.lease_s, self._per_owner = lease_s, -1 if per_owner is None else per_owner
+        self._unanswered: dict[str, str] = {}
 
     # What callers do
 
@@ -234,16 +235,27 @@ class Jobs:
 
     async def take_job(self) -> Task | None:
         """A job that is to be planned or finished, for this caller alone while it renews the lease."""
-        token = _token()
-        found = await self._run(scripts.TAKE_JOB, token, self._lease_ms)
-        return Task(token, found[0], found[1], int(found[2]), int(found[3])) if found else None
+        token, found = await self._taken("job", scripts.TAKE_JOB)
+        return Task(token, found[0], found[1], int(found[2]), int(found[3] or 0)) if found else None
 
     async def take_block(self, family: str, experts: int, loaded: Sequence[str]) -> Lease | None:
         """A block of the family. Not more than `experts` of its experts are worked on at a time, by all runners
         together. loaded: those that the engine has."""
-        token = _token()
-        found = await self._run(scripts.TAKE_BLOCK, token, self._lease_ms, family, experts, *loaded)
+        token, found = await self._taken(f"block of {family}", scripts.TAKE_BLOCK, family, experts, *loaded)
         return Lease(token, found[0], int(found[2]), found[3], int(found[4])) if found else None
+
+    def put_off(self, lease: Lease, family: str) -> None:
+        """Redis went away before the block was begun: who takes one next gets this one, while the lease lives."""
+        self._unanswered[f"block of {family}"] = lease.token
+
+    async def _taken(self, what: str, script: str, *args: str | int) -> tuple[str, Any]:
+        """(token, answer). Where none comes, a lease may have begun: the next one asks again with the same token."""
+        token = self._unanswered.pop(what, None) or uuid.uuid4().hex
+        try:
+            return token, await self._run(script, token, self._lease_ms, *args)
+        except StoreUnavailable:
+            self._unanswered[what] = token
+            raise
 
     async def renew(self, tokens: Sequence[str]) -> list[str]:
         """For each lease the status of its job, "" for one that has ended."""
@@ -338,10 +350,6 @@ def problem(message: str, code: str = "storage_full") -> dict[str, Any]:
 def _is_id(job_id: str) -> bool:
     prefix, _, rest = job_id.partition("_")
     return prefix == "batch" and len(rest) == 32 and rest.isalnum() and rest.isascii()
-
-
-def _token() -> str:
-    return uuid.uuid4().hex
 
 
 def _flat(fields: Mapping[str, Any]) -> list[Any]:

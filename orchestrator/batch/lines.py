@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from experts.registry import did_you_mean
 from orchestrator.errors import ApiError, quote
 from orchestrator.http.embeddings import EmbeddingRequest, parse_embedding
-from orchestrator.http.wire import ChatRequest, Generation, Limits, json_object, parse_object
+from orchestrator.http.reading import json_object, parse_object
+from orchestrator.http.wire import ChatRequest, Generation, Limits
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest

@@ -138,8 +138,11 @@ return is
 TAKE_JOB = (
     HEAD
     + """
--- ARGV: token, lease in ms -> {id, 'plan' or 'finish', how often that was begun, how often it met a fault}, or nothing
+-- ARGV: token, lease in ms -> {id, 'plan' or 'finish', how often that was begun, how often it met a fault}, or nothing.
+-- Asked again with a token that has a lease, it tells that one: its answer had not come.
 reap()
+local own = held(ARGV[1])
+if own then return {own.job, own.kind, unpack(redis.call('HMGET', job(own.job), 'tries', 'faults'))} end
 local busy = {}
 for _, raw in ipairs(redis.call('HVALS', P .. 'lease')) do busy[cjson.decode(raw).job] = true end
 for _, id in ipairs(redis.call('ZRANGE', P .. 'live', 0, -1)) do
@@ -162,8 +165,12 @@ TAKE_BLOCK = (
     HEAD
     + """
 -- ARGV: token, lease in ms, family, most experts of it at a time, experts that are loaded ...
--- -> {id, group from 1, block, expert, leases in a row that it cost}, or nothing
+-- -> {id, group from 1, block, expert, leases in a row that it cost}, or nothing; asked again as TAKE_JOB
 reap()
+local own = held(ARGV[1])
+if own then
+  return {own.job, own.group, own.block, own.expert, redis.call('HGET', P .. 'lost:' .. own.job, own.block) or '0'}
+end
 local loaded, busy, experts = {}, {}, 0
 for i = 5, #ARGV do loaded[ARGV[i]] = true end
 for _, raw in ipairs(redis.call('HVALS', P .. 'lease')) do

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ENDS = ("completed", "failed", "expired", "cancelled")
 LOOK_S = 0.5
+PATIENCE_S = 300.0
+"""For which the service may be away while its batch is waited for."""
 STATE = ".batch"
 """Behind the name of the output: a file that knows the batch while it is under way."""
 BAR = 30
@@ -161,7 +163,9 @@ def plan_lines(batch: dict[str, Any]) -> list[str]:
     plan = batch["coe"]["plan"]
     if plan is None:
         return []
-    lines = [f"{plan['distinct_experts']} experts, {plan['loads']} loads, {_time(plan['seconds'])}"]
+    counts = [(plan["distinct_experts"], "expert"), (plan["loads"], "load")]
+    told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+    lines = [f"{told}, {_time(plan['seconds'])}"]
     for group in plan["groups"]:
         part = group["done"] / group["steps"]
         bar = "#" * round(BAR * part) + "." * (BAR - round(BAR * part))
@@ -264,7 +268,7 @@ def _follow(service: Target, batch_id: str) -> dict[str, Any]:
     """The batch at its end; meanwhile how far it is, on standard error."""
     with _live() as show:
         while True:
-            batch: dict[str, Any] = service.ask("GET", f"/v1/batches/{batch_id}")
+            batch: dict[str, Any] = service.ask("GET", f"/v1/batches/{batch_id}", patience_s=PATIENCE_S)
             show(batch)
             if batch["status"] in ENDS:
                 return batch

@@ -2,8 +2,9 @@
 
 import os
 import ssl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -34,7 +35,7 @@ def errors_told() -> Iterator[None]:
     from experts.starter import StarterUnavailable
     from orchestrator.embedded_redis import EmbeddedRedisError
     from orchestrator.keys import EndedKey, UnknownKey
-    from orchestrator.serve import CannotStart
+    from orchestrator.listening import CannotStart
     from orchestrator.store import StoreUnavailable
     from routers.encoders.base import EncoderUnavailable
 
@@ -70,6 +71,10 @@ def fail(*lines: str) -> NoReturn:
 # The running service
 
 
+AGAIN_S = 0.5
+"""Between two tries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A running service and the key to it. verify: what its certificate is checked against, True = the usual."""
@@ -86,21 +91,27 @@ class Target:
         assert self.settings.api_key is not None
         return {"Authorization": f"Bearer {self.settings.api_key.get_secret_value()}"}
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The answer as JSON; ends the command if there is none."""
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None, *, patience_s: float = 0.0) -> Any:
+        """The answer as JSON; ends the command if there is none. patience_s: seconds for which the service may be away,
+        or have nothing to say; of use for what may be asked twice."""
         import httpx
 
-        with self.reached():
-            answer = httpx.request(
-                method,
-                self.url + path,
-                json=body,
-                headers=self.headers,
-                timeout=60,
-                trust_env=False,
-                verify=self.verify,
-            )
-        return self.content(answer)
+        until = time.monotonic() + patience_s
+        while True:
+            is_last = time.monotonic() >= until
+            with self.reached() if is_last else suppress(httpx.HTTPError):
+                answer = httpx.request(
+                    method,
+                    self.url + path,
+                    json=body,
+                    headers=self.headers,
+                    timeout=60,
+                    trust_env=False,
+                    verify=self.verify,
+                )
+                if is_last or answer.status_code not in (502, 503, 504):
+                    return self.content(answer)
+            time.sleep(AGAIN_S)
 
     @contextmanager
     def reached(self) -> Iterator[None]:

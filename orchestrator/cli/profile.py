@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.profile.aggregators import Outcome as AggregatorsOutcome
     from orchestrator.profile.ask import Asker
     from orchestrator.profile.run import Outcome
-    from orchestrator.serve import Reporter
+    from orchestrator.reporter import Reporter
     from orchestrator.settings import Settings
 
 
@@ -140,7 +140,7 @@ async def _asker(
         return connected, named(names, connected.prices)
     from experts.registry import Registry
     from orchestrator.plans import engine_of
-    from orchestrator.serve import prepare_experts
+    from orchestrator.preparing import prepare_experts
 
     chosen = named(names, config.registry().names)
     bases = {spec.base for spec in config.experts if spec.name in chosen}

@@ -7,13 +7,13 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from orchestrator.serve import Banner
+from orchestrator.reporter import Banner
 
 _PROMPT = "Which SQL lists the names of users older than 30? Table users(id, name, age)"
 
 
 class ConsoleReporter:
-    """Bars on a terminal, plain lines elsewhere (`orchestrator.serve.Reporter`)."""
+    """Bars on a terminal, plain lines elsewhere (`orchestrator.reporter.Reporter`)."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)

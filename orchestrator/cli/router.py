@@ -13,7 +13,7 @@ import typer
 from experts.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from orchestrator.serve import Reporter
+    from orchestrator.reporter import Reporter
     from routers.encoders.base import Encoder
     from routers.evaluation.evaluate import Evaluation
     from routers.fitted import FittedRouter

@@ -55,7 +55,7 @@ def setup_command(config: ConfigFlag = None, home: HomeFlag = None) -> None:
     with errors_told():
         from orchestrator.cli.report import ConsoleReporter
         from orchestrator.config import load as configuration
-        from orchestrator.serve import prepare
+        from orchestrator.preparing import prepare
 
         settings, configured = configuration.load({"config": config, "home": home}, os.environ, Path.cwd())
         with ConsoleReporter() as reporter:

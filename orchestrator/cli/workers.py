@@ -31,7 +31,7 @@ def keep_command(
     """Deploy the workers of coe.yaml and keep them so until Ctrl-C; they stay. One process a cluster does this."""
     with _on_a_cluster(config, home, ray_address) as (settings, configured, address):
         from orchestrator.keeping import keep
-        from orchestrator.serve import with_fake_engines
+        from orchestrator.preparing import with_fake_engines
 
         keep(with_fake_engines(configured) if fake else configured, settings.home, address, alive, once=once)
 
@@ -66,7 +66,7 @@ def _on_a_cluster(
     with errors_told():
         from orchestrator import logs
         from orchestrator.config import load as configuration
-        from orchestrator.serve import CannotStart
+        from orchestrator.listening import CannotStart
 
         flags = {"config": config, "home": home, "ray_address": ray_address}
         settings, configured = configuration.load(flags, os.environ, Path.cwd())

@@ -13,8 +13,8 @@ from orchestrator.access.grant import LIMITS, Change, Priority, checked_limit, e
 from orchestrator.access.limiter import Limiter
 from orchestrator.errors import ApiError
 from orchestrator.http import wire_answers as told
+from orchestrator.http.reading import from_pydantic, json_object, read_body
 from orchestrator.http.routes import Path
-from orchestrator.http.wire import from_pydantic, json_object, read_body
 from orchestrator.http.wire_coe import Wire, one_of
 from orchestrator.keys import GRACE_S, MAX_NAME, EndedKey, KeyInfo, Keys, UnknownKey
 

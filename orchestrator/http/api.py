@@ -33,20 +33,11 @@ from orchestrator.http.health import Health
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import ASKS, COUNTS, Described, document
+from orchestrator.http.reading import deadline, parse, parse_route, read_body
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.streams import ClientGone
-from orchestrator.http.wire import (
-    ChatRequest,
-    FeedbackRequest,
-    Generation,
-    Limits,
-    RouteRequest,
-    deadline,
-    parse,
-    parse_route,
-    read_body,
-)
+from orchestrator.http.wire import ChatRequest, FeedbackRequest, Generation, Limits, RouteRequest
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest

@@ -18,8 +18,9 @@ from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError, quote
 from orchestrator.http import wire_batches as told
 from orchestrator.http.files import EXPIRY_S, FileRoutes
+from orchestrator.http.reading import from_pydantic, json_object, read_body
 from orchestrator.http.routes import Path
-from orchestrator.http.wire import Metadata, from_pydantic, json_object, read_body
+from orchestrator.http.wire import Metadata
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 

@@ -15,7 +15,8 @@ from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
 from orchestrator.events import AUTO, Ask
-from orchestrator.http.wire import Limits, deadline, from_pydantic, json_object, read_body
+from orchestrator.http.reading import deadline, from_pydantic, json_object, read_body
+from orchestrator.http.wire import Limits
 from orchestrator.http.wire_coe import Options
 from orchestrator.keys import KeyInfo
 from orchestrator.pipeline import Pipeline

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orchestrator.errors import ApiError, quote
 from orchestrator.http.chat import request_id_of
-from orchestrator.http.wire import parse_feedback, read_body
+from orchestrator.http.reading import parse_feedback, read_body
 from orchestrator.store import Store
 
 

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orchestrator.access.once import LEASE_S, Execution, Kept, Lost, Other, Running, claim
 from orchestrator.errors import ApiError, quote
 from orchestrator.http.guards import UPLOADS
+from orchestrator.http.reading import deadline, read_body
 from orchestrator.http.streams import until_gone
-from orchestrator.http.wire import deadline, read_body
 from orchestrator.keys import KeyInfo
 from orchestrator.store import Store, StoreUnavailable
 

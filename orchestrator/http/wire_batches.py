@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from orchestrator.batch.files import MAX_FILES, Purpose
 from orchestrator.batch.lines import Endpoint
 from orchestrator.errors import ApiError, quote
-from orchestrator.http.wire import from_pydantic
+from orchestrator.http.reading import from_pydantic
 
 Q = TypeVar("Q", bound="Query")
 Status = Literal[

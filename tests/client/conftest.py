@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,19 +65,6 @@ async def serving(redis: EmbeddedRedis, **options: Any) -> AsyncIterator[Served]
         await running
         await service.stop()
         await store.close()
-
-
-@asynccontextmanager
-async def running(served: Served) -> AsyncIterator[None]:
-    """The runner of its batches, as long as the block runs. It was started with `batch`."""
-    assert served.service.batches is not None
-    task = asyncio.create_task(served.service.batches.runner.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.embedded_redis import EmbeddedRedis
-from tests.client.conftest import running, serving
+from tests.client.conftest import serving
 from tests.client.programs import ROOT, run
+from tests.orchestrator.batch.conftest import running
 
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("client_*.py"))
 
@@ -30,7 +31,7 @@ SAID = {
 
 @pytest.mark.parametrize("example", SAID)
 async def test_an_example_does_what_it_says(redis: EmbeddedRedis, tmp_path: Path, example: str) -> None:
-    async with serving(redis, batch=tmp_path) as served, running(served):
+    async with serving(redis, batch=tmp_path) as served, running(served.service):
         said = await run(example, served.url, served.service.key)
     for text in SAID[example]:
         assert text in said

@@ -13,8 +13,9 @@ from redis import Redis
 from coe_client import AsyncCoe, BadRequest, Batch, BatchFailed, Coe, Conflict, NotFound
 from coe_client.testing import MockService
 from orchestrator.embedded_redis import EmbeddedRedis
-from tests.client.conftest import Served, running, serving
+from tests.client.conftest import Served, serving
 from tests.client.test_real_api import shape
+from tests.orchestrator.batch.conftest import running
 from tests.orchestrator.parts import BATCH, MATH, SQL
 
 QUICK = BATCH.model_copy(update={"lease_s": 0.5})
@@ -25,7 +26,7 @@ QUICK = BATCH.model_copy(update={"lease_s": 0.5})
 async def batching(redis: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[Served]:
     with Redis(unix_socket_path=str(redis.socket)) as client:
         client.flushall()  # no job of another test, whose files are elsewhere
-    async with serving(redis, batch=tmp_path / "home", batch_config=QUICK) as served, running(served):
+    async with serving(redis, batch=tmp_path / "home", batch_config=QUICK) as served, running(served.service):
         yield served
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -268,14 +269,20 @@ class Service:
         self.pipeline._calls.workers = workers
 
     def run_batches(self) -> None:
-        """Until `stop`."""
+        """Until `stop_batches` or `stop`."""
         assert self.batches is not None
         self.runner = asyncio.create_task(self.batches.runner.run())
 
+    async def stop_batches(self) -> None:
+        """Raises what the runner did."""
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.cancel()
+            with suppress(asyncio.CancelledError):
+                await runner
+
     async def stop(self) -> None:
-        if self.runner is not None:
-            self.runner.cancel()
-            await asyncio.gather(self.runner, return_exceptions=True)
+        await self.stop_batches()
         await self.pipeline.drain()
         for client in self.clients:
             await (client.close() if isinstance(client, AsyncOpenAI) else client.aclose())

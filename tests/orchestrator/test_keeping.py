@@ -14,8 +14,9 @@ from orchestrator.cli.report import ConsoleReporter
 from orchestrator.cluster import is_loaded, loading_file, until_loaded
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
 from orchestrator.keeping import Due, Keeper, version
+from orchestrator.listening import CannotStart
 from orchestrator.plans import plans
-from orchestrator.serve import CannotStart, serve
+from orchestrator.serve import serve
 from orchestrator.settings import Settings
 from workers.base import WorkerStats
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.model import RouterConfig
-from orchestrator.serve import CannotStart, Encoders, load_router, strangers
+from orchestrator.listening import CannotStart
+from orchestrator.preparing import Encoders, load_router, strangers
 from routers.encoders import choice
 from routers.encoders.hashed import HashEncoder
 from routers.fitted import FittedRouter, fit_labelled

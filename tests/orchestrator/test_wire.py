@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ApiError
-from orchestrator.http.wire import ChatRequest, parse_route
-from orchestrator.http.wire import parse as parse_body
+from orchestrator.http.reading import parse as parse_body
+from orchestrator.http.reading import parse_route
+from orchestrator.http.wire import ChatRequest
 from orchestrator.http.wire_fields import NOT_YET, NOT_YET_IN_MESSAGE
 from tests.orchestrator.parts import LIMITS
 from tests.orchestrator.wire_parts import NAMES, USER, parse, refused

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ApiError
+from orchestrator.http.reading import parse as parse_body
 from orchestrator.http.wire import ChatRequest
-from orchestrator.http.wire import parse as parse_body
 from orchestrator.http.wire_coe import Names
 from tests.orchestrator.parts import LIMITS, REGISTRY
 

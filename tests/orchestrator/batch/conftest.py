@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,11 @@ async def service(store: Store, tmp_path: Path) -> AsyncIterator[Service]:
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[None]:
     """The service's runner, as long as the block runs."""
-    assert service.batches is not None
-    task = asyncio.create_task(service.batches.runner.run())
+    service.run_batches()
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await service.stop_batches()
 
 
 async def create(service: Service, content: bytes, endpoint: Any = jsonl.CHAT, **more: Any) -> Batch:

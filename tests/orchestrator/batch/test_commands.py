@@ -189,3 +189,24 @@ async def test_the_example_runs(live: Served) -> None:
     said, _ = await asyncio.to_thread(done.communicate)
     assert done.returncode == 0, said
     assert len([line for line in said.splitlines() if line.startswith("question-")]) == 100
+
+
+async def test_a_command_waits_for_a_service_that_is_away(live: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    away, asked = asyncio.Event(), 0
+    inner = live.service.app
+
+    async def flaky(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        if scope["type"] == "http" and scope["method"] == "GET" and scope["path"].startswith("/v1/batches/"):
+            asked += 1
+            if asked <= 3:
+                away.set()
+                await send({"type": "http.response.start", "status": 503, "headers": []})
+                await send({"type": "http.response.body", "body": b"{}"})
+                return
+        await inner(scope, receive, send)
+
+    live.server.config.loaded_app = flaky
+    code, _, told = await coe("run", "in.jsonl", "-o", "out.jsonl")
+    assert (code, away.is_set()) == (0, True), told
+    assert len(content("out.jsonl").splitlines()) == len(LINES)

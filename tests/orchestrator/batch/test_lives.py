@@ -2,13 +2,15 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
+import pytest
 from redis import Redis
 
 from orchestrator.batch.blame import Span
 from orchestrator.batch.lives import Lives
 from orchestrator.embedded_redis import EmbeddedRedis
-from orchestrator.store import Store
+from orchestrator.store import Store, StoreUnavailable
 from tests.orchestrator.batch import jsonl
 from tests.orchestrator.batch.conftest import create, running, until
 from tests.orchestrator.parts import Service
@@ -123,3 +125,59 @@ async def test_a_block_that_is_to_be_left_alone_is_nobodys_until_then(service: S
     again = await until(lambda: jobs.take_block("small", 1, []))
     assert (again.block, again.lost) == (lease.block, 0)
     assert (await jobs.get(batch.id)).status == "in_progress"
+
+
+async def test_a_lease_whose_answer_did_not_come_is_told_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.batches is not None
+    jobs = service.batches.jobs
+    batch = await create(service, jsonl.file([jsonl.chat("a", "sql 1")]))
+    answers = service.store.run
+
+    async def late(*args: Any) -> Any:
+        await answers(*args)
+        raise StoreUnavailable("no answer within 1 s")
+
+    monkeypatch.setattr(service.store, "run", late)
+    with pytest.raises(StoreUnavailable):
+        await jobs.take_job()
+    monkeypatch.setattr(service.store, "run", answers)
+    task = await jobs.take_job()
+    assert task is not None
+    assert (task.job, task.kind, task.tries) == (batch.id, "plan", 1)
+    assert await jobs.take_job() is None
+    await jobs.give_back(task.token)
+
+    service.engine.token_delay = 10
+    async with running(service):
+        await service.engine.reaches(1)
+    monkeypatch.setattr(service.store, "run", late)
+    with pytest.raises(StoreUnavailable):
+        await jobs.take_block("small", 1, [])
+    monkeypatch.setattr(service.store, "run", answers)
+    lease = await jobs.take_block("small", 1, [])
+    assert lease is not None
+    assert lease.job == batch.id
+    assert await jobs.take_block("small", 1, []) is None
+
+
+async def test_a_block_that_redis_kept_from_being_opened_is_opened_soon(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.batches is not None
+    jobs, failed = service.batches.jobs, asyncio.Event()
+    monkeypatch.setattr(jobs, "lease_s", LONG_S)
+    opened = jobs.logs
+
+    async def away(*args: Any) -> Any:
+        monkeypatch.setattr(jobs, "logs", opened)
+        failed.set()
+        raise StoreUnavailable("no answer within 1 s")
+
+    monkeypatch.setattr(jobs, "logs", away)
+    batch = await create(service, jsonl.file([jsonl.chat("a", "sql 1")]))
+    async with running(service), asyncio.timeout(LONG_S / 3):
+        await failed.wait()
+        while (await jobs.get(batch.id)).status != "completed":
+            await asyncio.sleep(0.05)
