@@ -3,8 +3,8 @@
 What is missing is placed at once, and nobody else moves for it: experts that are new, and those whose worker is gone.
 Load moves experts only where it has shifted to stay: in *every* window the fullest worker of a group has more than the
 band allows and is busy, and the new placement is better by the gain. So load that swings about a mean moves nothing,
-and what is moved is not moved back by the next window. A worker that came and has nothing yet takes no band: there is
-gain enough in it, or there is not.
+and what is moved is not moved back by the next window. A worker that came and has nothing yet takes no band, and others
+need not be busy for it: there is gain enough in it, or there is not.
 """
 
 from collections import defaultdict
@@ -203,11 +203,11 @@ def _has_shifted(
     if len(windows) < bounds.windows:
         return False
     workers, demands = part
-    band = 0.0 if _unused(placement, workers) else bounds.band
+    band, idle = (0.0, 0.0) if _unused(placement, workers) else (bounds.band, bounds.idle)
     for window in windows:
         problem = make_problem(workers, _of(window, demands), dict.fromkeys(placement.of, 1))
         balance = terms(problem, problem.matrix(placement)).balance
-        if balance <= 1 + band or balance * problem.mean < bounds.idle or not problem.load.any():
+        if balance <= 1 + band or balance * problem.mean < idle or not problem.load.any():
             return False
     return True
 

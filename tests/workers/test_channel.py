@@ -86,7 +86,7 @@ async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
 
 
 async def test_a_mute_worker_is_given_up_though_nobody_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("LOOK_S", 0.02), ("SILENT_S", 0.05), ("LOST_S", 0.2)):
+    for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("LOST_S", 0.2)):
         monkeypatch.setattr(module, name, seconds)
     gone = asyncio.Event()
 
