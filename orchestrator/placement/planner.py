@@ -33,6 +33,8 @@ EVERY_S = 5.0
 """Between two looks at the workers."""
 WINDOW_S = 60.0
 PATIENCE_S = 120.0
+LITTLE = 1 / 3600
+"""Requests a second that count for each expert at least: those whom nobody asks are spread over the workers too."""
 FADES = 0.9
 """What a worker did in a window counts so much less in the next one, for how fast it is."""
 
@@ -168,8 +170,9 @@ class Planner:
         if now - since < self.window_s:
             return False
         self._began = now, kept
-        asked = [{own.worker: own.asked for own in each} for each in (before, seen)]
-        self._windows.append(asked_since(self.known, *asked, now - since))
+        then, after = ({own.worker: own.asked for own in each} for each in (before, seen))
+        demands = asked_since(self.known, then, after, now - since)
+        self._windows.append(tuple(replace(own, rate=max(own.rate, LITTLE)) for own in demands))
         while len(self._windows) > self.bounds.windows:
             self._windows.popleft()
         self._learn_speed({own.worker: own for own in before}, seen)

@@ -82,9 +82,13 @@ async def test_a_draft_tells_beside_whose_drafts_it_is_made() -> None:
     stages = Stages()
     drafts = drafts_of(stages, SQL, MATH, GENERALIST)
     drafts.ask(2)
+    while len(stages.calls) < 2:
+        await asyncio.sleep(0)
     stages.say(SQL, "a", end=True)
     assert await anext(drafts) == Draft(SQL, 0, 1 / 3, "a")
     drafts.ask(3)
+    while len(stages.calls) < 3:
+        await asyncio.sleep(0)
     stages.say(MATH, "b", end=True)
     stages.say(GENERALIST, "c", end=True)
     assert len([event async for event in drafts]) == 2

@@ -164,7 +164,8 @@ class Link(Frames):
         if not self.is_up:
             raise NoStats("it is not connected")
         number = self._ask()
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Mapping[str, WorkerStats]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         try:
             return await answer
         finally:

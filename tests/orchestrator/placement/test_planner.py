@@ -118,6 +118,16 @@ def test_workers_that_do_not_come_are_not_waited_for_for_ever() -> None:
     assert own.look().keys() == {"w0", "w1"}
 
 
+def test_experts_that_nobody_asks_are_spread_evenly_when_their_worker_is_lost() -> None:
+    own = Cluster(4)
+    own.planner.known = experts(*[1.0] * 12)
+    own.look()
+    assert own.window({}) == {}
+    own.lose("w3")
+    own.look()
+    assert {len(placed) for placed in own.placed.values()} == {4}
+
+
 def test_a_planner_that_is_started_anew_takes_no_worker_for_lost_that_it_has_not_met() -> None:
     own = Cluster(3)
     own.look()
