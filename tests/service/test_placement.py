@@ -173,3 +173,14 @@ def test_experts_live_where_the_load_and_the_workers_that_are_there_let_them(tmp
         watch.until(lambda: bool(watch.placed) and busy not in watch.placed and watch.all_live, "all live on the rest")
         assert shifted[idle] <= watch.placed[idle]
         assert keeper.poll() is None
+
+
+def test_a_service_with_workers_of_its_own_places_experts_too(tmp_path: Path) -> None:
+    (tmp_path / "coe.yaml").write_text(CONFIG)
+    with service(tmp_path, ["--fake", "--config", str(tmp_path / "coe.yaml")], within=120) as live:
+        deadline = time.monotonic() + 60
+        while "experts are placed anew" not in live.output.read_text(errors="replace"):
+            assert time.monotonic() < deadline, live.output.read_text(errors="replace")
+            time.sleep(0.2)
+        with ThreadPoolExecutor(len(NAMES)) as pool:
+            assert {answer.status_code for answer in pool.map(lambda name: ask(live, name), NAMES)} == {200}
