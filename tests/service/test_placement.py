@@ -91,7 +91,7 @@ class Watch:
     def all_live(self) -> bool:
         return {name for placed in self.placed.values() for name in placed} == {*NAMES}
 
-    def until(self, done: Callable[[], bool], what: str, within_s: float = 90) -> None:
+    def until(self, done: Callable[[], bool], what: str, within_s: float = 150) -> None:
         deadline = time.monotonic() + within_s
         while not done():
             assert time.monotonic() < deadline, f"{what}: {self.placed}"
