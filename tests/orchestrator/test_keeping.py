@@ -1,5 +1,6 @@
 """The workers on a cluster that gateways share: what is deployed, left alone and removed, and when."""
 
+import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,16 +9,19 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
-from orchestrator.cluster import is_loaded, loading_file, until_loaded
+from orchestrator.cluster import ServeWorkers, is_loaded, loading_file, until_loaded
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
-from orchestrator.keeping import Due, Keeper, version
+from orchestrator.keeping import Due, Keeper, _keep, version
 from orchestrator.listening import CannotStart
+from orchestrator.placement.planner import Planner, unasked
 from orchestrator.plans import plans
 from orchestrator.serve import serve
 from orchestrator.settings import Settings
+from tests.workers.channel_parts import bench
 from workers.base import WorkerStats
 
 HOME = Path("/srv/coe")
@@ -71,6 +75,30 @@ def test_what_is_wanted_again_in_between_does_not_count_as_old() -> None:
     keeper.due({"coe-old"}, 0.0)
     keeper.due({"coe-a"}, 30.0)
     assert keeper.due({"coe-old"}, 61.0).remove == ()
+
+
+async def test_workers_are_told_who_lives_on_them_while_they_are_kept(tmp_path: Path) -> None:
+    specs = tuple(ExpertSpec(name=name, family="f", source="org/m") for name in "ab")
+    planner = Planner(unasked(specs, lambda spec: 1.0), ("f",), workers=2)
+    serve, alive = Recorded(), tmp_path / "alive"
+    async with bench(2, specs) as own:
+        workers = ServeWorkers({("f",): own.find}, Registry(specs), {("f",): planner})
+        kept = asyncio.create_task(_keep(Keeper({"coe-f": "1"}), serve, workers, alive, once=False))
+        async with asyncio.timeout(60):
+            while not all(server.placed for server in own.servers):
+                await asyncio.sleep(0.01)
+        assert sorted(server.placed for server in own.servers) == [("a",), ("b",)]
+        kept.cancel()
+        assert await asyncio.gather(kept, return_exceptions=True)
+        assert not workers._links["f",].up
+    assert serve.done == ["deploy coe-f 1"]
+    assert alive.exists()
+
+
+async def test_what_is_deployed_once_is_not_waited_for(tmp_path: Path) -> None:
+    serve = Recorded()
+    await _keep(Keeper({"coe-f": "1"}), serve, ServeWorkers({}, Registry(())), None, once=True)
+    assert serve.done == ["deploy coe-f 1"]
 
 
 def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str]:
