@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from experts.registry import Registry
 from orchestrator.config.model import Config
 from orchestrator.events import READY_TIERS
-from orchestrator.plans import DevicePlan, FamilyPlan, check_room, make_device, make_worker, plans
+from orchestrator.placement.planner import Planner, keep_placed
+from orchestrator.placing import planners
+from orchestrator.plans import DevicePlan, FamilyPlan, check_room, families, make_device, make_worker, plans
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
 from workers.base import ChatCall, Event, WorkerStats
 from workers.channel.client import Find, Links, NoStats
@@ -89,6 +91,10 @@ class WorkerDeployment:
         stats = await self._worker.stats()
         return stats if isinstance(stats, dict) else {stats.family: stats}
 
+    def live(self, experts: Sequence[str]) -> None:
+        """See `workers.worker.Worker.live`."""
+        self._worker.live(experts)
+
     async def check_health(self) -> None:
         await self._up()
         if self._loads_first:  # Serve asks for the first time before a replica is up, and waits as long as that takes
@@ -137,21 +143,34 @@ async def until_loaded(
 class ServeWorkers:
     """The workers of all families that Serve keeps alive (`orchestrator.calls.Workers`). Use it as a context.
 
-    finds: who tells where the workers of these families are.
+    finds: who tells where the workers of these families are. planned: who decides which experts live on which of them,
+    where that is for this process to do.
     """
 
-    def __init__(self, finds: Mapping[tuple[str, ...], Find], registry: Registry) -> None:
+    def __init__(
+        self,
+        finds: Mapping[tuple[str, ...], Find],
+        registry: Registry,
+        planned: Mapping[tuple[str, ...], Planner] | None = None,
+    ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
         self._registry = registry
         self._links = {families: Links(find, tls) for families, find in finds.items()}
         self._of_family = {family: links for families, links in self._links.items() for family in families}
+        self._planned = planned or {}
+        self._planning: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         for links in self._links.values():
             await links.__aenter__()
+        for names, planner in self._planned.items():
+            self._planning.append(asyncio.create_task(keep_placed(self._links[names], planner)))
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        for task in self._planning:
+            task.cancel()
+        await asyncio.gather(*self._planning, return_exceptions=True)
         for links in self._links.values():
             await links.__aexit__()
 
@@ -268,7 +287,7 @@ def cluster(
             for app, plan in found.items():
                 handle = serve.run(application(plan, config.limits.drain_s), name=app, route_prefix=None)
                 handles[_families(plan)] = partial(_addresses, handle)
-            yield ServeWorkers(handles, registry)
+            yield ServeWorkers(handles, registry, planners(found, config))
         finally:
             _forget_routers()
             with contextlib.suppress(Exception):
@@ -288,9 +307,12 @@ def shared_cluster(
     Raises ConnectionError if the address does not answer.
     """
     with joined(address, say):
-        yield ServeWorkers(
-            {_families(plan): _Shared(app) for app, plan in plans(config, registry, home).items()}, registry
-        )
+        yield ServeWorkers(shared(plans(config, registry, home)), registry)
+
+
+def shared(found: Mapping[str, FamilyPlan | DevicePlan]) -> dict[tuple[str, ...], Find]:
+    """Families of each application -> who tells where its workers are, once somebody has deployed it."""
+    return {_families(plan): _Shared(app) for app, plan in found.items()}
 
 
 def start_serve() -> None:
@@ -323,4 +345,4 @@ def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | No
 
 
 def _families(plan: FamilyPlan | DevicePlan) -> tuple[str, ...]:
-    return tuple(own.family for own in (plan.families if isinstance(plan, DevicePlan) else (plan,)))
+    return tuple(own.family for own in families(plan))

@@ -4,6 +4,7 @@ One process deploys, the gateways only attach (`coe serve --attach`). So a gatew
 no engine, and gateways of two configurations, as there are while a new one is rolled out, do not undo each other's.
 """
 
+import asyncio
 import hashlib
 import json
 import time
@@ -12,12 +13,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from orchestrator.config.model import Config
-from orchestrator.plans import DevicePlan, FamilyPlan, plans
+from orchestrator.placement.planner import WINDOW_S
+from orchestrator.placing import planners
+from orchestrator.plans import DevicePlan, FamilyPlan, families, plans
+
+if TYPE_CHECKING:
+    from orchestrator.cluster import ServeWorkers
 
 EVERY_S = 5.0
 """Between two looks at what runs."""
@@ -81,9 +87,8 @@ class Keeper:
 
 def version(plan: FamilyPlan | DevicePlan) -> str:
     """Changes with all that a running worker would have to be started anew for; not with the number of workers."""
-    families = plan.families if isinstance(plan, DevicePlan) else (plan,)
     parts: list[Any] = [plan.config.model_dump(mode="json", exclude={"replicas"})]
-    for own in families:
+    for own in families(plan):
         experts = [spec.model_dump(mode="json") for spec in own.experts]
         parts.append([own.kind, own.family, experts, sorted(own.pinned), str(own.folder)])
         parts.append(own.config.model_dump(mode="json", exclude={"replicas"}))
@@ -116,24 +121,51 @@ class ServeApplications:
         self._serve.delete(app, _blocking=False)
 
 
-def keep(config: Config, home: Path, address: str, alive: Path | None, *, once: bool = False) -> None:
-    """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay.
+def keep(
+    config: Config,
+    home: Path,
+    address: str,
+    alive: Path | None,
+    *,
+    once: bool = False,
+    window_s: float = WINDOW_S,
+) -> None:
+    """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay. Where
+    several serve the same families, they are told who lives on them (`orchestrator.placement.planner`).
 
-    alive: a file that is touched after each look. once: return after the first. Raises ConnectionError.
+    alive: a file that is touched after each look. once: return after the first. window_s: seconds over which the load
+    of experts is measured. Raises ConnectionError.
     """
-    found = plans(config, config.registry(), home)
+    from orchestrator.cluster import ServeWorkers, shared
+
+    registry = config.registry()
+    found = plans(config, registry, home)
     keeper = Keeper({app: version(plan) for app, plan in found.items()})
+    planned = {} if once else planners(found, config, window_s)
     with _on(address):
         applications = ServeApplications(found, config.limits.drain_s)
+        finds = {families: find for families, find in shared(found).items() if families in planned}
+        workers = ServeWorkers(finds, registry, planned)
+        asyncio.run(_keep(keeper, applications, workers, alive, once=once))
+
+
+async def _keep(
+    keeper: Keeper, applications: Applications, workers: "ServeWorkers", alive: Path | None, *, once: bool
+) -> None:
+    async with workers:
         while True:
-            due = keeper.look(applications, time.monotonic())
-            if due.deploy or due.remove:
-                log.info("workers", deployed=due.deploy, removed=due.remove)
-            if alive is not None:
-                alive.touch()
+            await asyncio.to_thread(_look, keeper, applications, alive)
             if once:
                 return
-            time.sleep(EVERY_S)
+            await asyncio.sleep(EVERY_S)
+
+
+def _look(keeper: Keeper, applications: Applications, alive: Path | None) -> None:
+    due = keeper.look(applications, time.monotonic())
+    if due.deploy or due.remove:
+        log.info("workers", deployed=due.deploy, removed=due.remove)
+    if alive is not None:
+        alive.touch()
 
 
 def remove(address: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
 from workers.base import Engine, SleepingEngine
-from workers.checkpoints import problem, weight_bytes
+from workers.checkpoints import adapter_problem, problem, weight_bytes
 from workers.families import Family, SharedDevice
 from workers.swap_policy import SwapSettings
 from workers.worker import Worker
@@ -56,8 +56,10 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
     if plan.kind == "fake":
         from workers.fake_engine import FakeEngine
 
-        pace = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots")}
-        return FakeEngine(plan.family, plan.experts, token_delay=pace["token_delay"] or 0.0, slots=pace["slots"])
+        own = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots", "images")}
+        return FakeEngine(
+            plan.family, plan.experts, token_delay=own["token_delay"] or 0.0, slots=own["slots"], images=own["images"]
+        )
     from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 
     config, images = plan.config, plan.config.images
@@ -92,7 +94,8 @@ def _device_gib(config: FamilyConfig) -> float | None:
 
 def make_worker(plan: FamilyPlan) -> Worker:
     """A family, with its engine."""
-    return Worker(plan.family, tuple(spec.name for spec in plan.experts), lambda: make_engine(plan))
+    images = {spec.name: spec.base or spec.name for spec in plan.experts}
+    return Worker(plan.family, tuple(images), lambda: make_engine(plan), images=images)
 
 
 def make_device(plan: DevicePlan) -> SharedDevice:
@@ -118,15 +121,23 @@ def _footprint(plan: FamilyPlan) -> int:
         return int(config.memory_gib * 2**30)
     weights = _bytes(images.device_gib)
     if weights is None:
-        sources = [spec.source for spec in plan.experts if spec.kind == "checkpoint"]
-        weights = sum(_weight_bytes(source, config.effective_dtype) for source in sources)
+        checkpoints = [spec for spec in plan.experts if spec.kind == "checkpoint"]
+        weights = sum(_weight_bytes(spec, config.effective_dtype) for spec in checkpoints)
     return weights + int((config.kv_cache_gib + images.host_gib) * 2**30)
 
 
-def _weight_bytes(source: str, dtype: str) -> int:
-    """Bytes of a checkpoint's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+def image_bytes(plan: FamilyPlan) -> dict[str, int]:
+    """Expert with weights -> bytes of its image, or of an adapter's own weights, by its files on this machine; 0 for a
+    hub id, or where they are not here."""
+    dtype = plan.config.effective_dtype
+    return {spec.name: _weight_bytes(spec, dtype) for spec in plan.experts if spec.kind != "remote"}
+
+
+def _weight_bytes(spec: ExpertSpec, dtype: str) -> int:
+    """Bytes of an expert's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+    broken = adapter_problem if spec.kind == "adapter" else problem
     try:
-        return weight_bytes(source, dtype) if problem(source) is None else 0
+        return weight_bytes(spec.source, dtype) if broken(spec.source) is None else 0
     except OSError:
         return 0
 
@@ -154,11 +165,16 @@ def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPla
     }
 
 
+def families(plan: FamilyPlan | DevicePlan) -> tuple[FamilyPlan, ...]:
+    """Those that a worker of this plan serves."""
+    return plan.families if isinstance(plan, DevicePlan) else (plan,)
+
+
 def engine_of(config: Config, registry: Registry, home: Path) -> Callable[[str], Engine]:
     """Makes the engine of a family, for use in this process, without Ray."""
     found: dict[str, FamilyPlan] = {}
     for plan in plans(config, registry, home).values():
-        found |= {own.family: own for own in (plan.families if isinstance(plan, DevicePlan) else (plan,))}
+        found |= {own.family: own for own in families(plan)}
     return lambda family: make_engine(found[family])
 
 

@@ -7,8 +7,8 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -52,8 +52,9 @@ class FakeEngine:
     """An `Engine` (see workers.base) without a model. A token is a word.
 
     answer: what an expert says. token_delay: seconds before each token. slots: requests that it answers at a time,
-    others wait; None = all. keeps_requests: as on CUDA, they go on after a
-    sleep; otherwise it is closed meanwhile, as on the CPU.
+    others wait; None = all. images: of one byte each, that its device holds at a time; the one that was used longest
+    ago makes room, and loads take no time; None = all, whatever their size. keeps_requests: as on CUDA, they go on
+    after a sleep; otherwise it is closed meanwhile, as on the CPU.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
 
@@ -65,6 +66,7 @@ class FakeEngine:
         answer: Answer = echo,
         token_delay: float = 0.0,
         slots: int | None = None,
+        images: int | None = None,
         keeps_requests: bool = True,
     ) -> None:
         self.family = family
@@ -75,6 +77,11 @@ class FakeEngine:
         self.started = self.finished = self.aborted = self.failed = self.running = 0
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
+        self._images = images
+        self._device: dict[str, None] = {}  # used longest ago first
+        self._computing: Counter[str] = Counter()  # image -> its requests under way
+        self._loads = 0
+        self._busy_seconds, self._busy_since = 0.0, 0.0
         self._broken: dict[str, str] = {}
         self._scripts: deque[_Script] = deque()
         self._start_failures: deque[str] = deque()
@@ -132,6 +139,8 @@ class FakeEngine:
             raise RuntimeError(self._start_failures.popleft())
         self._up, self._dead, self._tokens_to_live = True, False, None
         self._starts += 1
+        images = dict.fromkeys(map(self._image_of, self._experts))
+        self._device = dict.fromkeys(list(images)[: self._images])
 
     def is_alive(self) -> bool:
         return not self._dead
@@ -155,15 +164,46 @@ class FakeEngine:
         self._awake.set()
 
     async def stats(self) -> WorkerStats:
-        broken = self._broken
+        since = time.monotonic() - self._busy_since if self.running else 0.0
+        bounded = self._images is not None
         return WorkerStats(
             family=self.family,
-            tiers={name: f"failed: {broken[name]}" if name in broken else "device" for name in self._experts},
+            tiers={name: self._tier(name) for name in self._experts},
             active=self._active,
             running=self.running,
             swaps=self._swaps,
             restarts=max(0, self._starts - 1),
+            loads={"disk": self._loads} if bounded else {},
+            moved_bytes={"disk": self._loads} if bounded else {},
+            room_bytes={"device": self._images} if self._images is not None else {},
+            image_bytes=dict.fromkeys(self._experts, 1) if bounded else {},
+            busy_seconds=self._busy_seconds + since,
         )
+
+    def _tier(self, expert: str) -> str:
+        if why := self._broken.get(expert):
+            return f"failed: {why}"
+        return "device" if self._images is None or self._image_of(expert) in self._device else "disk"
+
+    def _image_of(self, expert: str) -> str:
+        return self._experts[expert].base or expert
+
+    @contextlib.contextmanager
+    def _image(self, expert: str) -> Iterator[None]:
+        """Within: the expert's image is on the device, and stays there."""
+        image = self._image_of(expert)
+        if image not in self._device:
+            self._loads += 1
+            idle = [other for other in self._device if not self._computing[other]]
+            while self._images is not None and len(self._device) >= self._images and idle:
+                del self._device[idle.pop(0)]
+        self._device.pop(image, None)
+        self._device[image] = None
+        self._computing[image] += 1
+        try:
+            yield
+        finally:
+            self._computing[image] -= 1
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish or Failure. Closing the generator counts as an abort."""
@@ -179,12 +219,13 @@ class FakeEngine:
         ended = False
         try:
             async with self._slots:
-                async for event in self._tokens(call, script):
-                    if isinstance(event, Finish | Failure):
-                        ended = True
-                        self.finished += isinstance(event, Finish)
-                        self.failed += isinstance(event, Failure)
-                    yield event
+                with self._image(call.expert):
+                    async for event in self._tokens(call, script):
+                        if isinstance(event, Finish | Failure):
+                            ended = True
+                            self.finished += isinstance(event, Finish)
+                            self.failed += isinstance(event, Failure)
+                        yield event
         finally:
             self.aborted += not ended
             self._run(-1)
@@ -218,6 +259,9 @@ class FakeEngine:
             return
 
     def _run(self, change: int) -> None:
+        now = time.monotonic()
+        self._busy_seconds += now - self._busy_since if self.running else 0.0
+        self._busy_since = now
         self.running += change
         self._changed.set()
 

@@ -92,6 +92,7 @@ class VllmEngine:
         self._problems: dict[str, str] = {}
         self._sources: dict[str, ImageSource] = {}
         self._device_bytes = 0
+        self._bytes: dict[str, int] = {}  # of images before they were read, and of adapters
         self._first = ""
         self._formable: set[str] = set()
         self._up = self._sleeps = False
@@ -157,6 +158,8 @@ class VllmEngine:
                     problem = str(error)
                 if problem is not None:
                     self._problems[spec.name] = problem
+                else:
+                    self._bytes[spec.name] = checkpoints.weight_bytes(spec.source)
         return usable
 
     def _problem_with(self, spec: ExpertSpec, other: ExpertSpec) -> str | None:
@@ -171,6 +174,7 @@ class VllmEngine:
                 "raise images.device_gib"
             )
         self._sources[spec.name] = ImageSource(spec.source, checkpoints.fingerprint(spec.source), size)
+        self._bytes[spec.name] = size
         return None
 
     def _pinned(self) -> frozenset[str]:
@@ -421,6 +425,8 @@ class VllmEngine:
             waiting=len(self._unserved),
             queued_by_expert={name: n for name, n in self._unfinished.items() if n},
             request_seconds=dict(self._seconds),
+            image_bytes={**self._bytes, **engine.pop("image_bytes", {})},
+            room_bytes={"device": self._device_bytes, "host": self._settings.images.host},
             **engine,
         )
 

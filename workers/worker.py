@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from workers.base import ChatCall, Engine, Event, Failure, WorkerStats
+from workers.preload import Preloader
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +23,10 @@ async def close_engine(engine: Engine, family: str) -> None:
 class Worker:
     """Owns an engine: starts it, and starts it anew whenever it dies or did not come up.
 
-    make_engine makes a fresh engine; poll is how often the engine is looked at, retry how long to wait after a start
-    that failed, both in seconds. After `max_failures` failed starts in a row `check_health` raises, so that whoever
-    runs the worker replaces its whole process.
+    make_engine makes a fresh engine; images: expert -> the expert whose image computes it, None = each its own; poll is
+    how often the engine is looked at, retry how long to wait after a start that failed, both in seconds. After
+    `max_failures` failed starts in a row `check_health` raises, so that whoever runs the worker replaces its whole
+    process.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Worker:
         experts: tuple[str, ...],
         make_engine: Callable[[], Engine],
         *,
+        images: Mapping[str, str] | None = None,
         poll: float = 0.5,
         retry: float = 5.0,
         max_failures: int = 5,
@@ -46,6 +49,7 @@ class Worker:
         self._starts = 0
         self._failures = 0
         self._problem: str | None = None
+        self._ahead = Preloader(lambda: self._engine, images or {name: name for name in experts})
 
     def launch(self) -> None:
         """Begins to start the engine. Until it is up, requests get the Failure "engine_starting"."""
@@ -63,6 +67,7 @@ class Worker:
             try:
                 self._engine = await self._started()
                 self._starts, self._failures, self._problem = self._starts + 1, 0, None
+                self._ahead.again()
             except Exception as error:
                 self._failures, self._problem = self._failures + 1, " ".join(str(error).split())
                 logger.exception("the engine of family %s did not start", self._family)
@@ -88,9 +93,14 @@ class Worker:
             else:
                 yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
             return
-        async with contextlib.aclosing(engine.generate(call)) as events:
-            async for event in events:
-                yield event
+        with self._ahead.call():
+            async with contextlib.aclosing(engine.generate(call)) as events:
+                async for event in events:
+                    yield event
+
+    def live(self, experts: Sequence[str]) -> None:
+        """These experts live here from now on, in the order of their worth: their images are brought ahead."""
+        self._ahead.live(experts)
 
     async def stats(self) -> WorkerStats:
         restarts = max(0, self._starts - 1)
@@ -112,6 +122,7 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+        await self._ahead.close()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await close_engine(engine, self._family)

@@ -57,6 +57,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
     number: int
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Who lives on the worker from now on, first those whose image is to be near the device first; it tells so in its
+    `Stats`, by which every gateway learns it."""
+
+    experts: tuple[str, ...]
+
+
 class Events(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """Of a call, in order: deltas, then its end, which is a finish, a failure, or still to come."""
 
@@ -67,17 +74,24 @@ class Events(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Family -> its stats."""
+    """stats: family -> its stats. placed: the experts that live on the worker; none, if nobody has placed any.
+
+    asked: expert -> calls that came, and tokens of answers that ended, since the worker's start. pairs: expert -> other
+    expert -> how often a draft of the one came while the other's was under way; old ones fade.
+    """
 
     number: int
     stats: dict[str, WorkerStats]
+    placed: tuple[str, ...] = ()
+    asked: dict[str, tuple[int, int]] = {}
+    pairs: dict[str, dict[str, int]] = {}
 
 
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The worker takes no further calls; those under way go on."""
 
 
-ToWorker = Hello | Submit | Cancel | Ask
+ToWorker = Hello | Submit | Cancel | Ask | Place
 ToGateway = Events | Stats | Leaving
 _encoder = msgspec.msgpack.Encoder()
 to_worker = msgspec.msgpack.Decoder(ToWorker)
