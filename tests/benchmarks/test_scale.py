@@ -30,7 +30,7 @@ def test_every_request_goes_to_one_home_of_its_expert() -> None:
 
 
 def test_a_load_beyond_the_engines_leaves_them_behind() -> None:
-    few, many = (engines(1, rate, trace(rate, 0.5, None, 1, FEW), 1, FEW) for rate in (1.0, 150.0))
+    few, many = (engines(1, rate, trace(rate, 0.2, None, 1, FEW), 1, FEW) for rate in (2.0, 100.0))
     assert few.busy < 0.5 < many.busy <= 1.0
     assert many.behind_s > few.behind_s
     assert many.wait_p99_s > few.wait_p99_s
@@ -38,7 +38,7 @@ def test_a_load_beyond_the_engines_leaves_them_behind() -> None:
 
 
 def test_what_is_used_is_told_of_one_part_each() -> None:
-    found = engines(1, 1.0, trace(1.0, 0.5, None, 1, FEW), 1, FEW)
+    found = engines(1, 1.0, trace(2.0, 0.2, None, 1, FEW), 1, FEW)
     costs = {"gateway_ms_streamed": 4.0, "redis_ms_streamed": 0.5, "worker_ms_streamed": 8.0}
     costs |= {"decision_ms": 0.5, f"decision_ms_{scale.EXPERTS}": 1.5}
     shares = scale.used(100.0, 8, costs, found)
