@@ -56,8 +56,9 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
     if plan.kind == "fake":
         from workers.fake_engine import FakeEngine
 
-        pace = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots")}
-        return FakeEngine(plan.family, plan.experts, token_delay=pace["token_delay"] or 0.0, slots=pace["slots"])
+        own = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots", "process")}
+        pace = own["token_delay"] or 0.0
+        return FakeEngine(plan.family, plan.experts, token_delay=pace, slots=own["slots"], process=bool(own["process"]))
     from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 
     config, images = plan.config, plan.config.images
