@@ -2,9 +2,9 @@
 
     python -m benchmarks.faults [--json] [--kinds a,b] [--faults N] [--seed N] [--minutes M] [--logs DIR]
 
-Without --faults each kind comes once; with it so many are drawn, by weights and --seed, and follow one another as soon as
-the service is whole again, some sooner. `--list` tells the kinds. What this machine does not allow is told as not done.
-Ends with 1 if anything was lost, doubled or answered by another than who was asked.
+Without --faults each kind comes once; with it so many are drawn, by weights and --seed, and follow one another as soon
+as the service is whole again, some sooner. `--list` tells the kinds. What this machine does not allow is told as not
+done. Ends with 1 if anything was lost, doubled or answered by another than who was asked.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from pathlib import Path
 from benchmarks.faults.kinds import KINDS
 from benchmarks.faults.load import Load, Target
 from benchmarks.faults.soak import HEADER, drawn, figures, run, summaries, table_rows
-from benchmarks.faults.world import EXPERTS, world
+from benchmarks.faults.whole import world
+from benchmarks.faults.world import EXPERTS
 from benchmarks.report import emit, table
 
 ZERO = ("silent_losses", "wrong_expert", "batch_lost", "batch_doubled", "problems")

@@ -4,6 +4,7 @@ A line is {"replicas": [{"app", "pid", "state"}, ...]}, or {"error": ...} while 
 """
 
 import json
+import logging
 import sys
 import time
 from typing import Any
@@ -25,7 +26,7 @@ def main() -> None:
     import ray
     from ray.serve._private.api import _get_global_client  # type: ignore[attr-defined]
 
-    ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+    ray.init(sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
     while True:
         try:
             client = _get_global_client(raise_if_no_controller_running=False)

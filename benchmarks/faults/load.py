@@ -73,7 +73,8 @@ class Record:
 
 
 class Load:
-    """senders: how many requests are under way at a time at most; pause_s: of a sender between two. lines: of a batch.
+    """senders: how many requests are under way at a time at most, each of its own kind of four; pause_s: of a sender
+    between two. lines: of a batch.
 
     was_down: see `ledger.judge`. Use as a context: it begins at once, and at the end waits for what is under way.
     """
@@ -139,10 +140,9 @@ class Load:
             ("sdk stream", partial(sdk_stream, coe), TRIES_S),
             ("sdk", partial(sdk_whole, coe), TRIES_S),
         ]
-        for turn in itertools.count(number):
-            if self._over.is_set():
-                return
-            (name, way, within_s), id_ = ways[turn % len(ways)], next(self._numbers)
+        name, way, within_s = ways[number % len(ways)]
+        while not self._over.is_set():
+            id_ = next(self._numbers)
             named = [*self._target.experts, AUTO]
             model = named[id_ % len(named)]
             expert = self._target.experts[0] if model == AUTO else model

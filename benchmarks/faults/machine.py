@@ -111,7 +111,7 @@ class Disk:
 
     @classmethod
     def make(cls, folder: Path, mib: int) -> "Disk":
-        """Mounts it for this process and what it starts. Raises NotAllowed. Only a process of one thread may do this."""
+        """Mounts it for this process and what it starts. Raises NotAllowed. The process may have one thread only."""
         _call("unshare", CLONE_NEWNS)
         _call("mount", b"none", b"/", None, 0x4000 | 0x40000, None)  # MS_REC | MS_PRIVATE: nobody else sees ours
         folder.mkdir(parents=True, exist_ok=True)

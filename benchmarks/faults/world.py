@@ -9,12 +9,8 @@ Ray's head runs Serve's controller and no replica. Where it may be done, node 1 
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +21,7 @@ import httpx
 import psutil
 
 from benchmarks.faults.clock import Clock
-from benchmarks.faults.machine import HERE, THERE, Disk, Network, NotAllowed
+from benchmarks.faults.machine import HERE, THERE, Disk, Network
 from benchmarks.faults.programs import Program
 from benchmarks.faults.relays import Relays
 from benchmarks.live import ROOT, free_port
@@ -50,6 +46,8 @@ batch: {lease_s: 5, block: 32}
 """
 TOKEN_S = 0.03
 START_S = 180.0
+FRESH_S = 3.0
+"""So old what Serve said of its replicas may be."""
 RAY_ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
@@ -85,7 +83,8 @@ class Node:
 class World:
     """cannot: what cannot be done here (network, disk) -> why.
 
-    downs: when a gateway that we killed was away: from and to, in monotonic seconds. away: those that are now, by number.
+    downs: when a gateway that we killed was away: from and to, in monotonic seconds. away: those that are now, by
+    number, with the time since when.
     """
 
     folder: Path
@@ -157,15 +156,16 @@ class World:
         away = [(own, float("inf")) for own in tuple(self.away.values())]
         return any(own_began <= ended and began <= own_ended for own_began, own_ended in (*self.downs, *away))
 
-    def missing(self) -> str | None:
-        """What is not as it should be; None if the service is whole."""
+    def missing(self, since: float = 0.0) -> str | None:
+        """What is not as it should be; None if the service is whole. since: what Serve said before that Unix time does
+        not count."""
         for program in self.programs:
             if program.pid is None:
                 return f"{program.name} does not run"
         for node in self.nodes:
             if node.own is None or not psutil.pid_exists(node.raylet):
                 return f"node {node.number} is away"
-        told = self._told()
+        told = self._told(since)
         if "replicas" not in told:
             return f"Serve does not tell: {told.get('error')}"
         for app, wanted in REPLICAS.items():
@@ -190,11 +190,11 @@ class World:
             return type(error).__name__
         return None if answer.status_code == 200 else answer.text[:200]
 
-    def _told(self) -> dict[str, Any]:
+    def _told(self, since: float) -> dict[str, Any]:
         """The eye's last word, if it is fresh."""
         assert self.eye is not None
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if time.time() - self.eye.log.stat().st_mtime < 3:
+            if self.eye.log.stat().st_mtime >= max(since, time.time() - FRESH_S):
                 with self.eye.log.open("rb") as file:
                     file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
                     found: dict[str, Any] = json.loads(file.read().splitlines()[-1])
@@ -202,9 +202,9 @@ class World:
         return {"error": "the eye is blind"}
 
     def until_whole(self, within_s: float) -> float:
-        """Seconds that it took. Raises NotUp."""
-        began = time.monotonic()
-        while (missing := self.missing()) is not None:
+        """Seconds that it took, by what is known from now on. Raises NotUp."""
+        began, since = time.monotonic(), time.time()
+        while (missing := self.missing(since)) is not None:
             if time.monotonic() - began > within_s:
                 raise NotUp(f"after {within_s:.0f} s {missing}")
             self.tend()
@@ -222,7 +222,7 @@ class World:
             node.own = self.cluster.add_node(
                 node_ip_address=THERE if node.is_far else self._ip,
                 num_cpus=2,
-                resources={family: 1 for family in EXPERTS.values()},
+                resources=dict.fromkeys(EXPERTS.values(), 1),
                 object_store_memory=MEMORY,
                 wait=False,
             )
@@ -360,46 +360,3 @@ def _environment(more: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def world(keep_logs: Path | None = None) -> Iterator[World]:
-    """The service, whole; ended with the block. Call it before this process has more than one thread.
-
-    keep_logs: a folder for the logs of all that ran. Raises NotUp.
-    """
-    for name in [name for name in os.environ if name.startswith(("COE_", "RAY_"))]:
-        del os.environ[name]
-    os.environ.update(RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_TMPDIR=tempfile.gettempdir())
-    folder = Path(tempfile.mkdtemp(prefix="coe-faults-"))
-    cannot, network, disk = dict[str, str](), None, None
-    try:
-        try:
-            network = Network.make()
-        except NotAllowed as error:
-            cannot["network"] = str(error)
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray looks for another address than loopback
-        try:
-            disk = Disk.make(folder / "data", MIB)
-        except NotAllowed as error:
-            cannot["disk"] = str(error)
-        own = World(folder, Relays(folder), network, disk, cannot, "test-" + secrets.token_urlsafe(24))
-        try:
-            own.start()
-            yield own
-        finally:
-            own.end()
-    finally:
-        if keep_logs is not None:
-            _keep(folder, keep_logs)
-        if disk is not None:
-            subprocess.run(["umount", "-l", str(disk.folder)], check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _keep(folder: Path, where: Path) -> None:
-    where.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob("*.log"):
-        shutil.copy(file, where)
-    for found in folder.glob("ray/session_2*/logs"):
-        shutil.copytree(found, where / "ray", dirs_exist_ok=True)

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from benchmarks.faults import load
-from benchmarks.faults.ledger import Asked, Row, Tally, answer_of, judge, judge_lines
+from benchmarks.faults.ledger import Asked, Heard, Row, Tally, answer_of, judge, judge_lines
 from coe_client import AsyncCoe
 
 PROMPT = "q1 some words"
@@ -106,8 +106,8 @@ async def test_a_whole_answer_is_right() -> None:
 @pytest.mark.parametrize(
     "pieces",
     [
-        pytest.param(STREAMED[:2] + (LAST,), id="ends in good order, without a finish_reason"),
-        pytest.param(STREAMED[:2] + (DONE, LAST), id="says that it is done, without a finish_reason"),
+        pytest.param((*STREAMED[:2], LAST), id="ends in good order, without a finish_reason"),
+        pytest.param((*STREAMED[:2], DONE, LAST), id="says that it is done, without a finish_reason"),
         pytest.param((STREAMED[0], *STREAMED[2:], LAST), id="lacks a piece, and is called complete"),
         pytest.param((*STREAMED[:2], chunk("", "length"), DONE, LAST), id="is called cut"),
         pytest.param(STREAMED[:1], id="breaks off"),
@@ -202,7 +202,7 @@ def test_each_line_of_a_batch_is_to_be_once_in_one_of_its_files() -> None:
 
 def test_a_tally_counts_ends_and_knows_when_the_trouble_was_over() -> None:
     def ended(end: str, at: float, why: str = "") -> Row:
-        return Row(Asked("openai", "chat", "", at - 1), load.Heard("", at), end, why)  # type: ignore[arg-type]
+        return Row(Asked("openai", "chat", "", at - 1), Heard("", at), end, why)  # type: ignore[arg-type]
 
     tally = Tally.of([ended("right", 9), ended("error", 5, "engine_died"), ended("silent", 6), ended("wrong", 4)])
     assert (tally.right, tally.errors, tally.silent, tally.wrong) == (1, 1, 1, 1)
