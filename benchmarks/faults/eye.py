@@ -15,7 +15,7 @@ EVERY_S = 0.5
 def look(client: Any) -> list[dict[str, Any]]:
     """client: Serve's own, of `ray.serve._private.api`."""
     return [
-        {"app": app, "pid": replica["pid"], "state": str(getattr(replica["state"], "value", replica["state"]))}
+        {"app": app, "pid": replica.get("pid"), "state": str(getattr(replica["state"], "value", replica["state"]))}
         for app, details in client.get_serve_details()["applications"].items()
         for deployment in details["deployments"].values()
         for replica in deployment["replicas"]

@@ -160,6 +160,7 @@ def figures(faults: Sequence[Fault], record: Record, not_done: Mapping[str, str]
         "batch_lost": len(lines.lost),
         "batch_doubled": len(lines.doubled),
         "requests": len(record.rows),
+        "slowest_s": round(max((row.heard.at - row.asked.at for row in record.rows), default=0.0), 1),
         "answered": tally.right,
         "errors": dict(tally.codes),
         "by_client": {client: {"answered": own.right, "errors": dict(own.codes)} for client, own in by_client.items()},

@@ -24,8 +24,8 @@ def world(keep_logs: Path | None = None) -> Iterator[World]:
     """
     for name in [name for name in os.environ if name.startswith(("COE_", "RAY_"))]:
         del os.environ[name]
-    os.environ.update(RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_TMPDIR=tempfile.gettempdir())
     folder = Path(tempfile.mkdtemp(prefix="coe-faults-"))
+    os.environ.update(RAY_ENVIRONMENT, RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_TMPDIR=str(folder))
     cannot, network, disk = dict[str, str](), None, None
     try:
         try:

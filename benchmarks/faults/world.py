@@ -45,14 +45,17 @@ limits:
 batch: {lease_s: 5, block: 32}
 """
 TOKEN_S = 0.03
-START_S = 180.0
-FRESH_S = 3.0
+START_S = 300.0
+FRESH_S = 15.0
 """So old what Serve said of its replicas may be."""
 RAY_ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",
+    "RAY_enable_worker_prestart": "0",  # no process that nobody has asked for
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_worker_niceness": "0",  # else replicas starve behind whatever else this machine does
 }
 MEMORY = 80 << 20
 """Bytes of each node's object store, in which nothing is put."""
@@ -221,7 +224,7 @@ class World:
             stack.enter_context(_environment(node.clock.environment(ROOT)))
             node.own = self.cluster.add_node(
                 node_ip_address=THERE if node.is_far else self._ip,
-                num_cpus=2,
+                num_cpus=1,
                 resources=dict.fromkeys(EXPERTS.values(), 1),
                 object_store_memory=MEMORY,
                 wait=False,
@@ -313,6 +316,8 @@ class World:
                     "gcs_server_port": free_port(),
                     "num_cpus": 0,
                     "include_dashboard": False,
+                    "include_log_monitor": False,
+                    "no_monitor": True,
                     "object_store_memory": MEMORY,
                     "temp_dir": str(self.folder / "ray"),
                 },
