@@ -62,7 +62,9 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._pass(reader, writer)
+            # asyncio asks for the exception of what serves a connection, and may not be told that it was cancelled.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pass(reader, writer)
         finally:
             self._tasks.discard(task)
 
