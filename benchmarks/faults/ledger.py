@@ -26,17 +26,13 @@ LOST = "connection lost"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request. expert: who is to answer; prompt: has an id of its own; at: monotonic seconds."""
+    """A request. expert: who is to answer, None for who the router chooses: then the answer has to say who it was.
+    prompt: has an id of its own; at: monotonic seconds."""
 
     client: str
-    expert: str
+    expert: str | None
     prompt: str
     at: float
-
-    @property
-    def answer(self) -> str:
-        """What the fake engine says (`workers.fake_engine.echo`)."""
-        return answer_of(self.expert, self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +63,7 @@ class Row:
 
 
 def answer_of(expert: str, prompt: str) -> str:
+    """What the fake engine says (`workers.fake_engine.echo`)."""
     return f"{expert} heard: {prompt}"
 
 
@@ -76,10 +73,12 @@ def judge(asked: Asked, heard: Heard, was_down: Callable[[float, float], bool]) 
     def ends(end: End, why: str = "") -> Row:
         return Row(asked, heard, end, why)
 
-    if not asked.answer.startswith(heard.text):
-        return ends("wrong", f"{asked.expert} was asked, and it begins with {heard.text[:40]!r}")
-    if heard.model is not None and heard.model != asked.expert:
-        return ends("wrong", f"{asked.expert} was asked, and {heard.model} is said to have answered")
+    expert = asked.expert or heard.model or "nobody"
+    answer = answer_of(expert, asked.prompt)
+    if not answer.startswith(heard.text):
+        return ends("wrong", f"{expert} was to answer {asked.prompt[:6]!r}, and it begins with {heard.text[:40]!r}")
+    if heard.model is not None and heard.model != expert:
+        return ends("wrong", f"{expert} was to answer, and {heard.model} is said to have done so")
     if heard.late:
         return ends("silent", "nothing came by the deadline")
     if heard.lost is not None:
@@ -92,8 +91,8 @@ def judge(asked: Asked, heard: Heard, was_down: Callable[[float, float], bool]) 
         return ends("silent", f"an error without a code of the table: {heard.code!r}")
     if heard.finish_reason != "stop":
         return ends("silent", f"it ended with the finish_reason {heard.finish_reason!r}")
-    if heard.text != asked.answer:
-        return ends("silent", f"{len(heard.text)} of {len(asked.answer)} characters, called complete")
+    if heard.text != answer:
+        return ends("silent", f"{len(heard.text)} of {len(answer)} characters, called complete")
     return ends("right")
 
 

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """url: of what stands before the gateways. experts: by name; the first one is who answers `auto`."""
+    """url: of what stands before the gateways. experts: by name."""
 
     url: str
     key: str
@@ -145,7 +145,7 @@ class Load:
             id_ = next(self._numbers)
             named = [*self._target.experts, AUTO]
             model = named[id_ % len(named)]
-            expert = self._target.experts[0] if model == AUTO else model
+            expert = None if model == AUTO else model  # where one cannot answer, the router chooses another
             prompt = f"q{id_} {' '.join(WORDS[id_ % 3 :])}"
             asked = Asked(name, expert, prompt, time.monotonic())
             self.record.under_way += 1

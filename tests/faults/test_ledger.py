@@ -155,6 +155,14 @@ async def test_the_name_of_another_is_wrong(way: str) -> None:
         assert (await row(url, way)).end == "wrong"
 
 
+def test_who_the_router_chose_is_right_if_the_answer_says_who_it_was() -> None:
+    def end(text: str, model: str | None) -> str:
+        return judge(Asked("openai", None, PROMPT, 0), Heard(text, 1, "stop", model), ALL_UP).end
+
+    assert end(answer_of("code", PROMPT), "code") == "right"
+    assert [end(answer_of("code", PROMPT), model) for model in ("chat", None)] == ["wrong", "wrong"]
+
+
 @pytest.mark.parametrize("way", ["openai stream", "sdk stream"])
 async def test_an_error_of_the_table_is_one_in_the_stream_and_as_a_status(way: str) -> None:
     said = {"error": ENGINE_DIED}
