@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.faults.world import World, parent
+from benchmarks.faults.world import Node, World, parent
 from benchmarks.live import ROOT
 
 ROLL_S = 300.0
@@ -188,6 +188,11 @@ def network_long(world: World, rng: random.Random) -> Iterator[str]:
     [node] = [own for own in world.nodes if own.is_far]
     with network(world, rng) as told:
         yield told
+    _come_back(world, node)
+
+
+def _come_back(world: World, node: Node) -> None:
+    """A node that Ray has taken for dead meanwhile ends when it hears of it, and is started anew, as a kubelet does."""
     deadline = time.monotonic() + 20
     while psutil.pid_exists(node.raylet) and time.monotonic() < deadline and world.missing() is not None:
         world.tend()
@@ -210,6 +215,7 @@ def frozen(world: World, rng: random.Random) -> Iterator[str]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+        _come_back(world, node)
 
 
 @contextmanager
