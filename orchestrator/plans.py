@@ -56,9 +56,10 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
     if plan.kind == "fake":
         from workers.fake_engine import FakeEngine
 
-        own = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots", "images")}
+        names = ("token_delay", "slots", "images", "process")
+        delay, slots, images, process = (plan.config.engine_args.get(f"fake_{name}") for name in names)
         return FakeEngine(
-            plan.family, plan.experts, token_delay=own["token_delay"] or 0.0, slots=own["slots"], images=own["images"]
+            plan.family, plan.experts, token_delay=delay or 0.0, slots=slots, images=images, process=bool(process)
         )
     from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 

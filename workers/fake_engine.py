@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import time
+from asyncio.subprocess import DEVNULL, PIPE
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ from workers.base import (
 DEFAULT_CONTEXT = 32_768
 DEFAULT_MAX_TOKENS = 512
 
+CHILD = ("cat",)
+"""The child process of an engine that has one."""
+
 Answer = Callable[[ChatCall], str]
 
 
@@ -54,7 +58,8 @@ class FakeEngine:
     answer: what an expert says. token_delay: seconds before each token. slots: requests that it answers at a time,
     others wait; None = all. images: of one byte each, that its device holds at a time; the one that was used longest
     ago makes room, and loads take no time; None = all, whatever their size. keeps_requests: as on CUDA, they go on
-    after a sleep; otherwise it is closed meanwhile, as on the CPU.
+    after a sleep; otherwise it is closed meanwhile, as on the CPU. process: it has a child process, and goes down with
+    it, as vLLM does.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
 
@@ -68,6 +73,7 @@ class FakeEngine:
         slots: int | None = None,
         images: int | None = None,
         keeps_requests: bool = True,
+        process: bool = False,
     ) -> None:
         self.family = family
         self.answer = answer
@@ -92,6 +98,8 @@ class FakeEngine:
         self._active: str | None = None
         self._tokens_to_live: int | None = None
         self._changed = asyncio.Event()
+        self._has_process = process
+        self._watch: asyncio.Task[None] | None = None
 
     # The script
 
@@ -137,16 +145,33 @@ class FakeEngine:
     async def start(self) -> None:
         if self._start_failures:
             raise RuntimeError(self._start_failures.popleft())
+        if self._has_process and (self._watch is None or self._watch.done()):
+            # It reads until its end of the pipe is closed, and so does not outlive this process either.
+            child = await asyncio.create_subprocess_exec(*CHILD, stdin=PIPE, stdout=DEVNULL)
+            self._watch = asyncio.create_task(self._go_down_with(child))
         self._up, self._dead, self._tokens_to_live = True, False, None
         self._starts += 1
         images = dict.fromkeys(map(self._image_of, self._experts))
         self._device = dict.fromkeys(list(images)[: self._images])
+
+    async def _go_down_with(self, child: asyncio.subprocess.Process) -> None:
+        try:
+            await child.wait()
+            self.die()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
 
     def is_alive(self) -> bool:
         return not self._dead
 
     async def close(self) -> None:
         self._up = False
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
 
     async def sleep(self) -> Literal["host", "disk"]:
         if self.keeps_requests:

@@ -1,8 +1,10 @@
 """The channel between gateway and workers: real sockets, a fake engine."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +34,28 @@ async def test_a_call_is_answered_as_the_engine_answers() -> None:
 async def test_who_does_not_look_on_gets_the_answer_in_one_piece() -> None:
     async with bench() as own:
         assert len(await heard(own.links, call(every=60))) == 2
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_a_deadline_holds_by_the_clock_of_the_worker_whatever_the_gateway_takes_for_the_time(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    sent = [Submit(1, replace(call(), deadline=now + ahead + left), now + ahead) for left in (60.0, -60.0)]
+    assert [own.by_own_clock(now).deadline for own in sent] == [now + 60, now - 60]
+
+    async with bench() as own:  # the same through the wire, of a gateway whose clock is wrong
+        monkeypatch.setattr(module, "Submit", lambda number, call: Submit(number, call, time.time() + ahead))
+        deltas = await heard(own.links, replace(call(), deadline=time.time() + ahead + 60))
+        assert said(deltas) == "a heard: hello there"
+        last = (await heard(own.links, replace(call(), deadline=time.time() + ahead - 60)))[-1]
+        assert isinstance(last, Failure)
+        assert last.code == "deadline"
+
+
+async def test_a_deadline_is_left_alone_where_both_clocks_agree() -> None:
+    own = replace(call(), deadline=time.time() + 60)
+    assert Submit(1, own).by_own_clock(time.time()) is own
 
 
 async def test_many_calls_share_a_connection_and_none_hears_another() -> None:

@@ -7,7 +7,8 @@ that is not exactly one of these is refused.
 
 import asyncio
 import hmac
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +19,8 @@ VERSION = 1
 FIRST_BYTES = 1024
 """Of a frame from somebody who has not said `Hello`."""
 MOST_BYTES = 1 << 28
+CLOCKS_S = 1.0
+"""Seconds by which two clocks may be apart without harm. So long a call may also be under way to a worker."""
 _LENGTH = 4
 
 
@@ -43,8 +46,16 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """sent: Unix time, by the gateway's clock."""
+
     number: int
     call: ChatCall
+    sent: float = msgspec.field(default_factory=time.time)
+
+    def by_own_clock(self, now: float) -> ChatCall:
+        """The call with its deadline by the clock of this machine, which may not be set as the gateway's is."""
+        apart = now - self.sent
+        return self.call if abs(apart) < CLOCKS_S else replace(self.call, deadline=self.call.deadline + apart)
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import secrets
 import ssl
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
@@ -183,7 +184,7 @@ class _Peer(Frames):
             if frame.number in self.running:
                 self.refuse("a number twice")
                 return
-            run = self.running[frame.number] = _Run(self, frame.number, frame.call)
+            run = self.running[frame.number] = _Run(self, frame.number, frame.by_own_clock(time.time()))
             run.task = asyncio.get_running_loop().create_task(run())
         elif isinstance(frame, Cancel):
             run_ = self.running.pop(frame.number, None)
