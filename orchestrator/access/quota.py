@@ -41,22 +41,21 @@ WINDOWS: Mapping[str, Window] = {
 
 class LimitReached(RuntimeError):
     """A limit of the key refuses the request. cause: a key of the table in `orchestrator.errors`; retry_after:
-    seconds; None where trying again is of no use.
-
-    The wait of a minute's limit is told as a minute at most: who comes too early is told the rest, and who heeds no
-    longer one would come at once, and fail.
-    """
+    seconds; None where trying again is of no use."""
 
     def __init__(self, cause: str, message: str, retry_after: float | None, headers: Mapping[str, str]) -> None:
         super().__init__(message)
         self.cause, self.headers = cause, dict(headers)
-        seconds = math.inf if retry_after is None else max(1, math.ceil(retry_after))
-        if seconds <= PATIENCE_S + SLOT_S["minute"]:
-            seconds = min(seconds, PATIENCE_S)
-        else:
-            self.headers["x-should-retry"] = "false"
         if retry_after is not None:
-            self.headers["retry-after"] = str(seconds)
+            self.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+        if retry_after is None or retry_after > PATIENCE_S:
+            self.headers["x-should-retry"] = "false"
+
+
+def heeded(seconds: float) -> float:
+    """A wait as it is told: that of a minute's limit as a minute at most. Who comes too early is told the rest; who
+    heeds no longer wait would come at once, and fail."""
+    return float(PATIENCE_S) if PATIENCE_S < seconds <= PATIENCE_S + SLOT_S["minute"] else seconds
 
 
 @dataclass(frozen=True, slots=True)
