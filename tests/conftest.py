@@ -21,11 +21,3 @@ def pytest_configure(config: pytest.Config) -> None:
         if name == "RAY_ADDRESS" or (name.startswith("COE_") and not name.startswith("COE_FUZZ_")):
             del os.environ[name]
     os.environ["COE_HOME"] = home
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n`: what starts services and engines runs in one process, one after the other, the files of the fast ring
-    beside it."""
-    for item in items:
-        heavy = any(item.iter_markers("service")) or any(item.iter_markers("engine"))
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else item.path.name))
