@@ -69,6 +69,8 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
             if kills in redis_kills:
                 assert own_redis.pid is not None
                 os.kill(own_redis.pid, signal.SIGKILL)
+                while own_redis.pid is not None:
+                    await asyncio.sleep(0.01)
                 await asyncio.sleep(chance.uniform(0.05, 0.3))
                 await asyncio.to_thread(own_redis.start)
             else:
