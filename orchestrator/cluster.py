@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 from experts.registry import Registry
 from orchestrator.config.model import Config
 from orchestrator.events import READY_TIERS
-from orchestrator.plans import DevicePlan, FamilyPlan, check_room, make_device, make_worker, plans
+from orchestrator.plans import DevicePlan, Plan, check_room, families_of, make_device, make_worker, plans, version
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
+from orchestrator.rosters import Served, pack, unpack
 from workers.base import ChatCall, Event, WorkerStats
 from workers.channel.client import Find, Links, NoStats
 from workers.channel.frames import Address
@@ -50,6 +51,8 @@ WORKERS_MORE_S = 5.0
 that before it ends the worker by force."""
 STATS_S = 5.0
 
+logger = logging.getLogger(__name__)
+
 
 class WorkerDeployment:
     """A Serve replica: a worker, and the channel on which gateways reach it. Serve itself carries no request.
@@ -59,7 +62,7 @@ class WorkerDeployment:
     far it is meanwhile.
     """
 
-    def __init__(self, plan: FamilyPlan | DevicePlan, drain_s: float, loads_first: bool) -> None:
+    def __init__(self, plan: Plan, drain_s: float, loads_first: bool) -> None:
         from ray import serve
 
         listen_on_this_node_only()
@@ -75,6 +78,14 @@ class WorkerDeployment:
             self._worker.launch()
             self._address = asyncio.create_task(self._channel.start(own_address(), ray_tls(ssl.Purpose.CLIENT_AUTH)))
         return await asyncio.shield(self._address)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls it with what `orchestrator.rosters` packed, before the first check of health and whenever that
+        changes. It returns at once, as Serve asks nothing else of a worker meanwhile; and an exception would end it."""
+        try:
+            follow(self._worker, unpack(user_config))
+        except Exception:
+            logger.exception("a worker keeps its experts: it cannot read others")
 
     async def address(self) -> Address:
         """Where its channel listens, for `DeploymentHandle.broadcast`."""
@@ -102,6 +113,15 @@ class WorkerDeployment:
     async def __del__(self) -> None:
         await self._channel.close(self._drain_s)
         await self._worker.close()
+
+
+def follow(worker: Worker | SharedDevice, told: Mapping[str, Served]) -> None:
+    """Lets a worker serve what it is told of each of its families."""
+    for family, served in told.items():
+        if isinstance(worker, SharedDevice):
+            worker.adopt(family, served.roster, served.bytes)
+        else:
+            worker.adopt(served.roster)
 
 
 def loading_file() -> Path | None:
@@ -299,9 +319,12 @@ def start_serve() -> None:
     serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
 
 
-def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | None = None) -> Any:
-    """What Serve runs for a plan. drain_s: seconds that a gateway gives what is under way. version, for workers that
-    gateways share: replicas of the same one are left as they run. None = they are one gateway's own."""
+def application(plan: Plan, drain_s: float, owner: str | None = None) -> Any:
+    """What Serve runs for a plan. Replicas of the same version and owner are left as they run, and told of their
+    experts.
+
+    drain_s: seconds that a gateway gives what is under way. owner: the one gateway whose they are; None = shared.
+    """
     serve: Any = import_module("ray.serve")
     place = plan.config
     deployment = serve.deployment(
@@ -311,16 +334,16 @@ def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | No
         health_check_period_s=2,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=drain_s + 2 * WORKERS_MORE_S,
+        user_config=pack(plan),
         ray_actor_options={
             "num_cpus": place.num_cpus,
             "num_gpus": place.num_gpus,
             "resources": dict(place.resources),
         },
     )
-    if version is not None:
-        deployment = of_version(deployment, version)
-    return deployment.bind(plan, drain_s + WORKERS_MORE_S, version is not None)
+    of_this = of_version(deployment, f"{version(plan)}{owner or ''}")
+    return of_this.bind(plan, drain_s + WORKERS_MORE_S, owner is None)
 
 
-def _families(plan: FamilyPlan | DevicePlan) -> tuple[str, ...]:
-    return tuple(own.family for own in (plan.families if isinstance(plan, DevicePlan) else (plan,)))
+def _families(plan: Plan) -> tuple[str, ...]:
+    return tuple(own.family for own in families_of(plan))

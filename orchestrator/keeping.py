@@ -4,8 +4,6 @@ One process deploys, the gateways only attach (`coe serve --attach`). So a gatew
 no engine, and gateways of two configurations, as there are while a new one is rolled out, do not undo each other's.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +15,8 @@ from typing import Any, Protocol
 import structlog
 
 from orchestrator.config.model import Config
-from orchestrator.plans import DevicePlan, FamilyPlan, plans
+from orchestrator.config.watch import Watched
+from orchestrator.plans import Plan, plans, version
 
 EVERY_S = 5.0
 """Between two looks at what runs."""
@@ -60,6 +59,10 @@ class Keeper:
     _strays: dict[str, float] = field(default_factory=dict)  # application -> since when it is one
     _deployed: bool = False
 
+    def want(self, wanted: Mapping[str, str]) -> None:
+        """Something else from now on. All of it is deployed with the next look: Serve leaves what has not changed."""
+        self.wanted, self._deployed = wanted, False
+
     def due(self, there: Collection[str], now: float) -> Due:
         """there: the applications that run; now: seconds of any clock. The first call deploys all that is wanted."""
         strays = {app for app in there if app.startswith(OURS)} - self.wanted.keys()
@@ -79,22 +82,12 @@ class Keeper:
         return due
 
 
-def version(plan: FamilyPlan | DevicePlan) -> str:
-    """Changes with all that a running worker would have to be started anew for; not with the number of workers."""
-    families = plan.families if isinstance(plan, DevicePlan) else (plan,)
-    parts: list[Any] = [plan.config.model_dump(mode="json", exclude={"replicas"})]
-    for own in families:
-        experts = [spec.model_dump(mode="json") for spec in own.experts]
-        parts.append([own.kind, own.family, experts, sorted(own.pinned), str(own.folder)])
-        parts.append(own.config.model_dump(mode="json", exclude={"replicas"}))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 class ServeApplications:
-    """Those of the Ray cluster that this process has joined. drain_s: see `orchestrator.cluster.application`."""
+    """Those of the Ray cluster that this process has joined. found: what they serve; drain_s: see
+    `orchestrator.cluster.application`."""
 
-    def __init__(self, found: Mapping[str, FamilyPlan | DevicePlan], drain_s: float) -> None:
-        self._found, self._drain_s = found, drain_s
+    def __init__(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        self.found, self.drain_s = found, drain_s
         self._serve: Any = import_module("ray.serve")
 
     def names(self) -> frozenset[str]:
@@ -106,8 +99,8 @@ class ServeApplications:
 
         start_serve()
         targets = [
-            self._serve.RunTarget(application(self._found[app], self._drain_s, version), name=app, route_prefix=None)
-            for app, version in apps.items()
+            self._serve.RunTarget(application(self.found[app], self.drain_s), name=app, route_prefix=None)
+            for app in apps
         ]
         # Where a node is still to come, its application would be waited for, and with it all others.
         self._serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
@@ -116,16 +109,23 @@ class ServeApplications:
         self._serve.delete(app, _blocking=False)
 
 
-def keep(config: Config, home: Path, address: str, alive: Path | None, *, once: bool = False) -> None:
+def keep(
+    config: Config, home: Path, address: str, alive: Path | None, *, file: Watched | None = None, once: bool = False
+) -> None:
     """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay.
 
-    alive: a file that is touched after each look. once: return after the first. Raises ConnectionError.
+    file: whose changes are followed. alive: a file that is touched after each look. once: return after the first.
+    Raises ConnectionError.
     """
     found = plans(config, config.registry(), home)
-    keeper = Keeper({app: version(plan) for app, plan in found.items()})
+    keeper = Keeper(_versions(found))
     with _on(address):
         applications = ServeApplications(found, config.limits.drain_s)
         while True:
+            if file is not None and (changed := file.look()) is not None:
+                applications.found = plans(changed, changed.registry(), home)
+                applications.drain_s = changed.limits.drain_s
+                keeper.want(_versions(applications.found))
             due = keeper.look(applications, time.monotonic())
             if due.deploy or due.remove:
                 log.info("workers", deployed=due.deploy, removed=due.remove)
@@ -134,6 +134,10 @@ def keep(config: Config, home: Path, address: str, alive: Path | None, *, once: 
             if once:
                 return
             time.sleep(EVERY_S)
+
+
+def _versions(found: Mapping[str, Plan]) -> dict[str, str]:
+    return {app: version(plan) for app, plan in found.items()}
 
 
 def remove(address: str) -> tuple[str, ...]:

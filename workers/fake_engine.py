@@ -154,6 +154,9 @@ class FakeEngine:
             raise RuntimeError(self._start_failures.popleft())
         self._awake.set()
 
+    async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
+        self._experts = {spec.name: spec for spec in experts}
+
     async def stats(self) -> WorkerStats:
         broken = self._broken
         return WorkerStats(
@@ -174,12 +177,13 @@ class FakeEngine:
             self.failed += 1
             yield refused
             return
+        spec = self._experts[call.expert]  # whatever it is by the end
         self.started += 1
         self._run(+1)
         ended = False
         try:
             async with self._slots:
-                async for event in self._tokens(call, script):
+                async for event in self._tokens(call, spec, script):
                     if isinstance(event, Finish | Failure):
                         ended = True
                         self.finished += isinstance(event, Finish)
@@ -189,14 +193,14 @@ class FakeEngine:
             self.aborted += not ended
             self._run(-1)
 
-    async def _tokens(self, call: ChatCall, script: _Script) -> AsyncGenerator[Event, None]:
+    async def _tokens(self, call: ChatCall, spec: ExpertSpec, script: _Script) -> AsyncGenerator[Event, None]:
         self._swaps += self._active is not None and self._active != call.expert
         self._active = call.expert
         prompt_tokens = _count(call)
         deltas: list[Delta] = [Delta(calls=parts) for parts in fake_forms.calls(call, call.tools)] if call.tools else []
         reason: FinishReason = "tool_calls"
         if not deltas:
-            words, reason = self._words(call, prompt_tokens)
+            words, reason = self._words(call, spec, prompt_tokens)
             deltas = [Delta(word, logprobs=_logprobs(word, call)) for word in words]
         for made in itertools.count():
             if self._dead:
@@ -236,7 +240,7 @@ class FakeEngine:
             return Failure("expert_unavailable", f"expert {call.expert!r}: {self._broken[call.expert]}")
         if problem := fake_forms.problem(call):
             return Failure("invalid_request", problem)
-        prompt, context = _count(call), self._context(call.expert)
+        prompt, context = _count(call), _context(self._experts[call.expert])
         wanted = call.sampling.max_tokens or 1
         if prompt + wanted > context:
             return Failure(
@@ -245,7 +249,7 @@ class FakeEngine:
             )
         return None
 
-    def _words(self, call: ChatCall, prompt_tokens: int) -> tuple[list[str], FinishReason]:
+    def _words(self, call: ChatCall, spec: ExpertSpec, prompt_tokens: int) -> tuple[list[str], FinishReason]:
         """The answer cut at stop strings and limits, as words with the space before them; "".join gives the text."""
         text = (
             self.answer(call)
@@ -257,12 +261,13 @@ class FakeEngine:
             text = text[: min(cuts)]
         first, *rest = text.split(" ")
         words = [first, *(" " + word for word in rest)] if text else []
-        default = self._experts[call.expert].sampling.max_tokens or DEFAULT_MAX_TOKENS
-        limit = min(call.sampling.max_tokens or default, self._context(call.expert) - prompt_tokens)
+        default = spec.sampling.max_tokens or DEFAULT_MAX_TOKENS
+        limit = min(call.sampling.max_tokens or default, _context(spec) - prompt_tokens)
         return words[:limit], "length" if len(words) > limit else "stop"
 
-    def _context(self, expert: str) -> int:
-        return self._experts[expert].context_length or DEFAULT_CONTEXT
+
+def _context(spec: ExpertSpec) -> int:
+    return spec.context_length or DEFAULT_CONTEXT
 
 
 def _count(call: ChatCall) -> int:

@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workers.base import ChatCall, Delta, Event, Failure, SleepingEngine, SwapEvent, WorkerStats, seconds_left
+from workers.base import ChatCall, Delta, Event, Failure, Roster, SleepingEngine, SwapEvent, WorkerStats, seconds_left
 from workers.fair_queue import KeyHeap
 from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
 from workers.worker import close_engine
@@ -33,11 +33,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A family of a device. experts: their names; bytes: what its engine takes of the device's memory while awake."""
+    """A family of a device. roster: whom it serves at first; bytes: what its engine takes of the device's memory while
+    awake."""
 
     name: str
-    experts: tuple[str, ...]
-    make_engine: Callable[[], SleepingEngine]
+    roster: Roster
+    make_engine: Callable[[Roster], SleepingEngine]
     bytes: int = 0
 
 
@@ -56,10 +57,15 @@ class _Call:
 
 @dataclass(slots=True, eq=False)
 class _Member:
-    """A family and its engine. told: the engine's last stats before it fell asleep."""
+    """A family and its engine. told: the engine's last stats before it fell asleep. roster: whom it is to serve;
+    adopted: whom the engine does, None if there is none. lock: held by who changes the engine's state."""
 
     family: Family
     size: int
+    roster: Roster
+    adopted: Roster | None = None
+    adopting: asyncio.Task[None] | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     engine: SleepingEngine | None = None
     tier: Tier = "disk"
     told: WorkerStats | None = None
@@ -82,6 +88,11 @@ class _Member:
     @property
     def awake(self) -> bool:
         return self.tier == "device"
+
+    @property
+    def is_settled(self) -> bool:
+        """Do calls from now on meet the experts of its roster? While its engine sleeps they wait until it has them."""
+        return not self.awake or self.roster == self.adopted
 
     @property
     def busy(self) -> bool:
@@ -124,8 +135,10 @@ class SharedDevice:
         self._name = name
         self._poll, self._retry, self._max_failures, self._clock = poll, retry, max_failures, clock
         self._policy = SwapPolicy(settings, capacity=1 if memory is None else memory)
-        self._members = {f.name: _Member(f, 1 if memory is None else f.bytes) for f in families}
-        self._member_of = {expert: member for member in self._members.values() for expert in member.family.experts}
+        self._memory = memory
+        self._members = {f.name: _Member(f, 1 if memory is None else f.bytes, f.roster) for f in families}
+        self._member_of: dict[str, _Member] = {}
+        self._know_experts()
         self._numbers, self._moves = itertools.count(), itertools.count(1)
         self._decision = Decision(None, None, None, (), False)
         self._leaving: list[_Member] = []
@@ -146,6 +159,34 @@ class SharedDevice:
     def launch(self) -> None:
         """Begins to wake the first family. Calls wait for their turn from now on."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    # Who is served
+
+    def _know_experts(self) -> None:
+        self._member_of = {name: member for member in self._members.values() for name in member.roster.names}
+
+    def adopt(self, family: str, roster: Roster, size: int = 0) -> None:
+        """A family serves these experts from now on, as `workers.worker.Worker.adopt`. size: bytes that it takes."""
+        member = self._members[family]
+        member.roster = roster
+        self._know_experts()
+        if self._memory is not None and size <= self._memory:  # else its images take turns in what it has
+            member.size = size
+            if member.problem is None and not member.awake and self._work is None:  # what an engine has taken it keeps
+                self._policy.place(member.name, member.tier, size)
+        if member.awake and (member.adopting is None or member.adopting.done()):
+            member.adopting = asyncio.get_running_loop().create_task(self._adopt(member))
+
+    async def _adopt(self, member: _Member) -> None:
+        """While it is awake; else it is done when it wakes."""
+        while member.awake and member.roster != member.adopted:
+            try:
+                async with member.lock:
+                    if member.tier == "device" and member.engine is not None:  # still
+                        await _adopt(member, member.engine)
+            except Exception:
+                logger.exception("the engine of family %s does not take its experts", member.name)
+                await asyncio.sleep(self._poll)
 
     # Calls
 
@@ -282,8 +323,11 @@ class SharedDevice:
     async def _turn(self, member: _Member, leaving: Sequence[_Member]) -> None:
         began, source = self._clock(), member.tier
         for other in leaving:
-            await self._put_to_sleep(other)
-        if await self._wake(member):
+            async with other.lock:
+                await self._put_to_sleep(other)
+        async with member.lock:
+            is_awake = await self._wake(member)
+        if is_awake:
             seconds = self._clock() - began
             member.wakes += 1
             member.wake_seconds += seconds
@@ -315,10 +359,16 @@ class SharedDevice:
     async def _wake(self, member: _Member) -> bool:
         try:
             if member.engine is None:
-                member.engine = member.family.make_engine()
+                roster = member.roster
+                member.engine = member.family.make_engine(roster)
                 await member.engine.start()
+                member.adopted = roster
             else:
+                if member.roster != member.adopted and member.tier == "disk":
+                    await _adopt(member, member.engine)  # it is started with those
                 await member.engine.wake()
+            if member.roster != member.adopted:
+                await _adopt(member, member.engine)
         except Exception as error:
             logger.exception("the engine of family %s did not start", member.name)
             await self._end_engine(member)
@@ -343,6 +393,7 @@ class SharedDevice:
 
     async def _end_engine(self, member: _Member) -> None:
         engine, member.engine = member.engine, None
+        member.adopted = None
         if engine is None:
             return
         self._move(member, "disk", 0.0)  # no call starts there any more
@@ -382,6 +433,7 @@ class SharedDevice:
             wake_seconds=member.wake_seconds,
             oldest_wait=max(own.oldest_wait, hungry),
             events=tuple(sorted((*own.events, *member.events), key=lambda event: event.at)),
+            roster=member.roster.version if member.is_settled else "",
         )
 
     def _tiers_without_engine(self, member: _Member, told: WorkerStats) -> dict[str, str]:
@@ -390,8 +442,9 @@ class SharedDevice:
             tier = f"failed: {member.problem}"
         elif not any(other.awake or other.wakes for other in self._members.values()):
             tier = "starting" if member is self._last else tier
-        failed = {expert: where for expert, where in told.tiers.items() if where.startswith("failed")}
-        return dict.fromkeys(member.family.experts, tier) | failed
+        names = member.roster.names
+        failed = {expert: t for expert, t in told.tiers.items() if t.startswith("failed") and expert in names}
+        return dict.fromkeys(names, tier) | failed
 
     def check_health(self) -> None:
         """Raises RuntimeError once no family's engine could be started too often in a row."""
@@ -408,9 +461,18 @@ class SharedDevice:
             keeper.cancel()
             await asyncio.wait([keeper])
         for member in self._members.values():
+            if member.adopting is not None:
+                member.adopting.cancel()
+                await asyncio.wait([member.adopting])
             for call in member.held.in_order():
                 call.events.put_nowait(Failure("engine_starting", f"the engine of {call.call.expert} is being ended"))
             await self._end_engine(member)
+
+
+async def _adopt(member: _Member, engine: SleepingEngine) -> None:
+    roster = member.roster
+    await engine.adopt(roster.experts, roster.pinned)
+    member.adopted = roster
 
 
 def _alive(member: _Member) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import AsyncGenerator, Callable
 
-from workers.base import ChatCall, Engine, Event, Failure, WorkerStats
+from workers.base import ChatCall, Engine, Event, Failure, Roster, WorkerStats
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +22,24 @@ async def close_engine(engine: Engine, family: str) -> None:
 class Worker:
     """Owns an engine: starts it, and starts it anew whenever it dies or did not come up.
 
-    make_engine makes a fresh engine; poll is how often the engine is looked at, retry how long to wait after a start
-    that failed, both in seconds. After `max_failures` failed starts in a row `check_health` raises, so that whoever
-    runs the worker replaces its whole process.
+    roster: whom it serves, see `adopt`; make_engine makes a fresh engine for one. poll is how often the engine is
+    looked at, retry how long to wait after a start that failed, both in seconds. After `max_failures` failed starts in
+    a row `check_health` raises, so that whoever runs the worker replaces its whole process.
     """
 
     def __init__(
         self,
         family: str,
-        experts: tuple[str, ...],
-        make_engine: Callable[[], Engine],
+        roster: Roster,
+        make_engine: Callable[[Roster], Engine],
         *,
         poll: float = 0.5,
         retry: float = 5.0,
         max_failures: int = 5,
     ) -> None:
-        self._family, self._experts = family, experts
+        self._family, self._roster = family, roster
+        self._adopted: Roster | None = None  # what the engine has
+        self._adopting: asyncio.Task[None] | None = None
         self._make_engine = make_engine
         self._poll, self._retry, self._max_failures = poll, retry, max_failures
         self._engine: Engine | None = None
@@ -62,6 +64,7 @@ class Worker:
                 await close_engine(dead, self._family)
             try:
                 self._engine = await self._started()
+                self._follow()
                 self._starts, self._failures, self._problem = self._starts + 1, 0, None
             except Exception as error:
                 self._failures, self._problem = self._failures + 1, " ".join(str(error).split())
@@ -69,15 +72,40 @@ class Worker:
                 await asyncio.sleep(self._retry)
 
     async def _started(self) -> Engine:
-        engine = self._starting = self._make_engine()
+        roster = self._roster
+        engine = self._starting = self._make_engine(roster)
         try:
             await engine.start()
+            self._adopted = roster
         except BaseException:
             await close_engine(engine, self._family)
             raise
         finally:
             self._starting = None
         return engine
+
+    def adopt(self, roster: Roster) -> None:
+        """Serves these experts from now on; `stats` tell when it is so. The engine stays, and calls go on, see
+        `workers.base.Engine.adopt`."""
+        self._roster = roster
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._engine is not None and (self._adopting is None or self._adopting.done()):
+            self._adopting = asyncio.get_running_loop().create_task(self._adopt())
+
+    async def _adopt(self) -> None:
+        while (engine := self._engine) is not None and engine.is_alive():
+            if (roster := self._roster) == self._adopted:
+                return
+            try:
+                await engine.adopt(roster.experts, roster.pinned)
+                if engine is self._engine:
+                    self._adopted = roster
+            except Exception:
+                if engine.is_alive():
+                    logger.exception("the engine of family %s does not take its experts", self._family)
+                await asyncio.sleep(self._retry)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine.generate`."""
@@ -97,8 +125,9 @@ class Worker:
         engine = self._engine or self._starting
         if engine is None:
             tier = f"failed: {self._problem}" if self._problem else "starting"
-            return WorkerStats(self._family, dict.fromkeys(self._experts, tier), restarts=restarts)
-        return dataclasses.replace(await engine.stats(), restarts=restarts)
+            return WorkerStats(self._family, dict.fromkeys(self._roster.names, tier), restarts=restarts)
+        version = self._roster.version if engine is self._engine and self._roster == self._adopted else ""
+        return dataclasses.replace(await engine.stats(), restarts=restarts, roster=version)
 
     def check_health(self) -> None:
         """Raises RuntimeError once the engine could not be started too often in a row."""
@@ -107,6 +136,10 @@ class Worker:
 
     async def close(self) -> None:
         """Ends the watch and the engine."""
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.wait([self._adopting])
+            self._adopting = None
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

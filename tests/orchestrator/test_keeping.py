@@ -1,6 +1,8 @@
 """The workers on a cluster that gateways share: what is deployed, left alone and removed, and when."""
 
+import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +14,11 @@ from experts.spec import ExpertSpec
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
 from orchestrator.cluster import is_loaded, loading_file, until_loaded
-from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
-from orchestrator.keeping import Due, Keeper, version
+from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
+from orchestrator.keeping import Due, Keeper
 from orchestrator.listening import CannotStart
-from orchestrator.plans import plans
+from orchestrator.plans import FamilyPlan, plans, version
+from orchestrator.rosters import Served, pack, unpack
 from orchestrator.serve import serve
 from orchestrator.settings import Settings
 from workers.base import WorkerStats
@@ -79,12 +82,77 @@ def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str
     return {name: version(plan) for name, plan in plans(config, config.registry(), HOME).items()}
 
 
-def test_more_workers_are_no_new_version_but_other_experts_or_settings_are() -> None:
+def test_more_workers_and_other_experts_are_no_new_version_but_other_settings_are() -> None:
     before = versions({"f": FamilyConfig()})
     assert versions({"f": FamilyConfig(replicas=4)}) == before
+    assert versions({"f": FamilyConfig(swap=SwapConfig(pinned=("a",)))}) == before
+    assert versions({}, source="/models/b") == before
     assert versions({"f": FamilyConfig(max_num_seqs=4)}) != before
     assert versions({"f": FamilyConfig(resources={"gpus-of-ours": 0.5})}) != before
-    assert versions({}, source="/models/b") != before
+
+
+def family(*experts: ExpertSpec, pinned: tuple[str, ...] | None = None) -> FamilyPlan:
+    config = Config(
+        experts=experts,
+        router=RouterConfig(kind="fixed", fallback=experts[0].name),
+        families={"f": FamilyConfig(swap=SwapConfig(pinned=pinned))},
+    )
+    [plan] = plans(config, config.registry(), HOME).values()
+    assert isinstance(plan, FamilyPlan)
+    return plan
+
+
+def checkpoint(name: str, source: str = "/models/x") -> ExpertSpec:
+    return ExpertSpec(name=name, source=source, family="f")
+
+
+def adapters(base: str, count: int) -> list[ExpertSpec]:
+    return [ExpertSpec(name=f"lora{n}", kind="adapter", base=base, source="/models/lora") for n in range(count)]
+
+
+def test_what_running_workers_are_told_of_comes_back_as_it_was() -> None:
+    plan = family(checkpoint("a"), *adapters("a", 2), pinned=("a",))
+    told = unpack(json.loads(json.dumps(pack(plan))))
+    assert told == {"f": Served(plan.roster, 0)}
+    assert plan.roster.pinned == {"a"}
+    assert pack(plan) == pack(family(checkpoint("a"), *adapters("a", 2), pinned=("a",)))
+
+
+def test_running_workers_are_told_of_other_experts_pins_and_files(tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"one")
+    own = checkpoint("a", str(tmp_path))
+    seen = [pack(family(own))]
+    seen.append(pack(family(own, checkpoint("b"))))
+    seen.append(pack(family(own, pinned=())))
+    seen.append(pack(family(own.model_copy(update={"description": "better"}))))
+    weights.write_bytes(b"other")
+    seen.append(pack(family(own)))
+    assert len({json.dumps(each) for each in seen}) == 5
+
+
+def test_an_engine_is_started_anew_for_adapters_that_it_has_no_room_for() -> None:
+    def of(count: int) -> str:
+        return version(family(checkpoint("a"), *adapters("a", count)))
+
+    assert of(0) != of(1)
+    assert of(1) == of(2)
+    assert of(2) != of(3)
+    assert of(3) == of(6)
+
+
+def test_a_worker_that_cannot_read_what_it_is_told_keeps_its_experts() -> None:
+    with pytest.raises((ValueError, KeyError, zlib.error)):
+        unpack({"rosters": "bm90aGluZw=="})
+
+
+def test_a_keeper_that_wants_something_else_deploys_it_and_lets_the_former_go() -> None:
+    keeper, serve = Keeper({"coe-a": "1", "coe-b": "1"}, linger_s=60.0), Recorded()
+    keeper.look(serve, 0.0)
+    keeper.want({"coe-a": "1", "coe-c": "1"})
+    assert keeper.look(serve, 5.0) == Due(deploy=("coe-a", "coe-c"))
+    assert keeper.look(serve, 10.0) == Due()
+    assert keeper.look(serve, 65.0) == Due(remove=("coe-b",))
 
 
 def test_a_shared_device_has_a_version_of_all_its_families() -> None:

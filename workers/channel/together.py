@@ -11,7 +11,8 @@ _NEAREST = ("device", "remote", "host", "disk")
 
 
 def together(told: Sequence[WorkerStats]) -> WorkerStats:
-    """told: at least one. What is counted is summed; an expert is where it is nearest; the longest wait holds."""
+    """told: at least one. What is counted is summed; an expert is where it is nearest; the longest wait holds; there is
+    a roster only if all have the same."""
     if len(told) == 1:
         return told[0]
     summed: dict[str, Any] = {"oldest_wait": max(own.oldest_wait for own in told)}
@@ -29,6 +30,7 @@ def together(told: Sequence[WorkerStats]) -> WorkerStats:
         **summed,
         tiers={name: _nearest(own.tiers[name] for own in told if name in own.tiers) for name in names},
         active=next((own.active for own in told if own.active), None),
+        roster=told[0].roster if len({own.roster for own in told}) == 1 else "",
         events=tuple(sorted((event for own in told for event in own.events), key=lambda event: event.at)),
     )
 
