@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import ssl
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from experts.registry import Registry
 from orchestrator.config.model import Config
@@ -25,7 +26,7 @@ from orchestrator.plans import DevicePlan, Plan, check_room, families_of, make_d
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
 from orchestrator.rosters import Served, pack, unpack
 from workers.base import ChatCall, Event, WorkerStats
-from workers.channel.client import Find, Links, NoStats
+from workers.channel.client import Links, NoStats
 from workers.channel.frames import Address
 from workers.channel.server import ChannelServer
 from workers.channel.together import together
@@ -155,25 +156,35 @@ async def until_loaded(
 
 
 class ServeWorkers:
-    """The workers of all families that Serve keeps alive (`orchestrator.calls.Workers`). Use it as a context.
+    """The workers of a configuration's families, which Serve keeps alive (`orchestrator.calls.Workers`).
 
-    finds: who tells where the workers of these families are.
+    found: their applications. known: connections that are there, by application.
     """
 
-    def __init__(self, finds: Mapping[tuple[str, ...], Find], registry: Registry) -> None:
+    def __init__(
+        self, found: Mapping[str, Plan], registry: Registry, known: Mapping[str, Links] = MappingProxyType({})
+    ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
         self._registry = registry
-        self._links = {families: Links(find, tls) for families, find in finds.items()}
-        self._of_family = {family: links for families, links in self._links.items() for family in families}
+        self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls) for app in found}
+        self._new = [links for app, links in self._links.items() if app not in known]
+        self._families = {app: tuple(own.family for own in families_of(plan)) for app, plan in found.items()}
+        self._of_family = {family: self._links[app] for app, own in self._families.items() for family in own}
 
-    async def __aenter__(self) -> Self:
-        for links in self._links.values():
+    async def open(self) -> None:
+        """Connections follow from now on what Serve runs, until others are given way to."""
+        for links in self._new:
             await links.__aenter__()
-        return self
 
-    async def __aexit__(self, *error: object) -> None:
-        for links in self._links.values():
-            await links.__aexit__()
+    def followed_by(self, found: Mapping[str, Plan], registry: Registry) -> "ServeWorkers":
+        """Those of another configuration, with the connections to the same applications."""
+        return ServeWorkers(found, registry, self._links)
+
+    async def give_way(self, to: "ServeWorkers | None") -> None:
+        """Ends the connections that `to` has not."""
+        for app, links in self._links.items():
+            if to is None or to._links.get(app) is not links:
+                await links.__aexit__()
 
     def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `orchestrator.calls.Workers.generate`."""
@@ -182,17 +193,22 @@ class ServeWorkers:
     async def stats(self) -> dict[str, WorkerStats | str]:
         """See `orchestrator.calls.Workers.stats`."""
 
-        async def ask(families: tuple[str, ...]) -> Mapping[str, WorkerStats | str]:
+        async def ask(app: str) -> Mapping[str, WorkerStats | str]:
+            families = self._families[app]
             try:
                 async with asyncio.timeout(STATS_S):
-                    told = await self._links[families].stats()
+                    told = await self._links[app].stats()
             except NoStats as error:
                 return dict.fromkeys(families, f"its worker does not answer: {error}")
             except TimeoutError:
                 return dict.fromkeys(families, f"its worker does not answer within {STATS_S:g} s")
-            return {family: together([stats[family] for stats in told if family in stats]) for family in families}
+            known = {family: [stats[family] for stats in told if family in stats] for family in families}
+            return {
+                family: together(own) if own else "its worker is being replaced by one that has it"
+                for family, own in known.items()
+            }
 
-        answers = await asyncio.gather(*(ask(families) for families in self._links))
+        answers = await asyncio.gather(*(ask(app) for app in self._links))
         return {family: stats for answer in answers for family, stats in answer.items()}
 
 
@@ -219,8 +235,8 @@ def ray_tls(purpose: ssl.Purpose) -> ssl.SSLContext | None:
     return context
 
 
-class _Shared:
-    """Finds the workers of an application that somebody else deploys, as soon as there is one."""
+class _Finder:
+    """Finds the workers of an application, as soon as it is deployed."""
 
     def __init__(self, app: str) -> None:
         self._app = app
@@ -267,50 +283,80 @@ def _forget_routers() -> None:
     warnings.filterwarnings("ignore", "coroutine 'AsyncioRouter.shutdown' was never awaited", RuntimeWarning)
 
 
+class Fleet:
+    """The applications of a service on the Ray cluster that this process has joined.
+
+    found: those of its configuration. owner: this gateway, if it deploys them itself; None: `coe workers keep` does.
+    is_local: on a Ray that lives on this machine for this service alone.
+    """
+
+    def __init__(self, found: Mapping[str, Plan], owner: str | None, *, is_local: bool) -> None:
+        self.found, self.owner, self._is_local = dict(found), owner, is_local
+
+    def workers(self, found: Mapping[str, Plan], registry: Registry) -> ServeWorkers:
+        return ServeWorkers(found, registry)
+
+    def check_room(self, found: Mapping[str, Plan]) -> None:
+        """Raises TooFewCores if a local Ray has no room for these."""
+        import ray
+
+        if self._is_local:
+            check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+    def deploy(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        """These are the applications from now on; others are removed. Those that run already go on as far as they can,
+        see `application`. It blocks, and waits for no worker. Somebody else's are left to them."""
+        if self.owner is None:
+            return
+        serve: Any = import_module("ray.serve")
+        targets = [
+            serve.RunTarget(application(plan, drain_s, self.owner), name=app, route_prefix=None)
+            for app, plan in found.items()
+        ]
+        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        for app in self.found.keys() - found.keys():
+            serve.delete(app, _blocking=False)
+        self.found = dict(found)
+
+
 @contextlib.contextmanager
 def cluster(
     config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
-) -> Iterator[ServeWorkers]:
+) -> Iterator[Fleet]:
     """Workers of its own, on the Ray cluster at `address` or on a local one, that live as long as this block.
 
     Raises ConnectionError if the address does not answer, TooFewCores if a local Ray has no room.
     """
     with joined(address, say):
-        import ray
-
         serve: Any = import_module("ray.serve")  # its decorators hide their types
         found = plans(config, registry, home)
+        fleet = Fleet(found, secrets.token_hex(4), is_local=address is None)
         try:
-            if address is None:
-                check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            fleet.check_room(found)
             start_serve()
-            handles = {}
             for app, plan in found.items():
-                handle = serve.run(application(plan, config.limits.drain_s), name=app, route_prefix=None)
-                handles[_families(plan)] = partial(_addresses, handle)
-            yield ServeWorkers(handles, registry)
+                serve.run(application(plan, config.limits.drain_s, fleet.owner), name=app, route_prefix=None)
+            yield fleet
         finally:
             _forget_routers()
             with contextlib.suppress(Exception):
                 if address is None:
                     serve.shutdown()
                 else:
-                    for app in found:
+                    for app in fleet.found:
                         serve.delete(app)
 
 
 @contextlib.contextmanager
 def shared_cluster(
     config: Config, registry: Registry, home: Path, address: str, say: Callable[[str], None]
-) -> Iterator[ServeWorkers]:
+) -> Iterator[Fleet]:
     """The workers that `coe workers keep` runs on the Ray cluster at `address`, for this gateway among others.
 
     Raises ConnectionError if the address does not answer.
     """
     with joined(address, say):
-        yield ServeWorkers(
-            {_families(plan): _Shared(app) for app, plan in plans(config, registry, home).items()}, registry
-        )
+        yield Fleet(plans(config, registry, home), None, is_local=False)
 
 
 def start_serve() -> None:
@@ -343,7 +389,3 @@ def application(plan: Plan, drain_s: float, owner: str | None = None) -> Any:
     )
     of_this = of_version(deployment, f"{version(plan)}{owner or ''}")
     return of_this.bind(plan, drain_s + WORKERS_MORE_S, owner is None)
-
-
-def _families(plan: Plan) -> tuple[str, ...]:
-    return tuple(own.family for own in families_of(plan))

@@ -4,6 +4,7 @@ One process deploys, the gateways only attach (`coe serve --attach`). So a gatew
 no engine, and gateways of two configurations, as there are while a new one is rolled out, do not undo each other's.
 """
 
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from orchestrator.changes import united
 from orchestrator.config.model import Config
 from orchestrator.config.watch import Watched
 from orchestrator.plans import Plan, plans, version
@@ -21,7 +23,8 @@ from orchestrator.plans import Plan, plans, version
 EVERY_S = 5.0
 """Between two looks at what runs."""
 LINGER_S = 600.0
-"""How long workers stay that the configuration no longer has: gateways with the one before may still need them."""
+"""How long workers and experts stay that the configuration no longer has: gateways with the one before may still need
+them."""
 OURS = "coe-"
 """How the names of our Serve applications begin."""
 
@@ -121,11 +124,18 @@ def keep(
     keeper = Keeper(_versions(found))
     with _on(address):
         applications = ServeApplications(found, config.limits.drain_s)
+        gone_at = math.inf  # when experts go that the configuration has no more
         while True:
             if file is not None and (changed := file.look()) is not None:
-                applications.found = plans(changed, changed.registry(), home)
+                found = plans(changed, changed.registry(), home)
+                all_of_both = united(found, [applications.found])
+                applications.found = {app: plan for app, plan in all_of_both.items() if app in found}
                 applications.drain_s = changed.limits.drain_s
-                keeper.want(_versions(applications.found))
+                keeper.want(_versions(found))
+                gone_at = time.monotonic() + keeper.linger_s
+            elif time.monotonic() >= gone_at:
+                applications.found, gone_at = found, math.inf
+                keeper.want(_versions(found))
             due = keeper.look(applications, time.monotonic())
             if due.deploy or due.remove:
                 log.info("workers", deployed=due.deploy, removed=due.remove)

@@ -38,10 +38,15 @@ class FamilyPlan:
     folder: Path
 
     @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Expert -> that of the files of its weights, as they are when it is asked for first; "" where there are
+        none."""
+        return {spec.name: _fingerprint(spec) for spec in self.experts}
+
+    @cached_property
     def roster(self) -> Roster:
-        """Whom its worker serves. Its version changes with the files of their weights, too, as they are when it is
-        asked for first."""
-        told = [[spec.model_dump(mode="json"), _fingerprint(spec)] for spec in self.experts]
+        """Whom its worker serves. Its version changes with the fingerprints, too."""
+        told = [[spec.model_dump(mode="json"), self.fingerprints[spec.name]] for spec in self.experts]
         return Roster(self.experts, self.pinned, _digest([told, sorted(self.pinned)]))
 
     def serving(self, roster: Roster) -> "FamilyPlan":
