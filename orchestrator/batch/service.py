@@ -29,10 +29,12 @@ from routers.encoders.base import TokenEncoder
 
 @dataclass(frozen=True, slots=True)
 class Batches:
+    """places: expert -> the family, or the device that families share, whose lines the runner runs."""
+
     files: Files
     jobs: Jobs
     runner: Runner
-    places: Mapping[str, str] = MappingProxyType({})
+    places: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
