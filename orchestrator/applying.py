@@ -176,15 +176,15 @@ class Gateway:
             await old.idle.wait()
         await old.pipeline.drain()
         async with self._lock:
-            del self._ending[old]
-            now = self.site
+            now, others = self.site, [site for site in self._ending if site is not old]
             await old.workers.give_way(now.workers)
             if self._fleet.owner is not None:
-                rest = united(now.found, [site.found for site in self._ending])
+                rest = united(now.found, [site.found for site in others])
                 try:
                     await asyncio.to_thread(self._fleet.deploy, rest, now.config.limits.drain_s)
                 except Exception:
                     log.exception("experts that are gone keep their memory until the next change")
+            del self._ending[old]
 
 
 def _has(stats: WorkerStats | str | None, roster: str) -> bool:

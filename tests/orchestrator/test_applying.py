@@ -12,6 +12,7 @@ import pytest_asyncio
 from orchestrator.plans import TooFewCores
 from orchestrator.store import Store
 from tests.orchestrator.applying_parts import Live, yaml
+from workers.fake_engine import FakeEngine
 
 BEFORE = yaml("one /m/1", "two /m/2 10")
 NOTHING: dict[str, Any] = {
@@ -41,20 +42,28 @@ async def test_an_expert_is_added_and_answers(live: Live) -> None:
 
 async def test_a_family_is_added_and_its_first_call_waits_for_its_engine(live: Live) -> None:
     told = await live.take(yaml("one /m/1", "two /m/2 10", "alone /m/4"))
-    assert told == {**NOTHING, "added": ["alone"]}
+    assert told == {**NOTHING, "added": ["alone"], "changed": ["families.g"]}
     assert (await live.ask("alone")).choices[0].message.content.startswith("alone heard:")
 
 
+async def long_call(live: Live, model: str) -> "asyncio.Task[Any]":
+    """Under way by the time that this returns, for about a second."""
+    task = asyncio.create_task(live.ask(model, words=400))
+    engine = live.fleet.running["f"]._engine
+    assert isinstance(engine, FakeEngine)
+    await engine.reaches(1)
+    return task
+
+
 async def test_an_expert_that_is_removed_is_no_model_any_more_and_its_calls_end(live: Live) -> None:
-    stream = await live.ask("two", stream=True, words=9)
-    pieces = [(await anext(stream)).choices[0].delta.content]
-    old = live.gateway.site
+    await live.take(yaml("one /m/1", "two /m/2"))
+    call, old = await long_call(live, "two"), live.gateway.site
     assert await live.take(yaml("one /m/1")) == {**NOTHING, "removed": ["two"]}
     with pytest.raises(openai.NotFoundError, match="'two'"):
         await live.ask("two")
+    assert not call.done()
     assert live.fleet.deployed[-1] == {"f": ("one", "two")}  # as long as somebody may ask it
-    pieces += [chunk.choices[0].delta.content async for chunk in stream]
-    assert "".join(piece or "" for piece in pieces).startswith("two heard: word")
+    assert (await call).usage.completion_tokens == 402
     await live.old_ended(old)
     assert live.fleet.deployed[-1] == {"f": ("one",)}
 
@@ -93,7 +102,7 @@ async def test_other_settings_of_a_family_take_a_new_engine_and_are_told(live: L
 async def test_limits_and_router_change_at_once(live: Live) -> None:
     more = "limits: {max_tokens: 7, per_key: {requests_per_minute: 1}}\n"
     told = await live.take(BEFORE.replace("fallback: one", "fallback: two") + more)
-    assert set(told["changed"]) == {"router.fallback", "limits.max_tokens", "limits.per_key"}
+    assert set(told["changed"]) == {"router.fallback", "limits.max_tokens", "limits.per_key.requests_per_minute"}
     with pytest.raises(openai.BadRequestError, match="7"):
         await live.ask("one", max_tokens=8)
     assert (await live.ask("auto")).model == "two"
@@ -125,9 +134,9 @@ async def test_a_dry_run_tells_and_changes_nothing(live: Live) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (BEFORE.replace("fallback: one", "fallback: nobody"), "coe.yaml:6: router.fallback: "),
-        (BEFORE.replace("kind: fixed", "kinds: fixed"), "router.kinds"),
-        (BEFORE.replace("{kind: fixed, fallback: one}", "{path: no-such-folder}"), "no-such-folder"),
+        (BEFORE.replace("fallback: one", "fallback: nobody"), "coe.yaml:5: router.fallback: "),
+        (BEFORE.replace("kind: fixed", "kinds: fixed"), "unknown key 'kinds'"),
+        (BEFORE + "aggregation: {profile: no-such-folder}\n", "aggregation.profile: there is no profile in"),
         ("experts: [", "coe.yaml:"),
     ],
 )
@@ -165,16 +174,15 @@ async def test_it_is_for_admins_alone_and_takes_nothing_else(live: Live) -> None
 
 
 async def test_changes_one_after_the_other_end_all_that_was_before_them(live: Live) -> None:
-    stream = await live.ask("two", stream=True, words=9)
-    first = live.gateway.site
-    await anext(stream)
+    await live.take(yaml("one /m/1", "two /m/2"))
+    call, first = await long_call(live, "two"), live.gateway.site
     await live.take(yaml("one /m/1"))
     second = live.gateway.site
     await live.take(yaml("one /m/1", "three /m/3"))
     assert live.fleet.deployed[-1] == {"f": ("one", "three", "two")}
     await live.old_ended(second)
     assert "two" in live.fleet.deployed[-1]["f"]
-    assert [chunk async for chunk in stream][-1].choices[0].finish_reason == "length"
+    assert (await call).usage.completion_tokens == 402
     await live.old_ended(first)
     assert live.fleet.deployed[-1] == {"f": ("one", "three")}
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,14 @@ from langchain_core.language_models.fake_chat_models import FakeListChatModel
 
 from experts.spec import ExpertSpec, Sampling
 from tests.workers.family_bench import Bench, roster
+from tests.workers.shelf import OWN, SHARED, Gate, happened, loaded, shelves, weights
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Roster
 from workers.fake_engine import FakeEngine
+from workers.image_files import ImageFiles
+from workers.members import AdapterRoom, adapter_room
 from workers.remote import RemoteEngine
+from workers.steps import expert_of, image_name
+from workers.swap_policy import SwapPolicy, SwapSettings
 from workers.worker import Worker
 
 LONG = " ".join(["word"] * 30)
@@ -230,3 +236,110 @@ async def test_a_call_of_a_remote_expert_goes_on_with_the_model_that_it_began_wi
     assert isinstance(said["b"][-1], Failure)
     texts = {name: "".join(e.text for e in said[name] if isinstance(e, Delta)) for name in "ac"}
     assert texts == {"a": "new", "c": "here"}
+
+
+# Images
+
+
+def test_an_image_that_is_removed_leaves_every_tier_and_what_others_share_with_it_stays(tmp_path: Path) -> None:
+    with shelves(tmp_path) as make:
+        files = ImageFiles(tmp_path / "files", "f")
+        shelf = make(3, host_bytes=1000, files=files)
+        for name in "012":
+            loaded(shelf.store, name)
+        shelf.store.activate("0")
+        assert shelf.store.sizes() == (dict.fromkeys("012", OWN), SHARED)
+        assert files.holds("0", shelf.print_of("0"))
+        shelf.store.remove("0")
+        assert happened(shelf.store.poll()) == [("evicted", "0", "device", "host")]
+        assert (shelf.store.active, "0" in shelf.store) == (None, False)
+        assert shelf.store.sizes() == (dict.fromkeys("12", OWN), SHARED)
+        assert shelf.store.stats()["tier_bytes"] == {"device": 2 * OWN + SHARED, "host": 2 * OWN + SHARED}
+        assert not files.holds("0", shelf.print_of("0"))
+        shelf.store.remove("1")
+        assert shelf.store.sizes() == ({"2": OWN + SHARED}, 0)
+        shelf.store.activate("2")
+        assert shelf.computes(2)
+
+
+def test_a_load_of_an_image_that_is_removed_comes_to_nothing(tmp_path: Path) -> None:
+    with shelves(tmp_path) as make:
+        shelf, gate = make(2), Gate()
+        shelf.before_tensor = gate
+        shelf.store.begin("1")
+        assert gate.entered.wait(30)
+        shelf.store.remove("1")
+        gate.opened.set()
+        shelf.before_tensor = lambda: None
+        assert [event.kind for event in loaded(shelf.store, "0")] == ["cancelled", "loaded"]
+        assert set(shelf.store.stats()["tiers"]) == {"0"}
+
+
+def test_other_weights_of_an_expert_are_another_image_with_the_file_of_the_expert(tmp_path: Path) -> None:
+    with shelves(tmp_path) as make:
+        files = ImageFiles(tmp_path / "files", "f")
+        shelf = make(2, files=files)
+        loaded(shelf.store, "1")
+        former = shelf.print_of("1")
+        shelf.put("1", weights(7))
+        new = image_name("1", 3)
+        assert expert_of(new) == "1"
+        shelf.names[new] = "1"
+        shelf.store.add(new, shelf.print_of("1"))
+        loaded(shelf.store, new)
+        shelf.store.activate(new)
+        assert shelf.computes(7)
+        shelf.store.activate("1")
+        assert shelf.computes(1)
+        assert files.holds("1", shelf.print_of("1"))
+        shelf.store.remove("1")
+        assert (files.holds("1", former), files.holds("1", shelf.print_of("1"))) == (False, True)
+
+
+# The policy
+
+
+def test_an_image_that_is_forgotten_is_chosen_no_more_and_its_room_is_free() -> None:
+    policy = SwapPolicy(SwapSettings(), capacity=2)
+    for name in "ab":
+        policy.place(name, "device", 1)
+    policy.place("c", "disk", 1)
+    policy.arrive("r1", "a", 0.0)
+    assert policy.decide(0.0).expert == "a"
+    policy.start("r1")
+    policy.arrive("r2", "c", 0.1)
+    policy.forget("a")
+    decision = policy.decide(0.2)
+    assert (decision.expert, decision.load, decision.evict) == (None, "c", ())
+    policy.finish("r1")
+    policy.loaded("c", "disk", 0.1)
+    policy.place("c", "device", 1)
+    assert policy.decide(0.4).expert == "c"
+    policy.forget("nobody")
+
+
+def test_other_images_are_pinned_while_it_runs() -> None:
+    policy = SwapPolicy(SwapSettings(pinned=frozenset("a")), capacity=2)
+    for name in "ab":
+        policy.place(name, "device", 1)
+    policy.place("c", "disk", 1)
+    policy.pin(frozenset("b"))
+    policy.arrive("r1", "c", 0.0)
+    decision = policy.decide(0.0)
+    assert (decision.load, decision.evict) == ("c", ("a",))
+    policy.pin(frozenset())
+    policy.place("d", "disk", 2)  # as large as the device, beside which nothing may be pinned
+
+
+# Who goes together
+
+
+def test_an_engine_has_room_for_a_few_more_adapters_than_it_starts_with() -> None:
+    def room(count: int) -> AdapterRoom | None:
+        base = ExpertSpec(name="base", source="x", family="f")
+        more = [ExpertSpec(name=f"a{n}", kind="adapter", base="base", source="org/lora") for n in range(count)]
+        return adapter_room([base, *more])
+
+    assert room(0) is None
+    assert [room(count) for count in (1, 2, 3, 6, 7)] == [AdapterRoom(slots, 16) for slots in (4, 4, 8, 8, 16)]
+    assert AdapterRoom(8, 16).adapters == 6  # one slot is empty, one is for an adapter that takes another's place
