@@ -20,7 +20,8 @@ from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
 from workers.base import Engine, Roster, SleepingEngine
 from workers.checkpoints import fingerprint, problem, weight_bytes
-from workers.families import Family, SharedDevice
+from workers.families import SharedDevice
+from workers.family import Family
 from workers.members import adapter_room
 from workers.swap_policy import SwapSettings
 from workers.worker import Worker

@@ -18,94 +18,17 @@ import itertools
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from workers.base import ChatCall, Delta, Event, Failure, Roster, SleepingEngine, SwapEvent, WorkerStats, seconds_left
-from workers.fair_queue import KeyHeap
-from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
+from workers.family import Call, Family, Member
+from workers.swap_policy import Decision, SwapPolicy, SwapSettings, Tier
 from workers.worker import close_engine
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of a device. roster: whom it serves at first; bytes: what its engine takes of the device's memory while
-    awake."""
-
-    name: str
-    roster: Roster
-    make_engine: Callable[[Roster], SleepingEngine]
-    bytes: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call that has not ended. task: it is under way in the engine; kept: in one that sleeps."""
-
-    number: str
-    call: ChatCall
-    key: Key
-    arrived: float
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
-    task: asyncio.Task[None] | None = None
-    kept: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A family and its engine. told: the engine's last stats before it fell asleep. roster: whom it is to serve;
-    adopted: whom the engine does, None if there is none. lock: held by who changes the engine's state."""
-
-    family: Family
-    size: int
-    roster: Roster
-    adopted: Roster | None = None
-    adopting: asyncio.Task[None] | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    engine: SleepingEngine | None = None
-    tier: Tier = "disk"
-    told: WorkerStats | None = None
-    since: float = -math.inf  # in this tier
-    progressed: bool = False  # has answered something since it woke
-    problem: str | None = None
-    retry_at: float = 0.0
-    failures: int = 0  # to start, in a row
-    deaths: int = 0
-    wakes: int = 0
-    wake_seconds: float = 0.0
-    calls: dict[str, _Call] = field(default_factory=dict)
-    held: KeyHeap[_Call] = field(default_factory=KeyHeap)  # of these: wait for the family's turn, as they will start
-    events: deque[SwapEvent] = field(default_factory=lambda: deque(maxlen=512))
-
-    @property
-    def name(self) -> str:
-        return self.family.name
-
-    @property
-    def awake(self) -> bool:
-        return self.tier == "device"
-
-    @property
-    def is_settled(self) -> bool:
-        """Do calls from now on meet the experts of its roster? While its engine sleeps they wait until it has them."""
-        return not self.awake or self.roster == self.adopted
-
-    @property
-    def busy(self) -> bool:
-        return any(call.task is not None for call in self.calls.values())
-
-    @property
-    def can_pause(self) -> bool:
-        """May it go to sleep with calls under way? Only after some progress, else turns could be too short for any."""
-        return self.engine is not None and self.engine.keeps_requests and self.progressed
-
-    def hungry(self, now: float) -> float:
-        """Seconds that its calls wait for its turn, since they came or its last turn ended."""
-        return now - max(self.since, min((call.arrived for call in self.calls.values()), default=now))
 
 
 class SharedDevice:
@@ -136,13 +59,13 @@ class SharedDevice:
         self._poll, self._retry, self._max_failures, self._clock = poll, retry, max_failures, clock
         self._policy = SwapPolicy(settings, capacity=1 if memory is None else memory)
         self._memory = memory
-        self._members = {f.name: _Member(f, 1 if memory is None else f.bytes, f.roster) for f in families}
-        self._member_of: dict[str, _Member] = {}
+        self._members = {f.name: Member(f, 1 if memory is None else f.bytes, f.roster) for f in families}
+        self._member_of: dict[str, Member] = {}
         self._know_experts()
         self._numbers, self._moves = itertools.count(), itertools.count(1)
         self._decision = Decision(None, None, None, (), False)
-        self._leaving: list[_Member] = []
-        self._last: _Member = self._members[families[0].name]
+        self._leaving: list[Member] = []
+        self._last: Member = self._members[families[0].name]
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
@@ -177,7 +100,7 @@ class SharedDevice:
         if member.awake and (member.adopting is None or member.adopting.done()):
             member.adopting = asyncio.get_running_loop().create_task(self._adopt(member))
 
-    async def _adopt(self, member: _Member) -> None:
+    async def _adopt(self, member: Member) -> None:
         """While it is awake; else it is done when it wakes."""
         while member.awake and member.roster != member.adopted:
             try:
@@ -216,30 +139,30 @@ class SharedDevice:
         finally:
             await self._drop(member, own)
 
-    def _arrive(self, member: _Member, call: ChatCall) -> _Call:
+    def _arrive(self, member: Member, call: ChatCall) -> Call:
         now, number = self._clock(), str(next(self._numbers))
         if member.problem is not None:  # tried again
             member.problem = None
             self._policy.place(member.name, member.tier, member.size)
         key = self._policy.arrive(number, member.name, now, priority=call.priority, caller=call.caller)
-        own = member.calls[number] = _Call(number, call, key, now)
+        own = member.calls[number] = Call(number, call, key, now)
         member.held.add(key, own)
         self._changed.set()
         return own
 
-    async def _drop(self, member: _Member, own: _Call) -> None:
+    async def _drop(self, member: Member, own: Call) -> None:
         if own.task is not None:
             own.task.cancel()
             await asyncio.wait([own.task])
         self._ended(member, own)
 
-    def _ended(self, member: _Member, own: _Call) -> None:
+    def _ended(self, member: Member, own: Call) -> None:
         member.calls.pop(own.number, None)
         member.held.discard(own.key)
         self._policy.finish(own.number)
         self._changed.set()
 
-    async def _run(self, member: _Member, own: _Call, engine: SleepingEngine) -> None:
+    async def _run(self, member: Member, own: Call, engine: SleepingEngine) -> None:
         """Takes the engine's events at its own pace: a caller that is slow to read does not keep the family awake."""
         began, first, ended = self._clock(), True, False
         try:
@@ -302,7 +225,7 @@ class SharedDevice:
         if all(not m.busy or (self._decision.forced and m.can_pause) for m in self._leaving):
             self._begin(self._turn(wanted, self._leaving))
 
-    def _wanted(self) -> _Member | None:
+    def _wanted(self) -> Member | None:
         """The family to wake now; if nobody asks and none is awake, the one that was last or the first that starts."""
         for name in (self._decision.load, self._decision.expert):
             if name is not None and not self._members[name].awake:
@@ -312,7 +235,7 @@ class SharedDevice:
         now = self._clock()
         return next((m for m in (self._last, *self._members.values()) if now >= m.retry_at), None)
 
-    def _start_calls(self, member: _Member) -> None:
+    def _start_calls(self, member: Member) -> None:
         newest = self._decision.newest if self._decision.expert == member.name else None
         while (call := member.held.first()) is not None and (newest is None or call.key <= newest):
             assert member.engine is not None
@@ -320,7 +243,7 @@ class SharedDevice:
             self._policy.start(call.number)
             call.task = asyncio.get_running_loop().create_task(self._run(member, call, member.engine))
 
-    async def _turn(self, member: _Member, leaving: Sequence[_Member]) -> None:
+    async def _turn(self, member: Member, leaving: Sequence[Member]) -> None:
         began, source = self._clock(), member.tier
         for other in leaving:
             async with other.lock:
@@ -339,7 +262,7 @@ class SharedDevice:
                     call.kept = False
                     self._policy.start(call.number)
 
-    async def _put_to_sleep(self, member: _Member) -> None:
+    async def _put_to_sleep(self, member: Member) -> None:
         assert member.engine is not None
         began = self._clock()
         try:
@@ -356,7 +279,7 @@ class SharedDevice:
                 call.kept = True
                 self._policy.requeue(call.number)
 
-    async def _wake(self, member: _Member) -> bool:
+    async def _wake(self, member: Member) -> bool:
         try:
             if member.engine is None:
                 roster = member.roster
@@ -378,7 +301,7 @@ class SharedDevice:
         member.progressed, self._last = False, member
         return True
 
-    def _fail(self, member: _Member, why: str) -> None:
+    def _fail(self, member: Member, why: str) -> None:
         member.problem, member.failures = why, member.failures + 1
         member.retry_at = self._clock() + self._retry
         self._policy.remove(member.name)
@@ -386,12 +309,12 @@ class SharedDevice:
             call.events.put_nowait(_unavailable(member, call.call.expert))
             self._ended(member, call)
 
-    async def _bury(self, member: _Member) -> None:
+    async def _bury(self, member: Member) -> None:
         logger.error("the engine of family %s died", member.name)
         member.deaths += 1
         await self._end_engine(member)
 
-    async def _end_engine(self, member: _Member) -> None:
+    async def _end_engine(self, member: Member) -> None:
         engine, member.engine = member.engine, None
         member.adopted = None
         if engine is None:
@@ -403,7 +326,7 @@ class SharedDevice:
         await close_engine(engine, member.name)
         self._policy.place(member.name, "disk", member.size)  # only now its memory is free
 
-    def _move(self, member: _Member, tier: Tier, seconds: float) -> None:
+    def _move(self, member: Member, tier: Tier, seconds: float) -> None:
         """Notes a family's new tier, and tells people who look at the event log."""
         if tier == member.tier:
             return
@@ -417,7 +340,7 @@ class SharedDevice:
         """Family -> its stats; calls that wait for the family's turn are in them."""
         return {member.name: await self._stats_of(member) for member in self._members.values()}
 
-    async def _stats_of(self, member: _Member) -> WorkerStats:
+    async def _stats_of(self, member: Member) -> WorkerStats:
         if member.awake and member.engine is not None:
             own = await member.engine.stats()
         else:
@@ -436,7 +359,7 @@ class SharedDevice:
             roster=member.roster.version if member.is_settled else "",
         )
 
-    def _tiers_without_engine(self, member: _Member, told: WorkerStats) -> dict[str, str]:
+    def _tiers_without_engine(self, member: Member, told: WorkerStats) -> dict[str, str]:
         tier: str = member.tier
         if member.problem is not None:
             tier = f"failed: {member.problem}"
@@ -469,15 +392,15 @@ class SharedDevice:
             await self._end_engine(member)
 
 
-async def _adopt(member: _Member, engine: SleepingEngine) -> None:
+async def _adopt(member: Member, engine: SleepingEngine) -> None:
     roster = member.roster
     await engine.adopt(roster.experts, roster.pinned)
     member.adopted = roster
 
 
-def _alive(member: _Member) -> bool:
+def _alive(member: Member) -> bool:
     return member.engine is not None and member.engine.is_alive()
 
 
-def _unavailable(member: _Member, expert: str) -> Failure:
+def _unavailable(member: Member, expert: str) -> Failure:
     return Failure("expert_unavailable", f"the engine of {expert} does not start: {member.problem}")

@@ -164,14 +164,14 @@ class Serving:
             members.sources.pop(name, None)
             self._drop(name)
         for spec in self._in_order():
-            await self._change(spec, former.get(spec.name))
+            await self._change(spec)
         await self._release(always=True)
 
-    async def _change(self, spec: ExpertSpec, former: ExpertSpec | None) -> None:
+    async def _change(self, spec: ExpertSpec) -> None:
         served = self._served.get(spec.name)
         weights, base_image = await asyncio.to_thread(_of_files, spec), self._images.get(spec.base or "")
         if served is not None and served.weights == weights and base_image in (None, served.image):
-            if spec != former:  # what it says of itself, or how it chats
+            if spec != served.chat.spec:  # what it says of itself, or how it chats
                 await self._serve(spec, weights, served.image, served.salt)
             return
         if not await asyncio.to_thread(self._members.check, spec):

@@ -1,6 +1,7 @@
 """A gateway takes its coe.yaml anew while it answers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -201,3 +202,39 @@ async def test_workers_of_somebody_else_are_left_to_them(live: Live) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
         await live.ask("three")
     assert caught.value.code == "expert_unavailable"
+
+
+async def test_a_batch_goes_on_and_lines_for_an_expert_that_is_gone_end_as_errors(live: Live) -> None:
+    await live.take(yaml("one /m/1", "two /m/2"))
+    lines: list[dict[str, Any]] = [
+        {
+            "custom_id": f"{model}-{number}",
+            "method": "POST",
+            "url": "/v1/chat/completions",
+            "body": {"model": model, "messages": [{"role": "user", "content": "word " * 30}]},
+        }
+        for model in ("one", "two")
+        for number in range(60)
+    ]
+    data = "\n".join(json.dumps(line) for line in lines).encode()
+    client = live.openai
+    uploaded = await client.files.create(file=("lines.jsonl", data), purpose="batch")
+    batch = await client.batches.create(
+        input_file_id=uploaded.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    async with asyncio.timeout(60):
+        while not (await client.batches.retrieve(batch.id)).request_counts.completed:  # type: ignore[union-attr]
+            await asyncio.sleep(0.02)
+    assert (await live.take(yaml("one /m/1b")))["removed"] == ["two"]
+    async with asyncio.timeout(60):
+        while (batch := await client.batches.retrieve(batch.id)).status != "completed":
+            await asyncio.sleep(0.05)
+    assert batch.output_file_id is not None
+    assert batch.error_file_id is not None
+    answers, errors = [
+        [json.loads(line) for line in (await client.files.content(file)).text.splitlines()]
+        for file in (batch.output_file_id, batch.error_file_id)
+    ]
+    assert sorted(line["custom_id"] for line in (*answers, *errors)) == sorted(line["custom_id"] for line in lines)
+    assert {line["response"]["body"]["error"]["code"] for line in errors} == {"model_not_found"}
+    assert {line["custom_id"].split("-")[0] for line in errors} == {"two"}

@@ -9,7 +9,8 @@ from typing import Literal
 from experts.spec import ExpertSpec
 from workers.base import ChatCall, Delta, Event, Finish, Roster, Usage
 from workers.fake_engine import FakeEngine
-from workers.families import Family, SharedDevice
+from workers.families import SharedDevice
+from workers.family import Family
 from workers.swap_policy import SwapSettings
 
 WAKE_S = 2.0
