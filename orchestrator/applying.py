@@ -133,21 +133,29 @@ class Gateway:
                 return told, tuple(notes)
             log.info("another configuration", added=told.added, removed=told.removed, replaced=told.replaced)
             workers = old.workers.followed_by(found, config.registry())
+            new = make_site(self._shared, config, found, deciders, workers, self.apply, old)
             await workers.open()
-            both = united(found, [old.found, *(site.found for site in self._ending)])
-            if self._fleet.owner is not None:
-                await asyncio.to_thread(self._fleet.deploy, both, config.limits.drain_s)
-                notes += await self._adopted(workers, old.found, both)
-            await self._switch(old, config, found, deciders, workers)
+            try:
+                notes += await self._let_workers_follow(new, old)
+            except BaseException:
+                await workers.give_way(old.workers)
+                raise
+            await self._switch(new, old)
             return told, tuple(notes)
 
-    async def _switch(
-        self, old: Site, config: Config, found: Mapping[str, Plan], deciders: Deciders, workers: SwitchedWorkers
-    ) -> None:
-        new = make_site(self._shared, config, found, deciders, workers, self.apply, old)
-        self._shared.limiter.change(config.limits.per_key.model_dump(), config.limits.without_redis.model_dump())
+    async def _let_workers_follow(self, new: Site, old: Site) -> list[str]:
+        """Lets them serve the experts of both configurations; what is to be said of it."""
+        if self._fleet.owner is None:
+            return []
+        both = united(new.found, [old.found, *(site.found for site in self._ending)])
+        await asyncio.to_thread(self._fleet.deploy, both, new.config.limits.drain_s)
+        return await self._adopted(new.workers, old.found, both)
+
+    async def _switch(self, new: Site, old: Site) -> None:
+        limits = new.config.limits
+        self._shared.limiter.change(limits.per_key.model_dump(), limits.without_redis.model_dump())
         self._shared.serving.experts = len(new.registry)
-        logging.getLogger().setLevel(config.log_level.upper())
+        logging.getLogger().setLevel(new.config.log_level.upper())
         await old.stop_batches()
         self._site = new
         new.run_batches()

@@ -164,6 +164,17 @@ async def test_a_machine_without_room_for_it_changes_nothing(live: Live) -> None
     assert live.fleet.deployed == [{"f": ("one", "two")}]
 
 
+async def test_workers_that_cannot_be_told_leave_everything_as_it_is(live: Live, monkeypatch: Any) -> None:
+    before = live.gateway.site
+    live.path.write_text(yaml("one /m/1", "three /m/3"))
+    with monkeypatch.context() as patch:
+        patch.setattr(live.fleet, "deploy", lambda *_: 1 / 0)
+        assert (await live.apply()).status_code == 500
+    assert live.gateway.site is before
+    assert (await live.ask("two")).usage.completion_tokens == 7
+    assert (await live.apply()).json()["added"] == ["three"]
+
+
 async def test_it_is_for_admins_alone_and_takes_nothing_else(live: Live) -> None:
     assert (await live.apply(key=live.plain)).status_code == 403
     answer = await live.apply(path="/etc/passwd")
