@@ -40,20 +40,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine(folder: Path) -> AsyncIterator[VllmEngine]:
-    specs = [pool()[starter.GENERALIST], changing(SQL)]
-    engine = VllmEngine(starter.FAMILY, specs, VllmSettings(max_model_len=1024, images=ImageSettings(folder=folder)))
-    await engine.start()
-    yield engine
-    await engine.close()
-
-
 @pytest.fixture(scope="module")
 def alone() -> dict[str, list[str]]:
     """Specialist -> what it says to questions of its own domain, by itself."""
     names = (SQL, DATES, CRON)
     return {name: transformers_answers(pool()[name], prompts(name.removeprefix("smol-"), 3)) for name in names}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine(folder: Path, alone: dict[str, list[str]]) -> AsyncIterator[VllmEngine]:
+    """After `alone`, which an engine beside it slows down much."""
+    specs = [pool()[starter.GENERALIST], changing(SQL)]
+    engine = VllmEngine(starter.FAMILY, specs, VllmSettings(max_model_len=1024, images=ImageSettings(folder=folder)))
+    await engine.start()
+    yield engine
+    await engine.close()
 
 
 async def test_an_expert_that_is_added_answers_as_it_does_alone_and_no_process_is_started(
