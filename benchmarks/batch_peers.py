@@ -24,21 +24,21 @@ LIMIT_S = 900
 _RAY = """
 import json, sys
 import ray
-from ray.data.llm import build_llm_processor, vLLMEngineProcessorConfig
+from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
 source, lines, out, at_a_time, kv, tokens, length = sys.argv[1:]
-ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="error")
+ray.init(address="local", num_cpus=8, include_dashboard=False, logging_level="error")
 config = vLLMEngineProcessorConfig(
     model_source=source,
     engine_kwargs=dict(
         dtype="float32", enforce_eager=True, max_num_seqs=int(at_a_time), kv_cache_memory_bytes=int(kv),
-        max_model_len=int(length),
+        max_model_len=int(length), distributed_executor_backend="mp",
     ),
     concurrency=1,
     batch_size=64,
-    accelerator_type=None,
+    placement_group_config=dict(bundles=[{"CPU": 1}]),  # by default it asks for a GPU
 )
-processor = build_llm_processor(
+processor = build_processor(
     config,
     preprocess=lambda row: dict(
         messages=json.loads(row["messages"]), sampling_params=dict(temperature=0.0, max_tokens=int(tokens))

@@ -79,13 +79,13 @@ class Peer:
     key: str
     model: str
 
-    def requests(self, number: int, kb: float = 0.1, *, stream: bool = False) -> list[bytes]:
-        """Different prompts of that size, so that no cache of prompts helps."""
+    def requests(self, number: int, kb: float = 0.1, *, stream: bool = False, tokens: int = 16) -> list[bytes]:
+        """Different prompts of that size, so that no cache of prompts helps, for answers of so many tokens at most."""
         made = []
         for index in range(number):
             words = [WORDS[(index + place) % len(WORDS)] for place in range(max(8, int(kb * 1000 / 6)))]
             text = f"{index} {' '.join(words)}"
-            body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": 16}
+            body = {"model": self.model, "messages": [{"role": "user", "content": text}], "max_tokens": tokens}
             made.append(
                 request(self.url, PATH, self.key, json.dumps(body | ({"stream": True} if stream else {})).encode())
             )
@@ -159,14 +159,14 @@ class Client:
         self._pool.shutdown()
 
 
-def _router(home: Path) -> Path:
+def fitted_router(home: Path) -> Path:
     """The starter pool's router with the static encoder, fitted under `home` if it is not there."""
     if not starter.is_fitted(home, "static"):
         starter.fit(home, encoder="static")
     return starter.folder(home, "static").resolve()
 
 
-def _fake(stack: contextlib.ExitStack, router: Path, **config: object) -> Live:
+def fake_service(stack: contextlib.ExitStack, router: Path, **config: object) -> Live:
     """The service with fake engines and a real router, for as long as the stack."""
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     (home / "encoders").symlink_to(router.parent.parent / "encoders")
@@ -291,8 +291,8 @@ def main() -> None:
     arguments = parser.parse_args()
     client = Client()
     with contextlib.ExitStack() as stack:
-        router = _router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
-        live = _fake(stack, router)
+        router = fitted_router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
+        live = fake_service(stack, router)
         ours = Peer("ours", live.url, live.key, "auto")
         headers = {"Authorization": f"Bearer {live.key}"}
         body = {"model": "smol-general", "messages": [{"role": "user", "content": "hello there"}]}
@@ -307,7 +307,7 @@ def main() -> None:
         if arguments.litellm:
             told["rps_over_litellm"] = round(figures["rps_c32_ours"] / figures["rps_c32_litellm"], 2)
             told["p50_of_litellm"] = round(figures["p50_ms_c1_ours"] / figures["p50_ms_c1_litellm"], 3)
-        told |= overloaded(client, live, _fake(stack, router, families=PACED))
+        told |= overloaded(client, live, fake_service(stack, router, families=PACED))
         if arguments.soak:
             told |= soak(client, ours, live.process.pid, arguments.soak)
     client.end()

@@ -20,6 +20,7 @@ from orchestrator.calls import Workers
 from orchestrator.changes import Difference, applied, difference, united
 from orchestrator.config.model import Config
 from orchestrator.errors import ApiError
+from orchestrator.placing import planners
 from orchestrator.plans import Plan, families_of, version
 from orchestrator.preparing import Deciders
 from orchestrator.settings import ConfigError
@@ -85,6 +86,7 @@ class Gateway:
         change = None if self._source is None else self.apply
         self._site = make_site(self._shared, config, found, deciders, workers, change)
         await workers.open()
+        await self._place(self._site, found)
         self._site.run_batches()
 
     async def stop(self) -> None:
@@ -149,7 +151,15 @@ class Gateway:
             return []
         both = united(new.found, [old.found, *(site.found for site in self._ending)])
         await asyncio.to_thread(self._fleet.deploy, both, new.config.limits.drain_s)
-        return await self._adopted(new.workers, old.found, both)
+        notes = await self._adopted(new.workers, old.found, both)
+        await self._place(new, both)
+        return notes
+
+    async def _place(self, site: Site, found: Mapping[str, Plan]) -> None:
+        """Lets the experts of these applications live where the load wants them, if their workers are this gateway's
+        own."""
+        if self._fleet.owner is not None:
+            site.workers.place(await asyncio.to_thread(planners, found, site.config))
 
     async def _switch(self, new: Site, old: Site) -> None:
         limits = new.config.limits
@@ -190,6 +200,7 @@ class Gateway:
                 rest = united(now.found, [site.found for site in others])
                 try:
                     await asyncio.to_thread(self._fleet.deploy, rest, now.config.limits.drain_s)
+                    await self._place(now, rest)
                 except Exception:
                     log.exception("experts that are gone keep their memory until the next change")
             del self._ending[old]

@@ -13,7 +13,7 @@ import os
 import secrets
 import ssl
 import warnings
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from experts.registry import Registry
 from orchestrator.config.model import Config
 from orchestrator.events import READY_TIERS
+from orchestrator.placement.planner import Planner
+from orchestrator.placing import Placing
 from orchestrator.plans import DevicePlan, Plan, check_room, families_of, make_device, make_worker, plans, version
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
 from orchestrator.rosters import Served, pack, unpack
@@ -101,6 +103,10 @@ class WorkerDeployment:
         stats = await self._worker.stats()
         return stats if isinstance(stats, dict) else {stats.family: stats}
 
+    def live(self, experts: Sequence[str]) -> None:
+        """See `workers.worker.Worker.live`."""
+        self._worker.live(experts)
+
     async def check_health(self) -> None:
         await self._up()
         if self._loads_first:  # Serve asks for the first time before a replica is up, and waits as long as that takes
@@ -158,14 +164,19 @@ async def until_loaded(
 class ServeWorkers:
     """The workers of a configuration's families, which Serve keeps alive (`orchestrator.calls.Workers`).
 
-    found: their applications. known: connections that are there, by application.
+    found: their applications. known: connections that are there, by application. placing: who tells them which experts
+    live on them, where that is for this process to do.
     """
 
     def __init__(
-        self, found: Mapping[str, Plan], registry: Registry, known: Mapping[str, Links] = MappingProxyType({})
+        self,
+        found: Mapping[str, Plan],
+        registry: Registry,
+        known: Mapping[str, Links] = MappingProxyType({}),
+        placing: Placing | None = None,
     ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
-        self._registry = registry
+        self._registry, self._placing = registry, placing or Placing()
         self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls) for app in found}
         self._new = [links for app, links in self._links.items() if app not in known]
         self._families = {app: tuple(own.family for own in families_of(plan)) for app, plan in found.items()}
@@ -178,10 +189,16 @@ class ServeWorkers:
 
     def followed_by(self, found: Mapping[str, Plan], registry: Registry) -> "ServeWorkers":
         """Those of another configuration, with the connections to the same applications."""
-        return ServeWorkers(found, registry, self._links)
+        return ServeWorkers(found, registry, self._links, self._placing)
+
+    def place(self, planned: Mapping[str, Planner]) -> None:
+        """Their experts live where these planners say from now on, see `orchestrator.placing.Placing.follow`."""
+        self._placing.follow(planned, self._links)
 
     async def give_way(self, to: "ServeWorkers | None") -> None:
         """Ends the connections that `to` has not."""
+        if to is None:
+            await self._placing.close()
         for app, links in self._links.items():
             if to is None or to._links.get(app) is not links:
                 await links.__aexit__()

@@ -4,6 +4,7 @@ One process deploys, the gateways only attach (`coe serve --attach`). So a gatew
 no engine, and gateways of two configurations, as there are while a new one is rolled out, do not undo each other's.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -11,14 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from orchestrator.changes import united
 from orchestrator.config.model import Config
 from orchestrator.config.watch import Watched
+from orchestrator.placement.planner import WINDOW_S
+from orchestrator.placing import planners
 from orchestrator.plans import Plan, plans, version
+
+if TYPE_CHECKING:
+    from orchestrator.cluster import ServeWorkers
 
 EVERY_S = 5.0
 """Between two looks at what runs."""
@@ -36,6 +42,10 @@ class Applications(Protocol):
 
     def names(self) -> frozenset[str]:
         """Of the applications that are there and not about to go."""
+        ...
+
+    def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        """What they are from the next `deploy` on; drain_s: see `orchestrator.cluster.application`."""
         ...
 
     def deploy(self, apps: Mapping[str, str]) -> None:
@@ -86,23 +96,26 @@ class Keeper:
 
 
 class ServeApplications:
-    """Those of the Ray cluster that this process has joined. found: what they serve; drain_s: see
-    `orchestrator.cluster.application`."""
+    """Those of the Ray cluster that this process has joined."""
 
-    def __init__(self, found: Mapping[str, Plan], drain_s: float) -> None:
-        self.found, self.drain_s = found, drain_s
+    def __init__(self) -> None:
+        self._found: Mapping[str, Plan] = {}
+        self._drain_s = 0.0
         self._serve: Any = import_module("ray.serve")
 
     def names(self) -> frozenset[str]:
         status = self._serve.status()
         return frozenset(app for app, own in status.applications.items() if str(own.status.value) != "DELETING")
 
+    def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        self._found, self._drain_s = found, drain_s
+
     def deploy(self, apps: Mapping[str, str]) -> None:
         from orchestrator.cluster import application, start_serve
 
         start_serve()
         targets = [
-            self._serve.RunTarget(application(self.found[app], self.drain_s), name=app, route_prefix=None)
+            self._serve.RunTarget(application(self._found[app], self._drain_s), name=app, route_prefix=None)
             for app in apps
         ]
         # Where a node is still to come, its application would be waited for, and with it all others.
@@ -112,48 +125,103 @@ class ServeApplications:
         self._serve.delete(app, _blocking=False)
 
 
+class Kept:
+    """The applications of a configuration, which follows its file. What it does blocks.
+
+    config: of now; found: what is deployed for it, with the experts that it has no more for as long as others may need
+    them. file: None = it does not change. alive: a file that is touched after each look.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        home: Path,
+        applications: Applications,
+        *,
+        file: Watched | None = None,
+        alive: Path | None = None,
+    ) -> None:
+        self._home, self._applications, self._file, self._alive = home, applications, file, alive
+        self._keeper = Keeper({})
+        self._wanted = plans(config, config.registry(), home)
+        self._gone_at = math.inf  # when experts go that the configuration has no more
+        self._serve(config, self._wanted)
+
+    def _serve(self, config: Config, found: Mapping[str, Plan]) -> None:
+        self.config, self.found = config, found
+        self._applications.serve(found, config.limits.drain_s)
+        self._keeper.want({app: version(plan) for app, plan in found.items()})
+
+    def look(self, now: float) -> None:
+        """Takes the file as it is, and does what is due. now: seconds of any clock."""
+        if self._file is not None and (changed := self._file.look()) is not None:
+            self._wanted = plans(changed, changed.registry(), self._home)
+            both = united(self._wanted, [self.found])
+            self._serve(changed, {app: plan for app, plan in both.items() if app in self._wanted})
+            self._gone_at = now + self._keeper.linger_s
+        elif now >= self._gone_at:
+            self._serve(self.config, self._wanted)
+            self._gone_at = math.inf
+        due = self._keeper.look(self._applications, now)
+        if due.deploy or due.remove:
+            log.info("workers", deployed=due.deploy, removed=due.remove)
+        if self._alive is not None:
+            self._alive.touch()
+
+
 def keep(
-    config: Config, home: Path, address: str, alive: Path | None, *, file: Watched | None = None, once: bool = False
+    config: Config,
+    home: Path,
+    address: str,
+    alive: Path | None,
+    *,
+    file: Watched | None = None,
+    once: bool = False,
+    window_s: float = WINDOW_S,
 ) -> None:
-    """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay.
+    """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay. Where
+    several serve the same families, they are told who lives on them (`orchestrator.placing`).
 
     file: whose changes are followed. alive: a file that is touched after each look. once: return after the first.
-    Raises ConnectionError.
+    window_s: seconds over which the load of experts is measured. Raises ConnectionError.
     """
-    found = plans(config, config.registry(), home)
-    keeper = Keeper(_versions(found))
+    from orchestrator.cluster import ServeWorkers
+
     with _on(address):
-        applications = ServeApplications(found, config.limits.drain_s)
-        gone_at = math.inf  # when experts go that the configuration has no more
+        kept = Kept(config, home, ServeApplications(), file=file, alive=alive)
+        asyncio.run(_keep(kept, ServeWorkers({}, config.registry()), once=once, window_s=window_s))
+
+
+async def _keep(kept: Kept, workers: "ServeWorkers", *, once: bool = False, window_s: float = WINDOW_S) -> None:
+    """workers: whom what is kept follows, of those that are told who lives on them."""
+    planned: Mapping[str, Plan] | None = None
+    try:
         while True:
-            if file is not None and (changed := file.look()) is not None:
-                found = plans(changed, changed.registry(), home)
-                all_of_both = united(found, [applications.found])
-                applications.found = {app: plan for app, plan in all_of_both.items() if app in found}
-                applications.drain_s = changed.limits.drain_s
-                keeper.want(_versions(found))
-                gone_at = time.monotonic() + keeper.linger_s
-            elif time.monotonic() >= gone_at:
-                applications.found, gone_at = found, math.inf
-                keeper.want(_versions(found))
-            due = keeper.look(applications, time.monotonic())
-            if due.deploy or due.remove:
-                log.info("workers", deployed=due.deploy, removed=due.remove)
-            if alive is not None:
-                alive.touch()
+            await asyncio.to_thread(kept.look, time.monotonic())
             if once:
                 return
-            time.sleep(EVERY_S)
+            if kept.found is not planned:
+                planned = kept.found
+                workers = await _placed(kept, workers, window_s)
+            await asyncio.sleep(EVERY_S)
+    finally:
+        await workers.give_way(None)
 
 
-def _versions(found: Mapping[str, Plan]) -> dict[str, str]:
-    return {app: version(plan) for app, plan in found.items()}
+async def _placed(kept: Kept, former: "ServeWorkers", window_s: float) -> "ServeWorkers":
+    """The workers of what is kept by now, told who lives on them."""
+    planned = await asyncio.to_thread(planners, kept.found, kept.config, window_s)
+    workers = former.followed_by({app: kept.found[app] for app in planned}, kept.config.registry())
+    await workers.open()
+    workers.place(planned)
+    await former.give_way(workers)
+    return workers
 
 
 def remove(address: str) -> tuple[str, ...]:
     """Removes all workers from the Ray cluster at `address`; what was removed. Raises ConnectionError."""
     with _on(address):
-        applications = ServeApplications({}, 0.0)
+        applications = ServeApplications()
         gone = tuple(sorted(app for app in applications.names() if app.startswith(OURS)))
         for app in gone:
             applications.remove(app)

@@ -30,6 +30,7 @@ class Ledger:
         self._began = 0
         self._made: dict[int, CallMade] = {}
         self._of_expert: dict[str, int] = {}
+        self._drafting: dict[int, str] = {}  # call -> its expert, of drafts under way
         self._untold: dict[int, Usage] = {}  # of calls that said something and not what they used
 
     @property
@@ -77,7 +78,10 @@ class Ledger:
             self._ask.tools if own else None,
             text,
             0.0 if self._ask.stream or role != "answer" else WHOLE_S,
+            tuple(self._drafting.values()) if role == "draft" else (),
         )
+        if role == "draft":
+            self._drafting[number] = expert
         end: Event | None = None
         usage: Usage | None = None
         said = 0
@@ -95,6 +99,7 @@ class Ledger:
                         self._made[number] = self._entry(number, expert, role, began, usage, end)
                     yield event
         finally:
+            self._drafting.pop(number, None)
             if end is None:
                 self._made[number] = self._entry(number, expert, role, began, usage, None)
             if said and self._made[number].usage is None:

@@ -19,7 +19,7 @@ from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
 from workers.base import Engine, Roster, SleepingEngine
-from workers.checkpoints import fingerprint, problem, weight_bytes
+from workers.checkpoints import adapter_problem, fingerprint, problem, weight_bytes
 from workers.families import SharedDevice
 from workers.family import Family
 from workers.members import adapter_room
@@ -68,6 +68,7 @@ Plan = FamilyPlan | DevicePlan
 
 
 def families_of(plan: Plan) -> tuple[FamilyPlan, ...]:
+    """Those that a worker of this plan serves."""
     return plan.families if isinstance(plan, DevicePlan) else (plan,)
 
 
@@ -106,8 +107,11 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
     if plan.kind == "fake":
         from workers.fake_engine import FakeEngine
 
-        pace = {key: plan.config.engine_args.get(f"fake_{key}") for key in ("token_delay", "slots")}
-        return FakeEngine(plan.family, plan.experts, token_delay=pace["token_delay"] or 0.0, slots=pace["slots"])
+        names = ("token_delay", "slots", "images", "process")
+        delay, slots, images, process = (plan.config.engine_args.get(f"fake_{name}") for name in names)
+        return FakeEngine(
+            plan.family, plan.experts, token_delay=delay or 0.0, slots=slots, images=images, process=bool(process)
+        )
     from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 
     config, images = plan.config, plan.config.images
@@ -164,15 +168,23 @@ def footprint(plan: FamilyPlan) -> int:
         return int(config.memory_gib * 2**30)
     weights = _bytes(images.device_gib)
     if weights is None:
-        sources = [spec.source for spec in plan.experts if spec.kind == "checkpoint"]
-        weights = sum(_weight_bytes(source, config.effective_dtype) for source in sources)
+        checkpoints = [spec for spec in plan.experts if spec.kind == "checkpoint"]
+        weights = sum(_weight_bytes(spec, config.effective_dtype) for spec in checkpoints)
     return weights + int((config.kv_cache_gib + images.host_gib) * 2**30)
 
 
-def _weight_bytes(source: str, dtype: str) -> int:
-    """Bytes of a checkpoint's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+def image_bytes(plan: FamilyPlan) -> dict[str, int]:
+    """Expert with weights -> bytes of its image, or of an adapter's own weights, by its files on this machine; 0 for a
+    hub id, or where they are not here."""
+    dtype = plan.config.effective_dtype
+    return {spec.name: _weight_bytes(spec, dtype) for spec in plan.experts if spec.kind != "remote"}
+
+
+def _weight_bytes(spec: ExpertSpec, dtype: str) -> int:
+    """Bytes of an expert's weights in the engine; 0 for a broken one: the engine tells what is wrong with it."""
+    broken = adapter_problem if spec.kind == "adapter" else problem
     try:
-        return weight_bytes(source, dtype) if problem(source) is None else 0
+        return weight_bytes(spec.source, dtype) if broken(spec.source) is None else 0
     except OSError:
         return 0
 

@@ -32,6 +32,7 @@ from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
+from orchestrator.placement.planner import Planner
 from orchestrator.plans import Plan
 from orchestrator.preparing import Deciders
 from orchestrator.routing import Tenant
@@ -77,6 +78,10 @@ class SwitchedWorkers(Workers, Protocol):
 
     async def open(self) -> None:
         """Connects those that are not, and keeps them so."""
+        ...
+
+    def place(self, planned: Mapping[str, Planner]) -> None:
+        """Application -> who decides from now on where its experts live; the others' stay where they do."""
         ...
 
     async def give_way(self, to: Self | None) -> None:

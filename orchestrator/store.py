@@ -198,13 +198,16 @@ class Store:
             async with asyncio.timeout(self._timeout):
                 answer = await command
                 if task and task.cancelling() > before:
-                    # redis-py loses a cancellation that comes in the moment of an answer: the task would never end.
                     raise asyncio.CancelledError
                 return answer
         except TimeoutError:
             why = f"no answer within {self._timeout:g} s"
         except (RedisError, OSError) as error:
             why = str(error) or type(error).__name__
+        if task and task.cancelling() > before:
+            # redis-py loses a cancellation that comes in the moment of an answer, or before one that does not come: the
+            # task would never end.
+            raise asyncio.CancelledError
         raise StoreUnavailable(f"Redis at {self._shown}: {why}; check that it runs and that COE_REDIS_URL is right")
 
 

@@ -78,6 +78,7 @@ class ChatCall:
     deadline: Unix time in seconds after which the answer is of no use. every: seconds for which what it says may be
     collected before it is sent, 0 for who looks on.
     priority: lower goes first, as in vLLM; caller: whose request it is, for a fair share among callers.
+    beside: experts whose drafts of the same request are under way.
     """
 
     request_id: str
@@ -90,6 +91,7 @@ class ChatCall:
     tools: Tools | None = None
     text: str | None = None
     every: float = 0.0
+    beside: tuple[str, ...] = ()
 
 
 def seconds_left(call: ChatCall) -> asyncio.Timeout:
@@ -218,7 +220,9 @@ class WorkerStats:
     Counts and sums since the engine's start: loads, moved_bytes and moved_seconds by the tier that an image came from;
     prefetched: loads that began while another expert computed, and prefetch_used: those whose image was then computed
     with before it was evicted; swap_hits: swaps to an image that was on the device when its request came.
-    tier_bytes: memory held in each tier; shared tensors count once. oldest_wait: seconds, of an expert with requests.
+    tier_bytes: memory held in each tier; shared tensors count once. room_bytes: what each tier may hold at most.
+    image_bytes: expert -> bytes of its image, or of an adapter's own weights; estimated until it was read.
+    busy_seconds: in which the engine computed. oldest_wait: seconds, of an expert with requests.
     request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
     wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
     roster: the version of the `Roster` that it serves; "" while it goes over to another one.
@@ -237,6 +241,9 @@ class WorkerStats:
     moved_bytes: dict[str, int] = field(default_factory=dict)
     moved_seconds: dict[str, float] = field(default_factory=dict)
     tier_bytes: dict[str, int] = field(default_factory=dict)
+    room_bytes: dict[str, int] = field(default_factory=dict)
+    image_bytes: dict[str, int] = field(default_factory=dict)
+    busy_seconds: float = 0.0
     swap_hits: int = 0
     prefetched: int = 0
     prefetch_used: int = 0
@@ -260,6 +267,11 @@ class Roster:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in self.experts)
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Expert -> the expert whose image computes it."""
+        return {spec.name: spec.base or spec.name for spec in self.experts}
 
 
 class Engine(Protocol):

@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from asyncio.subprocess import DEVNULL, PIPE
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -31,7 +32,12 @@ from workers.base import (
 DEFAULT_CONTEXT = 32_768
 DEFAULT_MAX_TOKENS = 512
 
+CHILD = ("cat",)
+"""The child process of an engine that has one."""
+
 Answer = Callable[[ChatCall], str]
+Image = tuple[str, str]
+"""Expert and source: an expert with other weights has another one."""
 
 
 def echo(call: ChatCall) -> str:
@@ -52,8 +58,10 @@ class FakeEngine:
     """An `Engine` (see workers.base) without a model. A token is a word.
 
     answer: what an expert says. token_delay: seconds before each token. slots: requests that it answers at a time,
-    others wait; None = all. keeps_requests: as on CUDA, they go on after a
-    sleep; otherwise it is closed meanwhile, as on the CPU.
+    others wait; None = all. images: of one byte each, that its device holds at a time; the one that was used longest
+    ago makes room, and loads take no time; None = all, whatever their size. keeps_requests: as on CUDA, they go on
+    after a sleep; otherwise it is closed meanwhile, as on the CPU. process: it has a child process, and goes down with
+    it, as vLLM does.
     Counts for tests: started, finished, aborted (generator closed early), failed, running; `calls` holds the last 1000.
     """
 
@@ -65,7 +73,9 @@ class FakeEngine:
         answer: Answer = echo,
         token_delay: float = 0.0,
         slots: int | None = None,
+        images: int | None = None,
         keeps_requests: bool = True,
+        process: bool = False,
     ) -> None:
         self.family = family
         self.answer = answer
@@ -75,6 +85,11 @@ class FakeEngine:
         self.started = self.finished = self.aborted = self.failed = self.running = 0
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
+        self._images = images
+        self._device: dict[Image, None] = {}  # used longest ago first
+        self._computing: Counter[Image] = Counter()  # its requests under way
+        self._loads = 0
+        self._busy_seconds, self._busy_since = 0.0, 0.0
         self._broken: dict[str, str] = {}
         self._scripts: deque[_Script] = deque()
         self._start_failures: deque[str] = deque()
@@ -85,6 +100,8 @@ class FakeEngine:
         self._active: str | None = None
         self._tokens_to_live: int | None = None
         self._changed = asyncio.Event()
+        self._has_process = process
+        self._watch: asyncio.Task[None] | None = None
 
     # The script
 
@@ -130,14 +147,33 @@ class FakeEngine:
     async def start(self) -> None:
         if self._start_failures:
             raise RuntimeError(self._start_failures.popleft())
+        if self._has_process and (self._watch is None or self._watch.done()):
+            # It reads until its end of the pipe is closed, and so does not outlive this process either.
+            child = await asyncio.create_subprocess_exec(*CHILD, stdin=PIPE, stdout=DEVNULL)
+            self._watch = asyncio.create_task(self._go_down_with(child))
         self._up, self._dead, self._tokens_to_live = True, False, None
         self._starts += 1
+        images = dict.fromkeys(map(self._image_of, self._experts))
+        self._device = dict.fromkeys(list(images)[: self._images])
+
+    async def _go_down_with(self, child: asyncio.subprocess.Process) -> None:
+        try:
+            await child.wait()
+            self.die()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                child.kill()
+            await child.wait()
 
     def is_alive(self) -> bool:
         return not self._dead
 
     async def close(self) -> None:
         self._up = False
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
 
     async def sleep(self) -> Literal["host", "disk"]:
         if self.keeps_requests:
@@ -156,17 +192,58 @@ class FakeEngine:
 
     async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
         self._experts = {spec.name: spec for spec in experts}
+        self._give_up(*self._device)
 
     async def stats(self) -> WorkerStats:
-        broken = self._broken
+        since = time.monotonic() - self._busy_since if self.running else 0.0
+        bounded = self._images is not None
         return WorkerStats(
             family=self.family,
-            tiers={name: f"failed: {broken[name]}" if name in broken else "device" for name in self._experts},
+            tiers={name: self._tier(name) for name in self._experts},
             active=self._active,
             running=self.running,
             swaps=self._swaps,
             restarts=max(0, self._starts - 1),
+            loads={"disk": self._loads} if bounded else {},
+            moved_bytes={"disk": self._loads} if bounded else {},
+            room_bytes={"device": self._images} if self._images is not None else {},
+            image_bytes=dict.fromkeys(self._experts, 1) if bounded else {},
+            busy_seconds=self._busy_seconds + since,
         )
+
+    def _tier(self, expert: str) -> str:
+        if why := self._broken.get(expert):
+            return f"failed: {why}"
+        return "device" if self._images is None or self._image_of(expert) in self._device else "disk"
+
+    def _image_of(self, expert: str) -> Image:
+        spec = self._experts[expert]
+        base = self._experts.get(spec.base or expert, spec)
+        return base.name, base.source
+
+    @contextlib.contextmanager
+    def _held(self, image: Image) -> Iterator[None]:
+        """Within: the image is on the device, and stays there."""
+        if image not in self._device:
+            self._loads += 1
+            idle = [other for other in self._device if not self._computing[other]]
+            while self._images is not None and len(self._device) >= self._images and idle:
+                del self._device[idle.pop(0)]
+        self._device.pop(image, None)
+        self._device[image] = None
+        self._computing[image] += 1
+        try:
+            yield
+        finally:
+            self._computing[image] -= 1
+            self._give_up(image)
+
+    def _give_up(self, *images: Image) -> None:
+        """Those of experts that are gone or have other weights, if nobody computes with them."""
+        for name, source in images:
+            spec = self._experts.get(name)
+            if (spec is None or spec.source != source) and not self._computing[name, source]:
+                self._device.pop((name, source), None)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish or Failure. Closing the generator counts as an abort."""
@@ -177,18 +254,19 @@ class FakeEngine:
             self.failed += 1
             yield refused
             return
-        spec = self._experts[call.expert]  # whatever it is by the end
+        spec, image = self._experts[call.expert], self._image_of(call.expert)  # whatever they are by the end
         self.started += 1
         self._run(+1)
         ended = False
         try:
             async with self._slots:
-                async for event in self._tokens(call, spec, script):
-                    if isinstance(event, Finish | Failure):
-                        ended = True
-                        self.finished += isinstance(event, Finish)
-                        self.failed += isinstance(event, Failure)
-                    yield event
+                with self._held(image):
+                    async for event in self._tokens(call, spec, script):
+                        if isinstance(event, Finish | Failure):
+                            ended = True
+                            self.finished += isinstance(event, Finish)
+                            self.failed += isinstance(event, Failure)
+                        yield event
         finally:
             self.aborted += not ended
             self._run(-1)
@@ -222,6 +300,9 @@ class FakeEngine:
             return
 
     def _run(self, change: int) -> None:
+        now = time.monotonic()
+        self._busy_seconds += now - self._busy_since if self.running else 0.0
+        self._busy_since = now
         self.running += change
         self._changed.set()
 

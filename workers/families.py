@@ -181,6 +181,9 @@ class SharedDevice:
             own.events.put_nowait(Failure("internal", f"the engine of {own.call.expert} gave no end of the answer"))
         self._ended(member, own)
 
+    def live(self, experts: Sequence[str]) -> None:
+        """These experts live here from now on. Nothing is brought ahead for them: it would take others' turns."""
+
     # Turns: one task looks and decides, another one, if any, puts to sleep and wakes
 
     async def _keep(self) -> None:

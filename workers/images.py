@@ -207,7 +207,12 @@ class ImageStore:
     def stats(self) -> dict[str, Any]:
         """Fields of `workers.base.WorkerStats`."""
         tiers = {n: f"failed: {i.failure}" if i.failure else self.tier(n) for n, i in self._images.items()}
-        return {"active": self.active, "tiers": tiers, "tier_bytes": {t: self._held(t) for t in ("device", "host")}}
+        return {
+            "active": self.active,
+            "tiers": tiers,
+            "tier_bytes": {t: self._held(t) for t in ("device", "host")},
+            "image_bytes": {name: sum(image.sizes.values()) for name, image in self._images.items() if image.sizes},
+        }
 
     def _held(self, tier: str) -> int:
         held: dict[str, int] = {}

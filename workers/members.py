@@ -52,12 +52,14 @@ def _rank(source: str) -> int:
 
 class Members:
     """Which of a family's experts can be served together. problems: expert -> why it cannot be; sources: checkpoint
-    expert -> where its image comes from. device_bytes: of the device, for images."""
+    expert -> where its image comes from; bytes: expert -> bytes of its own weights, by its files. device_bytes: of the
+    device, for images."""
 
     def __init__(self, family: str, experts: Sequence[ExpertSpec], dtype: str) -> None:
         self.experts = {spec.name: spec for spec in experts}
         self.problems: dict[str, str] = {}
         self.sources: dict[str, ImageSource] = {}
+        self.bytes: dict[str, int] = {}
         self.device_bytes = 0
         self._family, self._dtype = family, dtype
         self._traits: checkpoints.Traits | None = None  # of the family, by its first checkpoint
@@ -66,8 +68,8 @@ class Members:
     def usable(self) -> list[ExpertSpec]:
         """The checkpoint experts that can be served together; why the others cannot is noted, of adapters too."""
         self._are_known = False
-        self.problems.clear()
-        self.sources.clear()
+        for known in (self.problems, self.sources, self.bytes):
+            known.clear()
         usable = [spec for spec in self.experts.values() if spec.kind == "checkpoint" and self.check(spec)]
         for spec in self.experts.values():
             if spec.kind == "adapter":
@@ -76,8 +78,7 @@ class Members:
 
     def check(self, spec: ExpertSpec) -> bool:
         """Can it be served? Why not is noted, and of a checkpoint where its image comes from. It reads the disk."""
-        self.problems.pop(spec.name, None)
-        self.sources.pop(spec.name, None)
+        self.forget(spec.name)
         try:
             problem = self._of_checkpoint(spec) if spec.kind == "checkpoint" else self._of_adapter(spec)
         except (ValueError, OSError) as error:
@@ -85,6 +86,12 @@ class Members:
         if problem is not None:
             self.problems[spec.name] = problem
         return problem is None
+
+    def forget(self, name: str) -> None:
+        """What is known of an expert."""
+        self.problems.pop(name, None)
+        self.sources.pop(name, None)
+        self.bytes.pop(name, None)
 
     def _of_checkpoint(self, spec: ExpertSpec) -> str | None:
         if problem := checkpoints.problem(spec.source):
@@ -101,12 +108,16 @@ class Members:
         if not self._are_known:
             self._traits, self._are_known = own, True
         self.sources[spec.name] = ImageSource(spec.source, checkpoints.fingerprint(spec.source), size)
+        self.bytes[spec.name] = size
         return None
 
     def _of_adapter(self, spec: ExpertSpec) -> str | None:
         if spec.base not in self.experts or spec.base in self.problems:
             return f"its base {spec.base} cannot be served"
-        return checkpoints.adapter_problem(spec.source)
+        if problem := checkpoints.adapter_problem(spec.source):
+            return problem
+        self.bytes[spec.name] = checkpoints.weight_bytes(spec.source)
+        return None
 
     def pinned(self, wanted: Iterable[str]) -> frozenset[str]:
         """Of the experts to pin as many as leave room for any other one beside them."""

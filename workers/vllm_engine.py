@@ -330,6 +330,8 @@ class VllmEngine:
             waiting=len(self._unserved),
             queued_by_expert={name: n for name, n in self._unfinished.items() if n},
             request_seconds=dict(self._seconds),
+            image_bytes=self._image_bytes(engine.pop("image_bytes", {})),
+            room_bytes={"device": self._members.device_bytes, "host": self._settings.images.host},
             **engine,
         )
 
@@ -339,6 +341,11 @@ class VllmEngine:
             return {name: self._serving.tier(spec, images) for name, spec in members.experts.items()}
         problems = {name: f"failed: {why}" for name, why in members.problems.items()}
         return {name: problems.get(name, "starting") for name in members.experts}
+
+    def _image_bytes(self, images: dict[str, int]) -> dict[str, int]:
+        """images: image -> bytes, of those that were read."""
+        read = {} if self._serving is None else self._serving.of_experts(images)
+        return self._members.bytes | read
 
     async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
         """See `workers.base.Engine`. The image of an expert that is new is loaded when it is asked for."""

@@ -167,7 +167,7 @@ class _ExpertScheduling(Scheduler):
         self._stamps: dict[str, set[str]] = {}
         self._times: dict[str, Times] = {}
         self._ended: list[str] = []
-        self._told_at = 0.0
+        self._told_at = self._busy_seconds = 0.0
         self._met_worker = False
 
     # vLLM's own events, told to the policy
@@ -233,7 +233,8 @@ class _ExpertScheduling(Scheduler):
         compute = chosen if output.total_num_scheduled_tokens else None
         queue = None
         if now - self._told_at > 0.5:
-            self._told_at, queue = now, {"oldest_wait": self._policy.oldest_wait(now)}
+            queue = {"oldest_wait": self._policy.oldest_wait(now), "busy_seconds": self._busy_seconds}
+            self._told_at = now
         output.images = Orders(compute, load, evict, queue)  # type: ignore[attr-defined]
         if compute is not None:
             for new in output.scheduled_new_reqs:
@@ -347,6 +348,7 @@ class _ExpertScheduling(Scheduler):
             self._policy.swapped(report.swap_seconds)
         if step.total_num_scheduled_tokens:
             self._policy.stepped(now, report.step_seconds)
+            self._busy_seconds += report.step_seconds
             for request_id in step.num_scheduled_tokens:
                 if times := self._times.get(request_id):
                     times.execute += report.step_seconds

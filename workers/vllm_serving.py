@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -86,6 +86,10 @@ class Serving:
         served = self._served.get(spec.name)
         return "starting" if served is None else tiers.get(served.image, "starting")
 
+    def of_experts(self, images: Mapping[str, int]) -> dict[str, int]:
+        """Checkpoint expert -> what is said here of the image of its later calls."""
+        return {name: images[image] for name, image in self._images.items() if image in images}
+
     # Start
 
     async def start(self, first: str) -> None:
@@ -160,8 +164,7 @@ class Serving:
         members, former = self._members, self._members.experts
         members.experts, self._pinned = {spec.name: spec for spec in experts}, pinned
         for name in former.keys() - members.experts.keys():
-            members.problems.pop(name, None)
-            members.sources.pop(name, None)
+            members.forget(name)
             self._drop(name)
         for spec in self._in_order():
             await self._change(spec)

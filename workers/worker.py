@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from workers.base import ChatCall, Engine, Event, Failure, Roster, WorkerStats
+from workers.preload import Preloader
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Worker:
         self._starts = 0
         self._failures = 0
         self._problem: str | None = None
+        self._ahead = Preloader(lambda: self._engine, roster.images)
 
     def launch(self) -> None:
         """Begins to start the engine. Until it is up, requests get the Failure "engine_starting"."""
@@ -76,7 +78,7 @@ class Worker:
         engine = self._starting = self._make_engine(roster)
         try:
             await engine.start()
-            self._adopted = roster
+            self._has(roster)
         except BaseException:
             await close_engine(engine, self._family)
             raise
@@ -99,13 +101,19 @@ class Worker:
             if (roster := self._roster) == self._adopted:
                 return
             try:
-                await engine.adopt(roster.experts, roster.pinned)
+                with self._ahead.held():
+                    await engine.adopt(roster.experts, roster.pinned)
                 if engine is self._engine:
-                    self._adopted = roster
+                    self._has(roster)
             except Exception:
                 if engine.is_alive():
                     logger.exception("the engine of family %s does not take its experts", self._family)
                 await asyncio.sleep(self._retry)
+
+    def _has(self, roster: Roster) -> None:
+        """The engine serves these."""
+        self._adopted = roster
+        self._ahead.follow(roster.images)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine.generate`."""
@@ -116,9 +124,14 @@ class Worker:
             else:
                 yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
             return
-        async with contextlib.aclosing(engine.generate(call)) as events:
-            async for event in events:
-                yield event
+        with self._ahead.held():
+            async with contextlib.aclosing(engine.generate(call)) as events:
+                async for event in events:
+                    yield event
+
+    def live(self, experts: Sequence[str]) -> None:
+        """These experts live here from now on, in the order of their worth: their images are brought ahead."""
+        self._ahead.live(experts)
 
     async def stats(self) -> WorkerStats:
         restarts = max(0, self._starts - 1)
@@ -145,6 +158,7 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._keeper
             self._keeper = None
+        await self._ahead.close()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             await close_engine(engine, self._family)

@@ -37,6 +37,20 @@ class LineCounts(Wire):
     failed: int = 0
 
 
+class BatchUsage(Wire):
+    """Tokens of all lines that have an answer."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the input those that were computed before."""
+        return int(self.input_tokens_details.get("cached_tokens") or 0)
+
+
 class PlanGroup(Wire):
     """What one expert has to do, and has done. stage: `lines`, or `answers` where it makes one of several drafts."""
 
@@ -76,6 +90,7 @@ class Batch(Wire):
     expires_at: int | None = None
     completed_at: int | None = None
     request_counts: LineCounts = LineCounts()
+    usage: BatchUsage = BatchUsage()
     metadata: dict[str, str] = Field(default_factory=dict)
     errors: dict[str, Any] = Field(default_factory=dict)
     coe: BatchCoe = BatchCoe()

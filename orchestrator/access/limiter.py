@@ -19,7 +19,7 @@ from typing import Any, Literal
 import structlog
 
 from orchestrator.access.grant import Grant, Limits
-from orchestrator.access.quota import UNIT, WINDOWS, Allowance, LimitReached, Standing, Use, headers, told
+from orchestrator.access.quota import UNIT, WINDOWS, Allowance, LimitReached, Standing, Use, headers, heeded, told
 from orchestrator.access.scripts import ADMIT, RENEW, SETTLE, USED
 from orchestrator.groups import Groups
 from orchestrator.metrics import Metrics
@@ -104,7 +104,7 @@ class Limiter:
             standings[limit] = Standing(most, left, reset if refused else float(WINDOWS[limit].seconds))
         if refused:
             limit = "concurrent" if refused < 0 else list(windows)[int(refused) - 1]
-            seconds = CONCURRENT_WAIT_S if refused < 0 else int(wait) / 1000
+            seconds = CONCURRENT_WAIT_S if refused < 0 else heeded(int(wait) / 1000)
             self._metrics.refused.labels(limit).inc()
             wanted = 0 if refused < 0 else use.amount(WINDOWS[limit].measure)
             doing = f"{held} are running" if refused < 0 else _used(limit, standings[limit], wanted)

@@ -12,8 +12,10 @@ UNIT = {"requests": 1, "tokens": 1, "usd": 1e-9}
 """What one of a stored amount stands for."""
 
 
-PATIENCE_S = 60.0
+PATIENCE_S = 60
 """OpenAI's clients try again sooner than a longer Retry-After says; `x-should-retry` tells them not to."""
+SLOT_S = {"minute": 2, "day": 1800}
+"""By so much later than its window what was used is free again."""
 
 
 class Window(NamedTuple):
@@ -30,9 +32,9 @@ class Window(NamedTuple):
 
 
 WINDOWS: Mapping[str, Window] = {
-    f"{measure}_per_{period}": Window(measure[0] + period[0], measure, seconds, slot_ms)
+    f"{measure}_per_{period}": Window(measure[0] + period[0], measure, seconds, SLOT_S[period] * 1000)
     for measure in UNIT
-    for period, seconds, slot_ms in (("minute", 60, 2000), ("day", 86400, 1_800_000))
+    for period, seconds in (("minute", 60), ("day", 86400))
 }
 """Limit -> its window: a minute of slots of 2 s, a day of slots of half an hour."""
 
@@ -48,6 +50,12 @@ class LimitReached(RuntimeError):
             self.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
         if retry_after is None or retry_after > PATIENCE_S:
             self.headers["x-should-retry"] = "false"
+
+
+def heeded(seconds: float) -> float:
+    """A wait as it is told: that of a minute's limit as a minute at most. Who comes too early is told the rest; who
+    heeds no longer wait would come at once, and fail."""
+    return float(PATIENCE_S) if PATIENCE_S < seconds <= PATIENCE_S + SLOT_S["minute"] else seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Literal
 
 from orchestrator.access.grant import Grant
@@ -89,12 +89,24 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class Tokens:
+    """Of answers. cached: of the input, those that were not computed anew."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+
+    def __add__(self, other: "Tokens") -> "Tokens":
+        return Tokens(self.input + other.input, self.cached + other.cached, self.output + other.output)
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """What is known now.
 
     end: how it will end, once that is decided. times: status -> when it began, Unix time in ms. total, completed,
-    failed: lines. groups, done: the plan, and of each group the steps that are done. plan: its name in the storage.
-    problems: why it failed, or does not go on.
+    failed: lines. tokens: of those completed. groups, done: the plan, and of each group the steps that are done. plan:
+    its name in the storage. problems: why it failed, or does not go on.
     """
 
     made: Made
@@ -104,6 +116,7 @@ class Job:
     total: int = 0
     completed: int = 0
     failed: int = 0
+    tokens: Tokens = Tokens()
     groups: tuple[Group, ...] = ()
     done: tuple[int, ...] = ()
     plan: str | None = None
@@ -141,12 +154,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What counts of a log: its bytes, the steps in them, and of these the lines completed and failed."""
+    """What counts of a log: its bytes, the steps in them, of these the lines completed and failed, and their tokens."""
 
     bytes: int = 0
     steps: int = 0
     completed: int = 0
     failed: int = 0
+    tokens: Tokens = Tokens()
 
 
 class Jobs:
@@ -308,8 +322,8 @@ class Jobs:
     async def commit(self, token: str, log: Log, rate: float | None = None, *, is_done: bool = False) -> str:
         """What is in the lease's log so far. rate: steps a second of a whole block. Returns the job's status, "" if the
         lease has ended: then nothing of it counts that did not before."""
-        known = [log.bytes, log.steps, log.completed, log.failed]
-        status: str = await self._run(scripts.COMMIT, token, *known, int(is_done), "" if rate is None else rate)
+        known = [log.bytes, log.steps, log.completed, log.failed, *astuple(log.tokens)]
+        status: str = await self._run(scripts.COMMIT, token, int(is_done), "" if rate is None else rate, *known)
         return status
 
     async def end(self, job: Job, token: str) -> bool:
@@ -361,7 +375,10 @@ def _pairs(flat: Sequence[str]) -> dict[str, str]:
 
 
 def _log(known: str | None) -> Log:
-    return Log(*map(int, known.split())) if known else Log()
+    if not known:
+        return Log()
+    size, steps, completed, failed, *tokens = map(int, known.split())
+    return Log(size, steps, completed, failed, Tokens(*tokens))
 
 
 def _fields(job: Job) -> dict[str, Any]:
@@ -377,6 +394,7 @@ def _fields(job: Job) -> dict[str, Any]:
         "total": job.total,
         "completed": job.completed,
         "failed": job.failed,
+        **{f"{kind}_tokens": count for kind, count in asdict(job.tokens).items()},
         "output_file_id": job.output_file_id or "",
         "error_file_id": job.error_file_id or "",
         "problems": json.dumps(job.problems),
@@ -397,6 +415,7 @@ def _job(fields: Mapping[str, Any]) -> Job:
         total=int(fields.get("total", 0)),
         completed=int(fields.get("completed", 0)),
         failed=int(fields.get("failed", 0)),
+        tokens=Tokens(**{kind: int(fields.get(f"{kind}_tokens", 0)) for kind in ("input", "cached", "output")}),
         groups=groups,
         done=tuple(int(fields.get(f"done:{number}", 0)) for number in range(1, len(groups) + 1)),
         plan=fields.get("plan") or None,

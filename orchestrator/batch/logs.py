@@ -1,17 +1,19 @@
 """What a runner writes of its work, a record a line, and what the next one reads of it.
 
-R <step> <1 or 0> <JSON>    the result of a line, for the file of outputs or that of errors
-D <step> <JSON>             a draft of a line that several answer
-A <step>                    a try that came to nothing
-H <step>                    its engine went down, beside others that were under way
-X <step>                    its engine went down, and nothing else of this runner was under way there
+R <step> <1 or 0> <tokens> <JSON>    the result of a line, for the file of outputs or that of errors; see `Tokens`
+D <step> <JSON>                      a draft of a line that several answer
+A <step>                             a try that came to nothing
+H <step>                             its engine went down, beside others that were under way
+X <step>                             its engine went down, and nothing else of this runner was under way there
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.batch.jobs import Log
+import orjson
+
+from orchestrator.batch.jobs import Log, Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Record:
     kind: str
     step: int
     is_ok: bool
+    tokens: Tokens
     at: int
     length: int
     raw: bytes
@@ -32,7 +35,18 @@ class Record:
 
 
 def result(step: int, is_ok: bool, content: bytes) -> bytes:
-    return b"R %d %d %b\n" % (step, is_ok, content)
+    """content: a line of the file of outputs or that of errors."""
+    tokens = _tokens(content) if is_ok else Tokens()
+    return b"R %d %d %d,%d,%d %b\n" % (step, is_ok, tokens.input, tokens.cached, tokens.output, content)
+
+
+def _tokens(content: bytes) -> Tokens:
+    """What an answer's own usage tells, by whichever endpoint it came."""
+    usage = orjson.loads(content)["response"]["body"].get("usage") or {}
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    given = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+    made = usage.get("completion_tokens", usage.get("output_tokens", 0))
+    return Tokens(given, details.get("cached_tokens") or 0, made)
 
 
 def draft(step: int, content: bytes) -> bytes:
@@ -53,12 +67,14 @@ def records(data: bytes) -> Iterator[Record]:
     while (end := data.find(b"\n", at)) >= 0:
         raw = data[at : end + 1]
         kind, step, *rest = raw[:-1].split(b" ", 2)
-        is_ok, head = True, len(raw)
+        is_ok, tokens, head = True, Tokens(), len(raw)
         if kind == b"R":
-            is_ok, head = rest[0][:1] == b"1", len(kind) + len(step) + 4
+            told, counts, _ = rest[0].split(b" ", 2)
+            is_ok, tokens = told == b"1", Tokens(*map(int, counts.split(b",")))
+            head = len(kind) + len(step) + len(told) + len(counts) + 4
         elif kind == b"D":
             head = len(kind) + len(step) + 2
-        yield Record(kind.decode(), int(step), is_ok, at + head, max(0, len(raw) - 1 - head), raw)
+        yield Record(kind.decode(), int(step), is_ok, tokens, at + head, max(0, len(raw) - 1 - head), raw)
         at = end + 1
 
 
@@ -67,7 +83,8 @@ def counted(found: Sequence[Record], size: int) -> Log:
     results = [record for record in found if record.kind == "R"]
     good = sum(record.is_ok for record in results)
     steps = sum(record.is_end for record in found)
-    return Log(size, steps, good, len(results) - good)
+    tokens = sum((record.tokens for record in results), Tokens())
+    return Log(size, steps, good, len(results) - good, tokens)
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ All keys begin with coe:{batch}: and so lie in one slot of a cluster; scripts ar
     back:<id>:<group> list of blocks that were given back, or whose lease has ended
     wait:<id>:<group> sorted set of blocks that were given back -> when each may be taken again, in ms
     lost:<id>         hash, block -> leases in a row that ended without anything done
-    part:<id>         hash, <block>:<token> -> bytes of that log that count, and their steps, completed, failed
+    part:<id>         hash, <block>:<token> -> bytes of that log that count, and what COMMIT counts of them
     leases            sorted set of tokens -> when each ends, in ms
     lease             hash, token -> what it is of, as JSON
     rate              hash, expert -> steps a second
@@ -277,32 +277,32 @@ ALL_PARTS = "return redis.call('HGETALL', KEYS[1] .. 'part:' .. ARGV[1])"
 COMMIT = (
     HEAD
     + """
--- ARGV: token, bytes of its log, steps, completed, failed in them, 1 if the block is done, steps a second
--- or '' -> the job's status, or '' if the lease has ended
+-- ARGV: token, 1 if the block is done, steps a second or '', bytes of its log, then what is in them: steps, lines
+-- completed, failed, tokens of input, cached, of output -> the job's status, or '' if the lease has ended
 local lease = held(ARGV[1])
 if not lease then return '' end
 local id, block = lease.job, lease.block
 local name = block .. ':' .. ARGV[1]
-local before = {0, 0, 0, 0}
+local before = {}
 local known = redis.call('HGET', P .. 'part:' .. id, name)
 if known then
-  before = {}
   for number in string.gmatch(known, '%d+') do before[#before + 1] = tonumber(number) end
 end
-redis.call('HSET', P .. 'part:' .. id, name, table.concat({ARGV[2], ARGV[3], ARGV[4], ARGV[5]}, ' '))
+redis.call('HSET', P .. 'part:' .. id, name, table.concat(ARGV, ' ', 4))
 -- What is known is set, and what it changes is added: a commit that Redis forgot is made up for by the next one.
-redis.call('HINCRBY', job(id), 'done:' .. lease.group, ARGV[3] - before[2])
-redis.call('HINCRBY', job(id), 'completed', ARGV[4] - before[3])
-redis.call('HINCRBY', job(id), 'failed', ARGV[5] - before[4])
-if ARGV[3] - before[2] > 0 then
+local counts = {'done:' .. lease.group, 'completed', 'failed', 'input_tokens', 'cached_tokens', 'output_tokens'}
+for i, count in ipairs(counts) do
+  redis.call('HINCRBY', job(id), count, ARGV[4 + i] - (before[1 + i] or 0))
+end
+if ARGV[5] - (before[2] or 0) > 0 then
   redis.call('HDEL', P .. 'lost:' .. id, block)
   redis.call('HDEL', job(id), 'tries', 'faults', 'problems')
 end
-if ARGV[6] == '1' then
+if ARGV[2] == '1' then
   drop(ARGV[1])
-  if ARGV[7] ~= '' then
+  if ARGV[3] ~= '' then
     local old = redis.call('HGET', P .. 'rate', lease.expert)
-    local rate = tonumber(ARGV[7])
+    local rate = tonumber(ARGV[3])
     if old then rate = 0.8 * tonumber(old) + 0.2 * rate end
     redis.call('HSET', P .. 'rate', lease.expert, tostring(rate))
   end

@@ -129,7 +129,9 @@ class FamilyConfig(Frozen):
         default_factory=dict,
         repr=False,  # may hold a token
         description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are. The fake engine heeds "
-        "fake_slots (answers at a time) and fake_token_delay (seconds before each token).",
+        "fake_slots (answers at a time), fake_token_delay (seconds before each token), fake_images (that its device "
+        "holds at a time; all of them are of one byte) and fake_process (true: it has a child process, and goes down "
+        "with it).",
     )
 
     @property

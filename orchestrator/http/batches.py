@@ -149,6 +149,13 @@ def batch_field(job: Job, rates: dict[str, float]) -> dict[str, Any]:
         "expires_at": made.expires_ms // 1000,
         **{f"{status}_at": job.times[status] // 1000 if status in job.times else None for status in TIMES},
         "request_counts": {"total": job.total, "completed": job.completed, "failed": job.failed},
+        "usage": {
+            "input_tokens": job.tokens.input,
+            "input_tokens_details": {"cached_tokens": job.tokens.cached},
+            "output_tokens": job.tokens.output,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": job.tokens.input + job.tokens.output,
+        },
         "metadata": made.metadata,
         "coe": {"dry_run": made.plan_only, "plan": _plan_field(job, rates) if job.groups else None},
     }

@@ -11,6 +11,7 @@ from orchestrator.batch.files import MAX_FILES, Purpose
 from orchestrator.batch.lines import Endpoint
 from orchestrator.errors import ApiError, quote
 from orchestrator.http.reading import from_pydantic
+from orchestrator.http.wire_answers import OutputDetails
 
 Q = TypeVar("Q", bound="Query")
 Status = Literal[
@@ -116,6 +117,18 @@ class LineCounts(TypedDict):
     failed: int
 
 
+class CachedTokens(TypedDict):
+    cached_tokens: int
+
+
+class BatchUsage(TypedDict):
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
 class PlannedGroup(TypedDict):
     stage: Literal["lines", "answers"]
     family: str | None
@@ -157,6 +170,7 @@ class BatchAnswer(TypedDict):
     expired_at: int | None
     cancelled_at: int | None
     request_counts: LineCounts
+    usage: BatchUsage
     metadata: dict[str, str] | None
     coe: BatchCoe
 

@@ -16,9 +16,10 @@ from orchestrator.applying import Gateway
 from orchestrator.config.load import load_config
 from orchestrator.config.model import Config
 from orchestrator.keys import Keys
+from orchestrator.placement.planner import Planner
 from orchestrator.plans import Plan, families_of, make_worker, plans
 from orchestrator.preparing import Source, load_deciders, with_fake_engines
-from orchestrator.site import Shared, Site
+from orchestrator.site import Shared, Site, SwitchedWorkers
 from orchestrator.store import Store
 from tests.orchestrator.served import SilentReporter
 from workers.base import ChatCall, Event, WorkerStats
@@ -52,7 +53,7 @@ class LocalFleet:
     full: Exception | None = None
     slow: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def workers(self, found: Mapping[str, Plan], registry: Registry) -> "LocalWorkers":
+    def workers(self, found: Mapping[str, Plan], registry: Registry) -> SwitchedWorkers:
         return LocalWorkers(self, registry)
 
     def check_room(self, found: Mapping[str, Plan]) -> None:
@@ -86,6 +87,9 @@ class LocalWorkers:
 
     async def open(self) -> None: ...
 
+    def place(self, planned: Mapping[str, Planner]) -> None:
+        assert not planned, "these are no workers on which experts could be placed"
+
     async def give_way(self, to: "LocalWorkers | None") -> None: ...
 
     def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
@@ -106,7 +110,9 @@ class Live:
     plain: str
 
     @classmethod
-    async def start(cls, store: Store, redis_url: str, folder: Path, text: str) -> "Live":
+    async def start(
+        cls, store: Store, redis_url: str, folder: Path, text: str, fleet: LocalFleet | None = None
+    ) -> "Live":
         path = folder / "coe.yaml"
         path.write_text(text)
 
@@ -115,7 +121,7 @@ class Live:
 
         config = read()
         shared = Shared.of(config, folder, redis_url)
-        found, fleet = plans(config, config.registry(), folder), LocalFleet()
+        found, fleet = plans(config, config.registry(), folder), fleet or LocalFleet()
         await fleet.follow(found)
         gateway = Gateway(shared, fleet, Source(read, folder, attach=False))
         await gateway.start(config, found, load_deciders(config, folder, SilentReporter()))

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.access.grant import Grant
+from orchestrator.access.quota import LimitReached, heeded
 from orchestrator.ensembles import Ensemble
 from orchestrator.store import Store
 from tests.orchestrator.parts import AGGREGATORS, GENERALIST, MATH, REMOTE, SQL, Service
@@ -195,6 +196,23 @@ async def test_who_has_used_its_day_is_told_not_to_try_again_soon(service: Servi
     http = await with_key(service, limits={"requests_per_day": 1, "concurrent": 1})
     await chat(http)
     assert (await chat(http)).headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(0.2, 0.2), (60.0, 60.0), (60.1, 60.0), (62.0, 60.0), (62.1, 62.1)])
+def test_the_wait_of_a_minute_is_told_as_one_that_clients_heed(seconds: float, told: float) -> None:
+    assert heeded(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.2, {"retry-after": "1"}),
+        (60.0, {"retry-after": "60"}),
+        (63.0, {"retry-after": "63", "x-should-retry": "false"}),
+    ],
+)
+def test_a_longer_wait_is_not_to_be_tried(seconds: float, told: dict[str, str]) -> None:
+    assert LimitReached("requests_per_day_exceeded", "", seconds, {}).headers == told
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The workers on a cluster that gateways share: what is deployed, left alone and removed, and when."""
 
+import asyncio
 import json
 import os
 import zlib
@@ -10,17 +11,25 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from experts.registry import Registry
 from experts.spec import ExpertSpec
+from orchestrator import keeping
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
-from orchestrator.cluster import is_loaded, loading_file, until_loaded
+from orchestrator.cluster import ServeWorkers, is_loaded, loading_file, until_loaded
+from orchestrator.config.load import load_config
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
-from orchestrator.keeping import Due, Keeper
+from orchestrator.config.watch import Watched
+from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, _keep
 from orchestrator.listening import CannotStart
-from orchestrator.plans import FamilyPlan, plans, version
+from orchestrator.placing import Placing
+from orchestrator.plans import FamilyPlan, Plan, families_of, plans, version
+from orchestrator.preparing import with_fake_engines
 from orchestrator.rosters import Served, pack, unpack
 from orchestrator.serve import serve
 from orchestrator.settings import Settings
+from tests.orchestrator.applying_parts import yaml
+from tests.workers.channel_parts import bench
 from workers.base import WorkerStats
 
 HOME = Path("/srv/coe")
@@ -32,9 +41,13 @@ class Recorded:
 
     there: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
+    served: Mapping[str, Plan] = field(default_factory=dict)
 
     def names(self) -> frozenset[str]:
         return frozenset(self.there)
+
+    def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        self.served = found
 
     def deploy(self, apps: Mapping[str, str]) -> None:
         self.there |= apps.keys()
@@ -74,6 +87,73 @@ def test_what_is_wanted_again_in_between_does_not_count_as_old() -> None:
     keeper.due({"coe-old"}, 0.0)
     keeper.due({"coe-a"}, 30.0)
     assert keeper.due({"coe-old"}, 61.0).remove == ()
+
+
+def kept_file(folder: Path, serve: Recorded, *experts: str) -> tuple[Path, Kept]:
+    """A coe.yaml of these experts, on two workers, and who keeps it."""
+    path = folder / "coe.yaml"
+    path.write_text(two_workers(*experts))
+
+    def read() -> Config:
+        return with_fake_engines(load_config(path, folder))
+
+    return path, Kept(read(), HOME, serve, file=Watched(path, read), alive=folder / "alive")
+
+
+def two_workers(*experts: str) -> str:
+    return yaml(*experts).replace("engine: fake", "engine: fake, replicas: 2")
+
+
+def experts_of(serve: Recorded) -> set[str]:
+    return {spec.name for plan in serve.served.values() for own in families_of(plan) for spec in own.experts}
+
+
+def test_experts_that_the_file_has_no_more_are_served_for_a_while(tmp_path: Path) -> None:
+    serve = Recorded()
+    path, kept = kept_file(tmp_path, serve, "one /m/1", "two /m/2")
+    kept.look(0.0)
+    path.write_text(two_workers("one /m/1", "three /m/3", "alone /m/4"))
+    kept.look(5.0)
+    assert experts_of(serve) == {"one", "two", "three", "alone"}
+    kept.look(LINGER_S)
+    assert experts_of(serve) == {"one", "two", "three", "alone"}
+    kept.look(LINGER_S + 5.0)
+    assert experts_of(serve) == {"one", "three", "alone"}
+    assert [line.split()[1] for line in serve.done] == ["coe-f", "coe-f", "coe-g", "coe-f", "coe-g"]
+
+
+async def test_workers_are_told_who_lives_on_them_as_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "EVERY_S", 0.01)
+    serve = Recorded()
+    path, kept = kept_file(tmp_path, serve, "one /m/1", "two /m/2")
+    async with bench(2) as own:
+
+        async def until(*experts: str) -> None:
+            async with asyncio.timeout(60):
+                while {name for server in own.servers for name in server.placed} != {*experts}:
+                    await asyncio.sleep(0.01)
+
+        workers = ServeWorkers(kept.found, Registry(()), {"coe-f": own.links}, Placing(every_s=0.01))
+        task = asyncio.create_task(_keep(kept, workers))
+        await until("one", "two")
+        assert sorted(server.placed for server in own.servers) == [("one",), ("two",)]
+        kept._keeper.linger_s = 0.5  # for which one that is gone stays
+        path.write_text(two_workers("one /m/1", "three /m/3"))
+        await until("one", "two", "three")
+        await until("one", "three")
+        task.cancel()
+        assert await asyncio.gather(task, return_exceptions=True)
+        assert not own.links.up
+    assert (tmp_path / "alive").exists()
+
+
+async def test_what_is_deployed_once_is_not_waited_for(tmp_path: Path) -> None:
+    serve = Recorded()
+    _, kept = kept_file(tmp_path, serve, "one /m/1")
+    await _keep(kept, ServeWorkers({}, Registry(())), once=True)
+    assert [line.split()[1] for line in serve.done] == ["coe-f"]
 
 
 def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str]:

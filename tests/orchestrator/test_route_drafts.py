@@ -22,8 +22,10 @@ class Stages:
     def __init__(self) -> None:
         self.turns: dict[str, asyncio.Queue[Event | BaseException]] = {}
         self.closed: list[str] = []
+        self.calls: list[ChatCall] = []
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
+        self.calls.append(call)
         turns = self.turns.setdefault(call.expert, asyncio.Queue())
         try:
             while True:
@@ -73,6 +75,24 @@ async def test_drafts_are_asked_in_waves_and_read_again() -> None:
     drafts.ask(9)
     stages.say(GENERALIST, "c", end=True)
     assert [event async for event in drafts] == [Draft(GENERALIST, 2, 1 / 3, "c")]
+    await drafts.aclose()
+
+
+async def test_a_draft_tells_beside_whose_drafts_it_is_made() -> None:
+    stages = Stages()
+    drafts = drafts_of(stages, SQL, MATH, GENERALIST)
+    drafts.ask(2)
+    while len(stages.calls) < 2:
+        await asyncio.sleep(0)
+    stages.say(SQL, "a", end=True)
+    assert await anext(drafts) == Draft(SQL, 0, 1 / 3, "a")
+    drafts.ask(3)
+    while len(stages.calls) < 3:
+        await asyncio.sleep(0)
+    stages.say(MATH, "b", end=True)
+    stages.say(GENERALIST, "c", end=True)
+    assert len([event async for event in drafts]) == 2
+    assert [(call.expert, call.beside) for call in stages.calls] == [(SQL, ()), (MATH, (SQL,)), (GENERALIST, (MATH,))]
     await drafts.aclose()
 
 

@@ -1,7 +1,10 @@
 """Whoever is cancelled while it waits for Redis ends, in whatever moment that is."""
 
 import asyncio
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from benchmarks.faults.relay import Relay, unix
 from orchestrator.store import Store
 
 
@@ -23,3 +26,24 @@ async def test_no_cancellation_is_lost(store: Store) -> None:
             await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
             assert went_on == before
+
+
+async def test_no_cancellation_is_lost_where_the_connection_breaks_before_the_answer(
+    redis_url: str, tmp_path: Path
+) -> None:
+    for turns in range(20):
+        socket = tmp_path / f"{turns}.sock"
+        relay = Relay([unix(Path(unquote(urlsplit(redis_url).path)))])
+        await relay.on_unix(socket)
+        store = Store(f"unix://{socket}", timeout=30)
+        await store.ping()  # there is a connection
+        relay.hold()
+        task = asyncio.create_task(store.ping())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await relay.close()
+        socket.unlink(missing_ok=True)
+        await asyncio.gather(task, return_exceptions=True)
+        assert task.cancelled(), turns
+        await store.close()

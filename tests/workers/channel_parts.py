@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experts.spec import ExpertSpec
 from workers.base import ChatCall, Event, Sampling, WorkerStats
-from workers.channel.client import Links
+from workers.channel.client import Find, Links
 from workers.channel.frames import Address
 from workers.channel.server import ChannelServer
 from workers.fake_engine import FakeEngine
@@ -25,6 +25,7 @@ class Served:
     """A worker without one: an engine that is up."""
 
     engine: FakeEngine = field(default_factory=lambda: FakeEngine("f", EXPERTS))
+    lives: tuple[str, ...] = ()
 
     def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         return self.engine.generate(call)
@@ -32,14 +33,19 @@ class Served:
     async def stats(self) -> Mapping[str, WorkerStats]:
         return {"f": await self.engine.stats()}
 
+    def live(self, experts: Sequence[str]) -> None:
+        self.lives = tuple(experts)
+
 
 @dataclass
 class Bench:
     """Workers, and the links to those that are listed."""
 
     engines: list[FakeEngine]
+    served: list[Served]
     servers: list[ChannelServer]
     listed: list[Address]
+    find: Find
     links: Links
 
     async def connected(self, number: int) -> None:
@@ -50,8 +56,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(workers: int = 1) -> AsyncIterator[Bench]:
-    served = [Served() for _ in range(workers)]
+async def bench(workers: int = 1, experts: Sequence[ExpertSpec] = EXPERTS) -> AsyncIterator[Bench]:
+    served = [Served(FakeEngine("f", experts)) for _ in range(workers)]
     servers = [ChannelServer(own, f"w{n}") for n, own in enumerate(served)]
     for own in served:
         await own.engine.start()
@@ -61,7 +67,7 @@ async def bench(workers: int = 1) -> AsyncIterator[Bench]:
         return list(listed)
 
     async with Links(find) as links:
-        made = Bench([own.engine for own in served], servers, listed, links)
+        made = Bench([own.engine for own in served], served, servers, listed, find, links)
         await made.connected(workers)
         yield made
     for server in servers:

@@ -1,8 +1,10 @@
 """The channel between gateway and workers: real sockets, a fake engine."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +34,28 @@ async def test_a_call_is_answered_as_the_engine_answers() -> None:
 async def test_who_does_not_look_on_gets_the_answer_in_one_piece() -> None:
     async with bench() as own:
         assert len(await heard(own.links, call(every=60))) == 2
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_a_deadline_holds_by_the_clock_of_the_worker_whatever_the_gateway_takes_for_the_time(
+    ahead: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    sent = [Submit(1, replace(call(), deadline=now + ahead + left), now + ahead) for left in (60.0, -60.0)]
+    assert [own.by_own_clock(now).deadline for own in sent] == [now + 60, now - 60]
+
+    async with bench() as own:  # the same through the wire, of a gateway whose clock is wrong
+        monkeypatch.setattr(module, "Submit", lambda number, call: Submit(number, call, time.time() + ahead))
+        deltas = await heard(own.links, replace(call(), deadline=time.time() + ahead + 60))
+        assert said(deltas) == "a heard: hello there"
+        last = (await heard(own.links, replace(call(), deadline=time.time() + ahead - 60)))[-1]
+        assert isinstance(last, Failure)
+        assert last.code == "deadline"
+
+
+async def test_a_deadline_is_left_alone_where_both_clocks_agree() -> None:
+    own = replace(call(), deadline=time.time() + 60)
+    assert Submit(1, own).by_own_clock(time.time()) is own
 
 
 async def test_many_calls_share_a_connection_and_none_hears_another() -> None:
@@ -86,7 +110,7 @@ async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
 
 
 async def test_a_mute_worker_is_given_up_though_nobody_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("LOOK_S", 0.02), ("SILENT_S", 0.05), ("LOST_S", 0.2)):
+    for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("LOST_S", 0.2)):
         monkeypatch.setattr(module, name, seconds)
     gone = asyncio.Event()
 
@@ -143,6 +167,49 @@ async def test_calls_of_an_expert_stay_together_and_load_is_bounded() -> None:
         asked = [{own_call.expert for own_call in engine.calls} for engine in own.engines]
         assert sorted(map(len, asked)) in ([1, 1], [1, 2], [2, 2])
         assert all(8 <= len(engine.calls) <= 12 for engine in own.engines)
+
+
+async def test_calls_go_where_their_expert_is_placed_and_elsewhere_where_it_is_not() -> None:
+    async with bench(3) as own:
+        by_name = {link.address.worker: link for link in own.links.up}
+        by_name["w2"].place(["a"])
+        by_name["w1"].place(["b"])
+        for number, expert in enumerate("abab"):
+            await heard(own.links, call(number, expert))
+        assert [engine.finished for engine in own.engines] == [0, 2, 2]
+        by_name["w2"].place([])
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+        assert sum(engine.finished for engine in own.engines) == 5
+
+
+async def test_where_an_expert_is_placed_every_gateway_learns_from_the_worker() -> None:
+    async with bench(2) as own, Links(own.links._find) as others:
+        own.links.up[0].place(["b", "a"])
+        name = own.links.up[0].address.worker
+        await own.links.stats()  # so the worker has read what came before
+        async with asyncio.timeout(10):
+            while len(others.up) != 2:
+                await asyncio.sleep(0.01)
+        await others.stats()
+        assert {link.address.worker: link.placed for link in others.up}[name] == {"a", "b"}
+        assert sum(bool(link.placed) for link in others.up) == 1
+
+
+async def test_a_worker_tells_how_much_was_asked_of_each_expert_by_all_gateways() -> None:
+    async with bench() as own:
+        for number in range(3):
+            await heard(own.links, call(number, text="one two"))
+        own.engines[0].token_delay = 0.01
+        async with aclosing(own.links.generate(call(4, "b", text="many words " * 500))) as events:
+            await anext(events)
+        async with asyncio.timeout(10):
+            await own.engines[0].reaches(0)
+        await own.links.stats()
+        [link] = own.links.up
+        assert link.asked["a"] == (3, 3 * 4)
+        calls, tokens = link.asked["b"]
+        assert calls == 1
+        assert tokens < 1000
 
 
 async def test_a_worker_whose_engine_died_comes_last() -> None:

@@ -5,6 +5,7 @@ import time
 from contextlib import aclosing
 from typing import Any
 
+import psutil
 import pytest
 import pytest_asyncio
 
@@ -206,3 +207,24 @@ async def test_before_start_and_after_close_nothing_is_served() -> None:
     await engine.start()
     await engine.close()
     assert isinstance((await events(engine, call()))[0], Failure)
+
+
+async def test_an_engine_with_a_process_goes_down_with_it_and_comes_up_with_another() -> None:
+    engine = FakeEngine("f", EXPERTS, token_delay=0.01, process=True)
+    await engine.start()
+    asked = asyncio.create_task(events(engine, call("many words " * 500, expert="b")))
+    await engine.reaches(running=1)
+    [child] = psutil.Process().children()
+    child.kill()
+    last = (await asked)[-1]
+    assert isinstance(last, Failure)
+    assert last.code == "engine_died"
+    assert not engine.is_alive()
+
+    await engine.start()
+    assert engine.is_alive()
+    assert isinstance((await events(engine, call()))[-1], Finish)
+    [other] = psutil.Process().children()
+    assert other.pid != child.pid
+    await engine.close()
+    assert psutil.Process().children() == []

@@ -95,7 +95,11 @@ async def test_interleaved_experts_answer_as_each_does_alone(
     before = (await engine.stats()).swaps
     got = await asyncio.gather(*(answer(engine, call) for call in calls))
     assert got == [text for _, _, text in wanted]
-    assert (await engine.stats()).swaps >= before + len(DOMAINS) - 1
+    told = await engine.stats()
+    assert told.swaps >= before + len(DOMAINS) - 1
+    assert told.busy_seconds > 0
+    assert told.room_bytes["device"] > 0
+    assert all(told.image_bytes[starter.specialist(name)] > 100 << 20 for name in DOMAINS)
 
 
 async def test_a_prompt_of_two_experts_shares_no_cache(engine: VllmEngine) -> None:

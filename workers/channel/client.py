@@ -20,6 +20,7 @@ from workers.channel.frames import (
     Events,
     Frames,
     Hello,
+    Place,
     Stats,
     Submit,
     add,
@@ -29,10 +30,11 @@ from workers.channel.frames import (
 LOOK_S = 1.0
 """How often it is looked for workers that came or went."""
 CONNECT_S = 5.0
-SILENT_S = 5.0
-"""A connection that has said nothing for so long is asked for a sign of life,"""
+TOLD_S = 2.0
+"""A worker that has not been asked how it is for so long is asked: what it tells decides who gets a call, and is its
+sign of life."""
 LOST_S = 30.0
-"""and is lost after so long without one: the machine at its other end is gone, or cut off."""
+"""A connection is lost that has said nothing for so long: the machine at its other end is gone, or cut off."""
 TROUBLED_S = 5.0
 """For so long a worker whose engine was not up comes after all others."""
 
@@ -68,7 +70,8 @@ class _Stream:
 
 
 class Link(Frames):
-    """A connection to one worker."""
+    """A connection to one worker. tiers: expert -> tier; told, placed, asked, pairs: as it told last (`frames.Stats`),
+    of which told is empty before the first time."""
 
     def __init__(self, address: Address) -> None:
         super().__init__()
@@ -77,10 +80,16 @@ class Link(Frames):
         self.leaving = False
         self.heard = self.troubled_until = 0.0
         self.tiers: dict[str, str] = {}
+        self.told: Mapping[str, WorkerStats] = {}
+        self.placed: frozenset[str] = frozenset()
+        self.asked: Mapping[str, tuple[int, int]] = {}
+        self.pairs: Mapping[str, Mapping[str, int]] = {}
         self.experts: Counter[str] = Counter()
         self._numbers = itertools.count()
         self._streams: dict[int, _Stream] = {}
-        self._asked: dict[int, asyncio.Future[Mapping[str, WorkerStats]]] = {}
+        self._waiting: dict[int, asyncio.Future[Mapping[str, WorkerStats]]] = {}
+        self._asked_at = 0.0
+        self._placed_by = -1  # the number when it was told who lives there: what was asked before may be answered so
 
     @property
     def is_up(self) -> bool:
@@ -90,12 +99,13 @@ class Link(Frames):
         super().connection_made(transport)
         self.heard = _now()
         self.send(Hello(self.address.token))
+        self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)
         for stream in self._streams.values():
             stream.put([Failure("engine_died", "the worker went down")])
-        for answer in self._asked.values():
+        for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(NoStats("it went down"))
 
@@ -115,10 +125,17 @@ class Link(Frames):
                 end = frame.finish or frame.failure
                 stream.put((*frame.deltas, end) if end else frame.deltas)
         elif isinstance(frame, Stats):
-            if (answer := self._asked.pop(frame.number, None)) and not answer.done():
-                answer.set_result(frame.stats)
+            self._learn(frame)
         else:
             self.leaving = True
+
+    def _learn(self, frame: Stats) -> None:
+        self.told, self.asked, self.pairs = frame.stats, frame.asked, frame.pairs
+        self.tiers = {expert: tier for own in frame.stats.values() for expert, tier in own.tiers.items()}
+        if frame.number > self._placed_by:
+            self.placed = frozenset(frame.placed)
+        if (answer := self._waiting.pop(frame.number, None)) and not answer.done():
+            answer.set_result(frame.stats)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """The call's events. Closing it cancels the call at the worker. Raises as `frames.encode`."""
@@ -146,27 +163,38 @@ class Link(Frames):
         """Family -> stats. Raises NoStats."""
         if not self.is_up:
             raise NoStats("it is not connected")
-        number = next(self._numbers)
-        answer = self._asked[number] = asyncio.get_running_loop().create_future()
-        self.send(Ask(number))
+        number = self._ask()
+        answer: asyncio.Future[Mapping[str, WorkerStats]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         try:
-            stats: Mapping[str, WorkerStats] = await answer
+            return await answer
         finally:
-            self._asked.pop(number, None)
-        self.tiers = {expert: tier for own in stats.values() for expert, tier in own.tiers.items()}
-        return stats
+            self._waiting.pop(number, None)
+
+    def _ask(self) -> int:
+        number = next(self._numbers)
+        self._asked_at = _now()
+        self.send(Ask(number))
+        return number
+
+    def place(self, experts: Sequence[str]) -> None:
+        """These live on the worker from now on, and no others; in order, see `frames.Place`. Other gateways learn it
+        with its next stats."""
+        self.placed, self._placed_by = frozenset(experts), next(self._numbers)
+        self.send(Place(tuple(experts)))
 
     def candidate(self, expert: str) -> Candidate:
-        return Candidate(len(self._streams), self.experts[expert], self.tiers, self.troubled_until > _now())
+        troubled, home = self.troubled_until > _now(), expert in self.placed
+        return Candidate(len(self._streams), self.experts[expert], self.tiers, troubled, home)
 
     def check_life(self) -> None:
-        """Asks a silent worker for a sign of life; ends the connection to one that gives none."""
+        """Asks the worker how it is, now and then; ends the connection to one that says nothing."""
         silent = _now() - self.heard
         if silent > LOST_S:
             logger.error("%r is silent for %.0f s: it is taken for lost", self.address, silent)
             self.refuse("silence")
-        elif silent > SILENT_S:
-            self.send(Ask(next(self._numbers)))
+        elif _now() - self._asked_at > TOLD_S:
+            self._ask()
 
 
 class Links:

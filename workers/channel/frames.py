@@ -7,7 +7,8 @@ that is not exactly one of these is refused.
 
 import asyncio
 import hmac
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +19,8 @@ VERSION = 1
 FIRST_BYTES = 1024
 """Of a frame from somebody who has not said `Hello`."""
 MOST_BYTES = 1 << 28
+CLOCKS_S = 1.0
+"""Seconds by which two clocks may be apart without harm. So long a call may also be under way to a worker."""
 _LENGTH = 4
 
 
@@ -43,8 +46,16 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """sent: Unix time, by the gateway's clock."""
+
     number: int
     call: ChatCall
+    sent: float = msgspec.field(default_factory=time.time)
+
+    def by_own_clock(self, now: float) -> ChatCall:
+        """The call with its deadline by the clock of this machine, which may not be set as the gateway's is."""
+        apart = now - self.sent
+        return self.call if abs(apart) < CLOCKS_S else replace(self.call, deadline=self.call.deadline + apart)
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -57,6 +68,13 @@ class Ask(msgspec.Struct, frozen=True, array_like=True, tag=3):
     number: int
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Who lives on the worker from now on, first those whose image is to be near the device first; it tells so in its
+    `Stats`, by which every gateway learns it."""
+
+    experts: tuple[str, ...]
+
+
 class Events(msgspec.Struct, frozen=True, array_like=True, tag=0):
     """Of a call, in order: deltas, then its end, which is a finish, a failure, or still to come."""
 
@@ -67,17 +85,24 @@ class Events(msgspec.Struct, frozen=True, array_like=True, tag=0):
 
 
 class Stats(msgspec.Struct, frozen=True, array_like=True, tag=1):
-    """Family -> its stats."""
+    """stats: family -> its stats. placed: the experts that live on the worker; none, if nobody has placed any.
+
+    asked: expert -> calls that came, and tokens of answers that ended, since the worker's start. pairs: expert -> other
+    expert -> how often a draft of the one came while the other's was under way; old ones fade.
+    """
 
     number: int
     stats: dict[str, WorkerStats]
+    placed: tuple[str, ...] = ()
+    asked: dict[str, tuple[int, int]] = {}
+    pairs: dict[str, dict[str, int]] = {}
 
 
 class Leaving(msgspec.Struct, frozen=True, array_like=True, tag=2):
     """The worker takes no further calls; those under way go on."""
 
 
-ToWorker = Hello | Submit | Cancel | Ask
+ToWorker = Hello | Submit | Cancel | Ask | Place
 ToGateway = Events | Stats | Leaving
 _encoder = msgspec.msgpack.Encoder()
 to_worker = msgspec.msgpack.Decoder(ToWorker)

@@ -5,7 +5,8 @@ import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import AsyncGenerator, Mapping
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,6 +20,7 @@ from workers.channel.frames import (
     Frames,
     Hello,
     Leaving,
+    Place,
     Stats,
     Submit,
     add,
@@ -28,6 +30,8 @@ from workers.channel.frames import (
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
+MOST_PAIRS = 4096
+"""Pairs of experts that are counted. Where there are more, all counts are halved, and those that come to nothing go."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +43,19 @@ class Served(Protocol):
 
     async def stats(self) -> Mapping[str, WorkerStats]: ...
 
+    def live(self, experts: Sequence[str]) -> None:
+        """These live on the worker from now on, see `frames.Place`."""
+        ...
+
 
 class ChannelServer:
-    """Listens for gateways. name: the worker's, for logs."""
+    """Listens for gateways. name: the worker's, for logs. placed, asked, pairs: see `frames.Stats`."""
 
     def __init__(self, served: Served, name: str) -> None:
         self.served, self.name, self.token = served, name, secrets.token_urlsafe(32)
+        self.placed: tuple[str, ...] = ()
+        self.asked: dict[str, tuple[int, int]] = {}
+        self.pairs: dict[str, dict[str, int]] = {}
         self.peers: set[_Peer] = set()
         self._server: asyncio.Server | None = None
 
@@ -53,6 +64,20 @@ class ChannelServer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Peer(self), host, 0, ssl=tls)
         return Address(self.name, host, self._server.sockets[0].getsockname()[1], self.token)
+
+    def count(self, expert: str, calls: int, tokens: int) -> None:
+        """That so much more was asked of an expert."""
+        before = self.asked.get(expert, (0, 0))
+        self.asked[expert] = before[0] + calls, before[1] + tokens
+
+    def count_beside(self, call: ChatCall) -> None:
+        """That a draft came while those of others were under way."""
+        for other in call.beside:
+            counts = self.pairs.setdefault(call.expert, {})
+            counts[other] = counts.get(other, 0) + 1
+        if call.beside and sum(map(len, self.pairs.values())) > MOST_PAIRS:
+            halved = {one: {o: n // 2 for o, n in counts.items() if n > 1} for one, counts in self.pairs.items()}
+            self.pairs = {one: counts for one, counts in halved.items() if counts}
 
     def _tasks(self) -> "list[asyncio.Task[None]]":
         return [run.task for peer in self.peers for run in peer.running.values() if run.task is not None]
@@ -85,11 +110,14 @@ class _Run:
     async def __call__(self) -> None:
         clock = asyncio.get_running_loop().time
         every, sent = self._call.every, clock()
-        ended = False
+        ended, usage = False, None
+        self._peer.server.count(self._call.expert, 1, 0)
+        self._peer.server.count_beside(self._call)
         try:
             async with contextlib.aclosing(self._peer.server.served.generate(self._call)) as events:
                 async for event in events:
                     add(self._waiting, event)
+                    usage = usage if isinstance(event, Failure) else event.usage or usage
                     ended = not isinstance(event, Delta)
                     if ended or (not self._peer.paused and clock() - sent >= every):
                         sent = clock()
@@ -103,6 +131,7 @@ class _Run:
                 self._fail(f"the worker of {self._call.expert} ended without an end")
         finally:
             self._peer.running.pop(self._number, None)
+            self._peer.server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
 
     def tell(self) -> None:
         """Sends what waits."""
@@ -155,12 +184,15 @@ class _Peer(Frames):
             if frame.number in self.running:
                 self.refuse("a number twice")
                 return
-            run = self.running[frame.number] = _Run(self, frame.number, frame.call)
+            run = self.running[frame.number] = _Run(self, frame.number, frame.by_own_clock(time.time()))
             run.task = asyncio.get_running_loop().create_task(run())
         elif isinstance(frame, Cancel):
             run_ = self.running.pop(frame.number, None)
             if run_ is not None and run_.task is not None:
                 run_.task.cancel()
+        elif isinstance(frame, Place):
+            self.server.placed = frame.experts
+            self.server.served.live(frame.experts)
         elif isinstance(frame, Ask):
             task = asyncio.get_running_loop().create_task(self._tell_stats(frame.number))
             task.add_done_callback(_log)
@@ -174,7 +206,9 @@ class _Peer(Frames):
         self.server.peers.add(self)
 
     async def _tell_stats(self, number: int) -> None:
-        self.send(Stats(number, dict(await self.server.served.stats())))
+        stats = dict(await self.server.served.stats())
+        server = self.server
+        self.send(Stats(number, stats, server.placed, server.asked, server.pairs))
 
     def refuse(self, why: str) -> None:
         logger.warning("%s: a connection is refused for %s", self.server.name, why)

@@ -61,6 +61,9 @@ async def test_an_answer_is_that_of_the_endpoint(
     [row] = await output(service, batch) + await errors(service, batch)
     assert row["response"]["status_code"] == direct.status_code
     assert _lasting(row["response"]["body"]) == _lasting(direct.json())
+    usage = row["response"]["body"].get("usage") if direct.status_code == 200 else None
+    assert batch.usage is not None
+    assert batch.usage.total_tokens == (usage["total_tokens"] if usage else 0)
     await service.stop()
 
 

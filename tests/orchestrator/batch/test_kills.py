@@ -93,6 +93,8 @@ async def test_no_kill_loses_or_doubles_a_line(front: Service, own_redis: Embedd
     assert all(jsonl.said(row).endswith(f"number {n}") for n, row in enumerate(rows))
     assert done.request_counts is not None
     assert (done.request_counts.completed, done.request_counts.failed) == (LINES, 0)
+    assert done.usage is not None
+    assert done.usage.total_tokens == sum(row["response"]["body"]["usage"]["total_tokens"] for row in rows)
 
 
 @pytest.mark.timeout(300)

@@ -1,5 +1,6 @@
 """Files and batches by OpenAI's own client, over a socket: it takes no answer that does not fit its types."""
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -75,14 +76,21 @@ def test_a_batch_from_creation_to_its_files(client: openai.OpenAI) -> None:
     assert batch.status == "completed"
     assert batch.request_counts is not None
     assert (batch.request_counts.total, batch.request_counts.completed, batch.request_counts.failed) == (3, 2, 1)
+    assert batch.output_file_id is not None
+    rows = client.files.content(batch.output_file_id).text.splitlines()
+    answers = [json.loads(row)["response"]["body"]["usage"] for row in rows]
+    assert batch.usage is not None
+    assert batch.usage.input_tokens == sum(usage["prompt_tokens"] for usage in answers) > 0
+    assert batch.usage.output_tokens == sum(usage["completion_tokens"] for usage in answers) > 0
+    assert batch.usage.total_tokens == batch.usage.input_tokens + batch.usage.output_tokens
     times = (batch.created_at, batch.in_progress_at, batch.finalizing_at, batch.completed_at)
     assert None not in times
     assert list(times) == sorted(time for time in times if time is not None)
     assert (batch.failed_at, batch.expired_at, batch.cancelling_at, batch.cancelled_at, batch.errors) == (None,) * 5
-    for file_id, rows in ((batch.output_file_id, 2), (batch.error_file_id, 1)):
+    for file_id, count in ((batch.output_file_id, 2), (batch.error_file_id, 1)):
         assert file_id is not None
         assert client.files.retrieve(file_id).purpose == "batch_output"
-        assert len(client.files.content(file_id).text.splitlines()) == rows
+        assert len(client.files.content(file_id).text.splitlines()) == count
 
 
 def test_a_batch_that_fails_says_why_in_the_types_own_place(client: openai.OpenAI) -> None:

@@ -1,9 +1,11 @@
 """The order of the work, as pure arithmetic; and what a planner tells of a large file."""
 
 import numpy as np
+import orjson
 import pytest
 from numpy.typing import NDArray
 
+from orchestrator.batch.jobs import Tokens
 from orchestrator.batch.lines import digest, repeated
 from orchestrator.batch.logs import attempt, counted, draft, earlier, hit, records, result
 from orchestrator.batch.plan import BAD, NOBODY, Group, Team, loads, make, seconds
@@ -84,7 +86,8 @@ def test_ids_that_stand_there_before_are_found() -> None:
 
 # Logs
 
-DONE = result(3, True, b'{"a": 1}')
+LINE = orjson.dumps({"response": {"body": {"usage": {"prompt_tokens": 7, "completion_tokens": 2}}}})
+DONE = result(3, True, LINE)
 
 
 def test_records_are_read_as_they_were_written() -> None:
@@ -96,10 +99,10 @@ def test_records_are_read_as_they_were_written() -> None:
         ("A", 4, True),
         ("X", 5, True),
     ]
-    assert [data[own.at : own.at + own.length] for own in found[:2]] == [b'{"a": 1}', b"[]"]
+    assert [data[own.at : own.at + own.length] for own in found[:2]] == [LINE, b"[]"]
     assert b"".join(own.raw for own in found) == data
     log = counted(found, len(data))
-    assert (log.steps, log.completed, log.failed) == (2, 1, 0)
+    assert (log.steps, log.completed, log.failed, log.tokens) == (2, 1, 0, Tokens(7, 0, 2))
 
 
 @pytest.mark.parametrize("cut", range(1, len(DONE)))
@@ -108,9 +111,9 @@ def test_half_a_record_at_the_end_is_none(cut: int) -> None:
 
 
 def test_what_counts_is_done_and_the_rest_is_taken_over_once() -> None:
-    mine = result(1, True, b"{}") + result(2, True, b"{}") + attempt(9) + hit(8, is_alone=False)
-    yours = result(2, False, b"{}") + result(3, True, b"{}") + attempt(9) + hit(8, is_alone=True)
-    left = earlier([(mine, len(result(1, True, b"{}"))), (yours, 0)])
+    mine = result(1, True, LINE) + result(2, True, LINE) + attempt(9) + hit(8, is_alone=False)
+    yours = result(2, False, b"{}") + result(3, True, LINE) + attempt(9) + hit(8, is_alone=True)
+    left = earlier([(mine, len(result(1, True, LINE))), (yours, 0)])
     assert left.done == {1}
     assert [(own.step, own.is_ok) for own in left.found] == [(2, True), (3, True)]
     assert (left.tries[9], left.hits[8], left.downs[8]) == (2, 1, 1)

@@ -1,0 +1,68 @@
+"""A Ray cluster of one node and a Redis for tests of the whole service, and what is done there by hand."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from benchmarks.live import ROOT, Live, free_port
+
+RAY = {
+    # Else Ray takes 127.0.0.1 for the machine's own address. It keeps a node, of which there is but one, on loopback.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
+"""What every process of the cluster has in its environment; on Kubernetes the token comes from a secret."""
+
+
+@contextmanager
+def ray_cluster(folder: Path) -> Iterator[str]:
+    """Address of a cluster of one node, with two cores and the resource `marked`."""
+    log, port = folder / "ray.log", free_port()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
+    own = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "PYTHONPATH": str(ROOT)}
+    ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"]
+    more = ["--num-cpus=2", '--resources={"marked": 1}', "--include-dashboard=false", "--disable-usage-stats"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*ray, *more, "--object-store-memory=100000000", "--block"],
+            env=environment | RAY | own, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text(errors="replace"):
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def ask(live: Live, model: str, **more: object) -> httpx.Response:
+    body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **more}
+    headers = {"Authorization": f"Bearer {live.key}"}
+    return httpx.post(f"{live.base_url}/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
+
+
+def in_cluster(ray_address: str, code: str) -> str:
+    """What this code prints in a process that has joined the cluster."""
+    joined = "import ray, sys\nray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')\n"
+    return subprocess.run(
+        [sys.executable, "-c", joined + code, ray_address],
+        cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
