@@ -330,7 +330,7 @@ class VllmEngine:
             waiting=len(self._unserved),
             queued_by_expert={name: n for name, n in self._unfinished.items() if n},
             request_seconds=dict(self._seconds),
-            image_bytes=self._image_bytes(engine.pop("image_bytes", {})),
+            image_bytes=self._members.bytes | self._read(engine.pop("image_bytes", {})),
             room_bytes={"device": self._members.device_bytes, "host": self._settings.images.host},
             **engine,
         )
@@ -342,10 +342,8 @@ class VllmEngine:
         problems = {name: f"failed: {why}" for name, why in members.problems.items()}
         return {name: problems.get(name, "starting") for name in members.experts}
 
-    def _image_bytes(self, images: dict[str, int]) -> dict[str, int]:
-        """images: image -> bytes, of those that were read."""
-        read = {} if self._serving is None else self._serving.of_experts(images)
-        return self._members.bytes | read
+    def _read(self, images: dict[str, int]) -> dict[str, int]:
+        return {} if self._serving is None else self._serving.of_experts(images)
 
     async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
         """See `workers.base.Engine`. The image of an expert that is new is loaded when it is asked for."""

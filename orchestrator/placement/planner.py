@@ -124,7 +124,7 @@ class Planner:
     _followed: deque["Planner"] = field(default_factory=lambda: deque(maxlen=1))  # from the next look on
     _windows: deque[tuple[Demand, ...]] = field(default_factory=deque)
     _began: tuple[float, tuple[Seen, ...]] | None = None
-    _last: list[tuple[str, frozenset[str], list[str]]] | None = None  # of each worker: who lives there, its rosters
+    _last: Mapping[str, frozenset[str]] | None = None  # worker -> who lived there
     _waits_until: float | None = None
     _tokens: float = 0.0
     _seconds: float = 0.0
@@ -143,7 +143,7 @@ class Planner:
         self._take_over()
         new = self._close_window(seen, now)
         seen = sorted(seen, key=lambda own: own.worker)
-        here = [(own.worker, own.placed, [stats.roster for stats in own.told.values()]) for own in seen]
+        here = {own.worker: own.placed for own in seen}
         if not seen or not self.known or self._waits(len(seen), now) or not (new or here != self._last):
             return {}
         self._last = here

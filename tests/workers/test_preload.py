@@ -147,6 +147,42 @@ async def test_an_engine_that_comes_up_later_is_made_ready_too() -> None:
     await worker.close()
 
 
+async def test_what_is_brought_holds_up_no_change_of_experts_and_keeps_no_former_image() -> None:
+    experts = SPECS[:3]  # of which two have room, so one image is brought: that of "c", which is not there
+    better = experts[2].model_copy(update={"source": "org/better"})
+    engine = FakeEngine("f", experts, images=2, token_delay=60.0)
+    worker = Worker("f", Roster(experts, version="first"), lambda roster: engine, poll=0.01)
+    worker._ahead._idle_s = 0.0
+    worker.launch()
+    worker.live(["c", "new"])  # an expert that it does not serve yet is left alone
+    await engine.reaches(1)
+    engine.token_delay = 0.0
+    worker.adopt(Roster((*experts[:2], better, SPECS[3]), version="second"))
+    async with asyncio.timeout(10):
+        while (await worker.stats()).roster != "second":
+            await asyncio.sleep(0.005)
+    await until(lambda: engine.finished == 1)
+    assert engine.aborted == 1
+    assert [one.expert for one in engine.calls] == ["c", "c"]
+    assert ("c", "org/better") in engine._device
+    assert ("c", "org/model") not in engine._device
+    await worker.close()
+
+
+async def test_an_expert_that_lives_here_before_the_engine_has_it_is_brought_once_it_has() -> None:
+    engine = FakeEngine("f", SPECS[:2], images=2)
+    worker = Worker("f", Roster(SPECS[:2], version="first"), lambda roster: engine, poll=0.01)
+    worker._ahead._idle_s = 0.0
+    worker.launch()
+    worker.live(["c"])
+    await asyncio.sleep(0.05)
+    assert not engine.calls
+    worker.adopt(Roster(SPECS[:3], version="second"))
+    await until(lambda: engine.finished == 1)
+    assert "c" in await on_device(engine)
+    await worker.close()
+
+
 async def test_an_adapter_needs_the_image_of_its_base() -> None:
     engine = FakeEngine("f", SPECS, images=2)
     await engine.start()
