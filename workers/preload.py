@@ -59,7 +59,7 @@ class Preloader:
     ) -> None:
         self._engine, self._image_of, self._idle_s = engine, image_of, idle_s
         self._experts: tuple[str, ...] = ()  # that live here; the engine may not have all of them yet, or any more
-        self._tried: Counter[str] = Counter()
+        self._tried: Counter[str] = Counter()  # since the last news
         self._holds = 0
         self._quiet_since = 0.0
         self._news = asyncio.Event()
@@ -78,7 +78,7 @@ class Preloader:
 
     def _again(self) -> None:
         """The images are looked at once more."""
-        self._tried.clear()
+        self._tried = Counter()
         self._news.set()
         if self._experts and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -130,7 +130,8 @@ class Preloader:
         engine = self._engine()
         if engine is None or not self._is_idle():
             return
-        self._tried[name] += 1
+        tried = self._tried
+        tried[name] += 1
         self._own = asyncio.get_running_loop().create_task(_answered(engine, name))
         own = self._own
         try:
@@ -138,7 +139,7 @@ class Preloader:
         finally:
             self._own = None
         if answered is True:  # once is enough: if others push it out again, it comes back when it is asked for
-            self._tried[name] = TRIES
+            tried[name] = TRIES
 
 
 async def _answered(engine: Engine, name: str) -> bool:

@@ -65,7 +65,8 @@ class Worker:
                 dead, self._engine = self._engine, None
                 await close_engine(dead, self._family)
             try:
-                self._engine = await self._started()
+                self._engine, roster = await self._started()
+                self._has(roster)
                 self._follow()
                 self._starts, self._failures, self._problem = self._starts + 1, 0, None
             except Exception as error:
@@ -73,18 +74,17 @@ class Worker:
                 logger.exception("the engine of family %s did not start", self._family)
                 await asyncio.sleep(self._retry)
 
-    async def _started(self) -> Engine:
+    async def _started(self) -> tuple[Engine, Roster]:
         roster = self._roster
         engine = self._starting = self._make_engine(roster)
         try:
             await engine.start()
-            self._has(roster)
         except BaseException:
             await close_engine(engine, self._family)
             raise
         finally:
             self._starting = None
-        return engine
+        return engine, roster
 
     def adopt(self, roster: Roster) -> None:
         """Serves these experts from now on; `stats` tell when it is so. The engine stays, and calls go on, see

@@ -12,8 +12,10 @@ from experts import starter
 from experts.spec import ExpertSpec
 from experts.train import SPECIALIST_TEMPLATE
 from tests.workers.real import answer, chat, collect, pool, prompts, transformers_answers, worker_processes
-from workers.base import Delta, Failure, Finish
+from workers import checkpoints
+from workers.base import Delta, Failure, Finish, Roster
 from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
+from workers.worker import Worker
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="module")]
 
@@ -70,7 +72,9 @@ async def test_an_expert_that_is_added_answers_as_it_does_alone_and_no_process_i
     _, last = await long
     assert isinstance(last, Finish)
     assert worker_processes() == before
-    assert set((await engine.stats()).tiers.values()) == {"device"}
+    stats = await engine.stats()
+    assert set(stats.tiers.values()) == {"device"}
+    assert stats.image_bytes.keys() == stats.tiers.keys()
 
 
 async def test_calls_go_on_with_the_weights_that_they_began_with_while_others_take_their_place(
@@ -128,8 +132,37 @@ async def test_an_expert_that_is_removed_ends_its_calls_and_leaves_every_tier(
         while (await engine.stats()).tier_bytes["device"] >= before:
             await asyncio.sleep(0.05)
     assert not image_files(folder, starter.GENERALIST)
+    assert (await engine.stats()).image_bytes.keys() == {CHANGING, DATES}
     assert await answer(engine, chat(DATES, prompts("dates", 1)[0], "after")) == alone[DATES][0]
     assert await answer(engine, chat(CHANGING, prompts("cron", 1)[0], "after")) == alone[CRON][0]
+
+
+async def test_what_is_brought_ahead_is_the_image_of_now_and_none_from_before_stays(
+    alone: dict[str, list[str]],
+) -> None:
+    first = (pool()[starter.GENERALIST], pool()[SQL], changing(CRON))
+    size = checkpoints.weight_bytes(first[0].source, "float32")
+    settings = VllmSettings(max_model_len=512, images=ImageSettings(device=int(2.5 * size)))
+    engine = VllmEngine(starter.FAMILY, first, settings)
+    worker = Worker(starter.FAMILY, Roster(first, version="first"), lambda _: engine)
+    worker.launch()
+
+    async def until(roster: str) -> None:
+        async with asyncio.timeout(300):
+            while (told := await worker.stats()).roster != roster or told.tiers[CHANGING] != "device":
+                await asyncio.sleep(0.1)
+
+    try:
+        worker.live([CHANGING])
+        await until("first")
+        worker.adopt(Roster((*first[:2], changing(DATES)), version="second"))
+        await until("second")
+        assert engine._serving is not None
+        assert engine._serving._catalogue.keys() == {starter.GENERALIST, SQL, f"{CHANGING}@1"}
+        assert (await worker.stats()).image_bytes.keys() == {starter.GENERALIST, SQL, CHANGING}
+        assert await answer(engine, chat(CHANGING, prompts("dates", 1)[0])) == alone[DATES][0]
+    finally:
+        await worker.close()
 
 
 async def test_adapters_come_and_change_as_long_as_the_engine_has_room(
@@ -157,7 +190,9 @@ async def test_adapters_come_and_change_as_long_as_the_engine_has_room(
         for name, of in (("one", "cron"), ("two", "dates")):
             calls = [chat(name, prompt, number) for number, prompt in enumerate(questions[of])]
             assert await asyncio.gather(*(answer(engine, call) for call in calls)) == alone[f"smol-{of}"]
-        assert "for 2 adapters of a rank up to" in (await engine.stats()).tiers["three"]
+        stats = await engine.stats()
+        assert "for 2 adapters of a rank up to" in stats.tiers["three"]
+        assert 0 < stats.image_bytes["two"] < stats.image_bytes[base.name] / 10
         # Their base computes as ever beside them: the slot that stays empty adds nothing.
         calls = [chat(name, "What is the capital of France?", "beside") for name in (base.name, "one", "two")]
         assert (await asyncio.gather(*(answer(engine, call) for call in calls)))[0] == said

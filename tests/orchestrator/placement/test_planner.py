@@ -12,6 +12,7 @@ from orchestrator.placement import planner
 from orchestrator.placement.measured import Asked
 from orchestrator.placement.model import PlacementError
 from orchestrator.placement.planner import Planner, Seen, asked_since, keep_placed, unasked
+from orchestrator.placement.replan import replan
 from tests.orchestrator.placement.instances import GB, experts
 from tests.workers.channel_parts import bench, call
 from workers.base import Finish, WorkerStats
@@ -167,7 +168,7 @@ def test_a_change_while_a_plan_is_made_is_for_the_next_one(monkeypatch: pytest.M
     def slow(*arguments: object) -> object:
         own.planner.follow(Planner(experts(*[1.0] * 7), ("f",)))
         monkeypatch.undo()
-        return planner.replan(*arguments)  # type: ignore[arg-type]
+        return replan(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(planner, "replan", slow)
     own.look()
