@@ -20,11 +20,11 @@ serve: setup ## set up, then serve in the foreground (ARGS="--port 9000" is hand
 
 test: lint ## lint, then run all tests (ARGS="-k name" is handed to pytest)
 	@COE_HOME="$(TEST_HOME)" $(BIN)/coe setup
-	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest $(ARGS)
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 test-fast: ## run the tests that start neither a service nor an engine
 	@$(PYTHON) scripts/setup.py --dev
-	@$(BIN)/python -m pytest -m "not service and not engine" $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not service and not engine" $(ARGS)
 
 lint: ## ruff and mypy
 	@$(PYTHON) scripts/setup.py --dev
