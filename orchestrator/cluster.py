@@ -10,23 +10,25 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import ssl
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from experts.registry import Registry
 from orchestrator.config.model import Config
 from orchestrator.events import READY_TIERS
-from orchestrator.placement.planner import Planner, keep_placed
-from orchestrator.placing import planners
-from orchestrator.plans import DevicePlan, FamilyPlan, check_room, families, make_device, make_worker, plans
+from orchestrator.placement.planner import Planner
+from orchestrator.placing import Placing
+from orchestrator.plans import DevicePlan, Plan, check_room, families_of, make_device, make_worker, plans, version
 from orchestrator.ray_internals import listen_on_this_node_only, of_version
+from orchestrator.rosters import Served, pack, unpack
 from workers.base import ChatCall, Event, WorkerStats
-from workers.channel.client import Find, Links, NoStats
+from workers.channel.client import Links, NoStats
 from workers.channel.frames import Address
 from workers.channel.server import ChannelServer
 from workers.channel.together import together
@@ -52,6 +54,8 @@ WORKERS_MORE_S = 5.0
 that before it ends the worker by force."""
 STATS_S = 5.0
 
+logger = logging.getLogger(__name__)
+
 
 class WorkerDeployment:
     """A Serve replica: a worker, and the channel on which gateways reach it. Serve itself carries no request.
@@ -61,7 +65,7 @@ class WorkerDeployment:
     far it is meanwhile.
     """
 
-    def __init__(self, plan: FamilyPlan | DevicePlan, drain_s: float, loads_first: bool) -> None:
+    def __init__(self, plan: Plan, drain_s: float, loads_first: bool) -> None:
         from ray import serve
 
         listen_on_this_node_only()
@@ -77,6 +81,14 @@ class WorkerDeployment:
             self._worker.launch()
             self._address = asyncio.create_task(self._channel.start(own_address(), ray_tls(ssl.Purpose.CLIENT_AUTH)))
         return await asyncio.shield(self._address)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve calls it with what `orchestrator.rosters` packed, before the first check of health and whenever that
+        changes. It returns at once, as Serve asks nothing else of a worker meanwhile; and an exception would end it."""
+        try:
+            follow(self._worker, unpack(user_config))
+        except Exception:
+            logger.exception("a worker keeps its experts: it cannot read others")
 
     async def address(self) -> Address:
         """Where its channel listens, for `DeploymentHandle.broadcast`."""
@@ -110,6 +122,15 @@ class WorkerDeployment:
         await self._worker.close()
 
 
+def follow(worker: Worker | SharedDevice, told: Mapping[str, Served]) -> None:
+    """Lets a worker serve what it is told of each of its families."""
+    for family, served in told.items():
+        if isinstance(worker, SharedDevice):
+            worker.adopt(family, served.roster, served.bytes)
+        else:
+            worker.adopt(served.roster)
+
+
 def loading_file() -> Path | None:
     """A file that is there while this process loads its experts, for who asks whether a pod's workers are ready.
 
@@ -141,38 +162,46 @@ async def until_loaded(
 
 
 class ServeWorkers:
-    """The workers of all families that Serve keeps alive (`orchestrator.calls.Workers`). Use it as a context.
+    """The workers of a configuration's families, which Serve keeps alive (`orchestrator.calls.Workers`).
 
-    finds: who tells where the workers of these families are. planned: who decides which experts live on which of them,
-    where that is for this process to do.
+    found: their applications. known: connections that are there, by application. placing: who tells them which experts
+    live on them, where that is for this process to do.
     """
 
     def __init__(
         self,
-        finds: Mapping[tuple[str, ...], Find],
+        found: Mapping[str, Plan],
         registry: Registry,
-        planned: Mapping[tuple[str, ...], Planner] | None = None,
+        known: Mapping[str, Links] = MappingProxyType({}),
+        placing: Placing | None = None,
     ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
-        self._registry = registry
-        self._links = {families: Links(find, tls) for families, find in finds.items()}
-        self._of_family = {family: links for families, links in self._links.items() for family in families}
-        self._planned = planned or {}
-        self._planning: list[asyncio.Task[None]] = []
+        self._registry, self._placing = registry, placing or Placing()
+        self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls) for app in found}
+        self._new = [links for app, links in self._links.items() if app not in known]
+        self._families = {app: tuple(own.family for own in families_of(plan)) for app, plan in found.items()}
+        self._of_family = {family: self._links[app] for app, own in self._families.items() for family in own}
 
-    async def __aenter__(self) -> Self:
-        for links in self._links.values():
+    async def open(self) -> None:
+        """Connections follow from now on what Serve runs, until others are given way to."""
+        for links in self._new:
             await links.__aenter__()
-        for names, planner in self._planned.items():
-            self._planning.append(asyncio.create_task(keep_placed(self._links[names], planner)))
-        return self
 
-    async def __aexit__(self, *error: object) -> None:
-        for task in self._planning:
-            task.cancel()
-        await asyncio.gather(*self._planning, return_exceptions=True)
-        for links in self._links.values():
-            await links.__aexit__()
+    def followed_by(self, found: Mapping[str, Plan], registry: Registry) -> "ServeWorkers":
+        """Those of another configuration, with the connections to the same applications."""
+        return ServeWorkers(found, registry, self._links, self._placing)
+
+    def place(self, planned: Mapping[str, Planner]) -> None:
+        """Their experts live where these planners say from now on, see `orchestrator.placing.Placing.follow`."""
+        self._placing.follow(planned, self._links)
+
+    async def give_way(self, to: "ServeWorkers | None") -> None:
+        """Ends the connections that `to` has not."""
+        if to is None:
+            await self._placing.close()
+        for app, links in self._links.items():
+            if to is None or to._links.get(app) is not links:
+                await links.__aexit__()
 
     def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `orchestrator.calls.Workers.generate`."""
@@ -181,17 +210,22 @@ class ServeWorkers:
     async def stats(self) -> dict[str, WorkerStats | str]:
         """See `orchestrator.calls.Workers.stats`."""
 
-        async def ask(families: tuple[str, ...]) -> Mapping[str, WorkerStats | str]:
+        async def ask(app: str) -> Mapping[str, WorkerStats | str]:
+            families = self._families[app]
             try:
                 async with asyncio.timeout(STATS_S):
-                    told = await self._links[families].stats()
+                    told = await self._links[app].stats()
             except NoStats as error:
                 return dict.fromkeys(families, f"its worker does not answer: {error}")
             except TimeoutError:
                 return dict.fromkeys(families, f"its worker does not answer within {STATS_S:g} s")
-            return {family: together([stats[family] for stats in told if family in stats]) for family in families}
+            known = {family: [stats[family] for stats in told if family in stats] for family in families}
+            return {
+                family: together(own) if own else "its worker is being replaced by one that has it"
+                for family, own in known.items()
+            }
 
-        answers = await asyncio.gather(*(ask(families) for families in self._links))
+        answers = await asyncio.gather(*(ask(app) for app in self._links))
         return {family: stats for answer in answers for family, stats in answer.items()}
 
 
@@ -218,8 +252,8 @@ def ray_tls(purpose: ssl.Purpose) -> ssl.SSLContext | None:
     return context
 
 
-class _Shared:
-    """Finds the workers of an application that somebody else deploys, as soon as there is one."""
+class _Finder:
+    """Finds the workers of an application, as soon as it is deployed."""
 
     def __init__(self, app: str) -> None:
         self._app = app
@@ -266,53 +300,80 @@ def _forget_routers() -> None:
     warnings.filterwarnings("ignore", "coroutine 'AsyncioRouter.shutdown' was never awaited", RuntimeWarning)
 
 
+class Fleet:
+    """The applications of a service on the Ray cluster that this process has joined.
+
+    found: those of its configuration. owner: this gateway, if it deploys them itself; None: `coe workers keep` does.
+    is_local: on a Ray that lives on this machine for this service alone.
+    """
+
+    def __init__(self, found: Mapping[str, Plan], owner: str | None, *, is_local: bool) -> None:
+        self.found, self.owner, self._is_local = dict(found), owner, is_local
+
+    def workers(self, found: Mapping[str, Plan], registry: Registry) -> ServeWorkers:
+        return ServeWorkers(found, registry)
+
+    def check_room(self, found: Mapping[str, Plan]) -> None:
+        """Raises TooFewCores if a local Ray has no room for these."""
+        import ray
+
+        if self._is_local:
+            check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
+
+    def deploy(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        """These are the applications from now on; others are removed. Those that run already go on as far as they can,
+        see `application`. It blocks, and waits for no worker. Somebody else's are left to them."""
+        if self.owner is None:
+            return
+        serve: Any = import_module("ray.serve")
+        targets = [
+            serve.RunTarget(application(plan, drain_s, self.owner), name=app, route_prefix=None)
+            for app, plan in found.items()
+        ]
+        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        for app in self.found.keys() - found.keys():
+            serve.delete(app, _blocking=False)
+        self.found = dict(found)
+
+
 @contextlib.contextmanager
 def cluster(
     config: Config, registry: Registry, home: Path, address: str | None, say: Callable[[str], None]
-) -> Iterator[ServeWorkers]:
+) -> Iterator[Fleet]:
     """Workers of its own, on the Ray cluster at `address` or on a local one, that live as long as this block.
 
     Raises ConnectionError if the address does not answer, TooFewCores if a local Ray has no room.
     """
     with joined(address, say):
-        import ray
-
         serve: Any = import_module("ray.serve")  # its decorators hide their types
         found = plans(config, registry, home)
+        fleet = Fleet(found, secrets.token_hex(4), is_local=address is None)
         try:
-            if address is None:
-                check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
+            fleet.check_room(found)
             start_serve()
-            handles = {}
             for app, plan in found.items():
-                handle = serve.run(application(plan, config.limits.drain_s), name=app, route_prefix=None)
-                handles[_families(plan)] = partial(_addresses, handle)
-            yield ServeWorkers(handles, registry, planners(found, config))
+                serve.run(application(plan, config.limits.drain_s, fleet.owner), name=app, route_prefix=None)
+            yield fleet
         finally:
             _forget_routers()
             with contextlib.suppress(Exception):
                 if address is None:
                     serve.shutdown()
                 else:
-                    for app in found:
+                    for app in fleet.found:
                         serve.delete(app)
 
 
 @contextlib.contextmanager
 def shared_cluster(
     config: Config, registry: Registry, home: Path, address: str, say: Callable[[str], None]
-) -> Iterator[ServeWorkers]:
+) -> Iterator[Fleet]:
     """The workers that `coe workers keep` runs on the Ray cluster at `address`, for this gateway among others.
 
     Raises ConnectionError if the address does not answer.
     """
     with joined(address, say):
-        yield ServeWorkers(shared(plans(config, registry, home)), registry)
-
-
-def shared(found: Mapping[str, FamilyPlan | DevicePlan]) -> dict[tuple[str, ...], Find]:
-    """Families of each application -> who tells where its workers are, once somebody has deployed it."""
-    return {_families(plan): _Shared(app) for app, plan in found.items()}
+        yield Fleet(plans(config, registry, home), None, is_local=False)
 
 
 def start_serve() -> None:
@@ -321,9 +382,12 @@ def start_serve() -> None:
     serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
 
 
-def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | None = None) -> Any:
-    """What Serve runs for a plan. drain_s: seconds that a gateway gives what is under way. version, for workers that
-    gateways share: replicas of the same one are left as they run. None = they are one gateway's own."""
+def application(plan: Plan, drain_s: float, owner: str | None = None) -> Any:
+    """What Serve runs for a plan. Replicas of the same version and owner are left as they run, and told of their
+    experts.
+
+    drain_s: seconds that a gateway gives what is under way. owner: the one gateway whose they are; None = shared.
+    """
     serve: Any = import_module("ray.serve")
     place = plan.config
     deployment = serve.deployment(
@@ -333,16 +397,12 @@ def application(plan: FamilyPlan | DevicePlan, drain_s: float, version: str | No
         health_check_period_s=2,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=drain_s + 2 * WORKERS_MORE_S,
+        user_config=pack(plan),
         ray_actor_options={
             "num_cpus": place.num_cpus,
             "num_gpus": place.num_gpus,
             "resources": dict(place.resources),
         },
     )
-    if version is not None:
-        deployment = of_version(deployment, version)
-    return deployment.bind(plan, drain_s + WORKERS_MORE_S, version is not None)
-
-
-def _families(plan: FamilyPlan | DevicePlan) -> tuple[str, ...]:
-    return tuple(own.family for own in families(plan))
+    of_this = of_version(deployment, f"{version(plan)}{owner or ''}")
+    return of_this.bind(plan, drain_s + WORKERS_MORE_S, owner is None)

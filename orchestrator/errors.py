@@ -85,6 +85,9 @@ TABLE: dict[str, Row] = {
     "unsupported_media_type": Row(
         415, _INVALID, "unsupported_media_type", "The body is of a type, charset or encoding that is not read."
     ),
+    "configuration": Row(
+        422, _INVALID, "invalid_configuration", "The service's configuration file cannot be used; nothing has changed."
+    ),
     "idempotency_mismatch": Row(
         422, _INVALID, "idempotency_mismatch", "The `Idempotency-Key` was used with another path or body."
     ),

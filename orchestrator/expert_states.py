@@ -30,6 +30,7 @@ class ExpertStates:
     """The state of the service for routing. It belongs to one event loop.
 
     stats: asks the workers; never raises. now: a clock in seconds. rules: of the breakers, one for each remote expert.
+    former: whose breakers go on, of experts that are the same.
     """
 
     def __init__(
@@ -39,13 +40,25 @@ class ExpertStates:
         *,
         now: Callable[[], float] = time.monotonic,
         rules: Rules | None = None,
+        former: "ExpertStates | None" = None,
     ) -> None:
-        self._breakers = {spec.name: Breaker(rules or Rules()) for spec in registry if spec.kind == "remote"}
+        known = {} if former is None else former._of_same(registry)
+        self._breakers = {spec.name: known.get(spec.name, Breaker()) for spec in registry if spec.kind == "remote"}
+        for breaker in self._breakers.values():
+            breaker.rules = rules or Rules()
         self._registry, self._stats, self._now = registry, stats, now
         self._said: State | None = None
         self._at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._seen: dict[str, tuple[float, str]] = {}  # expert -> (until when in doubt, why)
+
+    def _of_same(self, registry: Registry) -> dict[str, Breaker]:
+        """The breakers of experts that are in that registry as they are in this one."""
+        return {
+            spec.name: self._breakers[spec.name]
+            for spec in registry
+            if spec.name in self._breakers and spec == self._registry.get(spec.name)
+        }
 
     async def known(self) -> State:
         """What is known, at most about FRESH_S old while requests come. Waits only as long as nothing is known."""

@@ -5,8 +5,7 @@ no engine, and gateways of two configurations, as there are while a new one is r
 """
 
 import asyncio
-import hashlib
-import json
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from orchestrator.changes import united
 from orchestrator.config.model import Config
+from orchestrator.config.watch import Watched
 from orchestrator.placement.planner import WINDOW_S
 from orchestrator.placing import planners
-from orchestrator.plans import DevicePlan, FamilyPlan, families, plans
+from orchestrator.plans import Plan, plans, version
 
 if TYPE_CHECKING:
     from orchestrator.cluster import ServeWorkers
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 EVERY_S = 5.0
 """Between two looks at what runs."""
 LINGER_S = 600.0
-"""How long workers stay that the configuration no longer has: gateways with the one before may still need them."""
+"""How long workers and experts stay that the configuration no longer has: gateways with the one before may still need
+them."""
 OURS = "coe-"
 """How the names of our Serve applications begin."""
 
@@ -40,6 +42,10 @@ class Applications(Protocol):
 
     def names(self) -> frozenset[str]:
         """Of the applications that are there and not about to go."""
+        ...
+
+    def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        """What they are from the next `deploy` on; drain_s: see `orchestrator.cluster.application`."""
         ...
 
     def deploy(self, apps: Mapping[str, str]) -> None:
@@ -66,6 +72,10 @@ class Keeper:
     _strays: dict[str, float] = field(default_factory=dict)  # application -> since when it is one
     _deployed: bool = False
 
+    def want(self, wanted: Mapping[str, str]) -> None:
+        """Something else from now on. All of it is deployed with the next look: Serve leaves what has not changed."""
+        self.wanted, self._deployed = wanted, False
+
     def due(self, there: Collection[str], now: float) -> Due:
         """there: the applications that run; now: seconds of any clock. The first call deploys all that is wanted."""
         strays = {app for app in there if app.startswith(OURS)} - self.wanted.keys()
@@ -85,34 +95,28 @@ class Keeper:
         return due
 
 
-def version(plan: FamilyPlan | DevicePlan) -> str:
-    """Changes with all that a running worker would have to be started anew for; not with the number of workers."""
-    parts: list[Any] = [plan.config.model_dump(mode="json", exclude={"replicas"})]
-    for own in families(plan):
-        experts = [spec.model_dump(mode="json") for spec in own.experts]
-        parts.append([own.kind, own.family, experts, sorted(own.pinned), str(own.folder)])
-        parts.append(own.config.model_dump(mode="json", exclude={"replicas"}))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
 class ServeApplications:
-    """Those of the Ray cluster that this process has joined. drain_s: see `orchestrator.cluster.application`."""
+    """Those of the Ray cluster that this process has joined."""
 
-    def __init__(self, found: Mapping[str, FamilyPlan | DevicePlan], drain_s: float) -> None:
-        self._found, self._drain_s = found, drain_s
+    def __init__(self) -> None:
+        self._found: Mapping[str, Plan] = {}
+        self._drain_s = 0.0
         self._serve: Any = import_module("ray.serve")
 
     def names(self) -> frozenset[str]:
         status = self._serve.status()
         return frozenset(app for app, own in status.applications.items() if str(own.status.value) != "DELETING")
 
+    def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
+        self._found, self._drain_s = found, drain_s
+
     def deploy(self, apps: Mapping[str, str]) -> None:
         from orchestrator.cluster import application, start_serve
 
         start_serve()
         targets = [
-            self._serve.RunTarget(application(self._found[app], self._drain_s, version), name=app, route_prefix=None)
-            for app, version in apps.items()
+            self._serve.RunTarget(application(self._found[app], self._drain_s), name=app, route_prefix=None)
+            for app in apps
         ]
         # Where a node is still to come, its application would be waited for, and with it all others.
         self._serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
@@ -121,57 +125,103 @@ class ServeApplications:
         self._serve.delete(app, _blocking=False)
 
 
+class Kept:
+    """The applications of a configuration, which follows its file. What it does blocks.
+
+    config: of now; found: what is deployed for it, with the experts that it has no more for as long as others may need
+    them. file: None = it does not change. alive: a file that is touched after each look.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        home: Path,
+        applications: Applications,
+        *,
+        file: Watched | None = None,
+        alive: Path | None = None,
+    ) -> None:
+        self._home, self._applications, self._file, self._alive = home, applications, file, alive
+        self._keeper = Keeper({})
+        self._wanted = plans(config, config.registry(), home)
+        self._gone_at = math.inf  # when experts go that the configuration has no more
+        self._serve(config, self._wanted)
+
+    def _serve(self, config: Config, found: Mapping[str, Plan]) -> None:
+        self.config, self.found = config, found
+        self._applications.serve(found, config.limits.drain_s)
+        self._keeper.want({app: version(plan) for app, plan in found.items()})
+
+    def look(self, now: float) -> None:
+        """Takes the file as it is, and does what is due. now: seconds of any clock."""
+        if self._file is not None and (changed := self._file.look()) is not None:
+            self._wanted = plans(changed, changed.registry(), self._home)
+            both = united(self._wanted, [self.found])
+            self._serve(changed, {app: plan for app, plan in both.items() if app in self._wanted})
+            self._gone_at = now + self._keeper.linger_s
+        elif now >= self._gone_at:
+            self._serve(self.config, self._wanted)
+            self._gone_at = math.inf
+        due = self._keeper.look(self._applications, now)
+        if due.deploy or due.remove:
+            log.info("workers", deployed=due.deploy, removed=due.remove)
+        if self._alive is not None:
+            self._alive.touch()
+
+
 def keep(
     config: Config,
     home: Path,
     address: str,
     alive: Path | None,
     *,
+    file: Watched | None = None,
     once: bool = False,
     window_s: float = WINDOW_S,
 ) -> None:
     """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay. Where
-    several serve the same families, they are told who lives on them (`orchestrator.placement.planner`).
+    several serve the same families, they are told who lives on them (`orchestrator.placing`).
 
-    alive: a file that is touched after each look. once: return after the first. window_s: seconds over which the load
-    of experts is measured. Raises ConnectionError.
+    file: whose changes are followed. alive: a file that is touched after each look. once: return after the first.
+    window_s: seconds over which the load of experts is measured. Raises ConnectionError.
     """
-    from orchestrator.cluster import ServeWorkers, shared
+    from orchestrator.cluster import ServeWorkers
 
-    registry = config.registry()
-    found = plans(config, registry, home)
-    keeper = Keeper({app: version(plan) for app, plan in found.items()})
-    planned = {} if once else planners(found, config, window_s)
     with _on(address):
-        applications = ServeApplications(found, config.limits.drain_s)
-        finds = {families: find for families, find in shared(found).items() if families in planned}
-        workers = ServeWorkers(finds, registry, planned)
-        asyncio.run(_keep(keeper, applications, workers, alive, once=once))
+        kept = Kept(config, home, ServeApplications(), file=file, alive=alive)
+        asyncio.run(_keep(kept, ServeWorkers({}, config.registry()), once=once, window_s=window_s))
 
 
-async def _keep(
-    keeper: Keeper, applications: Applications, workers: "ServeWorkers", alive: Path | None, *, once: bool
-) -> None:
-    async with workers:
+async def _keep(kept: Kept, workers: "ServeWorkers", *, once: bool = False, window_s: float = WINDOW_S) -> None:
+    """workers: whom what is kept follows, of those that are told who lives on them."""
+    planned: Mapping[str, Plan] | None = None
+    try:
         while True:
-            await asyncio.to_thread(_look, keeper, applications, alive)
+            await asyncio.to_thread(kept.look, time.monotonic())
             if once:
                 return
+            if kept.found is not planned:
+                planned = kept.found
+                workers = await _placed(kept, workers, window_s)
             await asyncio.sleep(EVERY_S)
+    finally:
+        await workers.give_way(None)
 
 
-def _look(keeper: Keeper, applications: Applications, alive: Path | None) -> None:
-    due = keeper.look(applications, time.monotonic())
-    if due.deploy or due.remove:
-        log.info("workers", deployed=due.deploy, removed=due.remove)
-    if alive is not None:
-        alive.touch()
+async def _placed(kept: Kept, former: "ServeWorkers", window_s: float) -> "ServeWorkers":
+    """The workers of what is kept by now, told who lives on them."""
+    planned = await asyncio.to_thread(planners, kept.found, kept.config, window_s)
+    workers = former.followed_by({app: kept.found[app] for app in planned}, kept.config.registry())
+    await workers.open()
+    workers.place(planned)
+    await former.give_way(workers)
+    return workers
 
 
 def remove(address: str) -> tuple[str, ...]:
     """Removes all workers from the Ray cluster at `address`; what was removed. Raises ConnectionError."""
     with _on(address):
-        applications = ServeApplications({}, 0.0)
+        applications = ServeApplications()
         gone = tuple(sorted(app for app in applications.names() if app.startswith(OURS)))
         for app in gone:
             applications.remove(app)

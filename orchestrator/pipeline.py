@@ -56,7 +56,8 @@ class Pipeline:
     default: how requests are routed; others: how those of the API keys with these ids or names are.
     limiter: of the limits of keys; by default no key has any but its own. concurrent: requests that run at a time;
     waiting: that wait; more are refused, and those that would wait for more than queue_s seconds. batches, backoff: see
-    Calls; breaker: see ExpertStates.
+    Calls; breaker: see ExpertStates. former: the pipeline whose place this one takes: its requests go on there, and the
+    places to run in are the same.
     """
 
     def __init__(
@@ -77,20 +78,24 @@ class Pipeline:
         limiter: Limiter | None = None,
         breaker: Rules | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
+        former: "Pipeline | None" = None,
     ) -> None:
         self.limiter = limiter or Limiter(store, metrics)
         self.aggregators: Mapping[str, Aggregator] = aggregators
         self.ensembles: Ensembles = ensembles or {}
         self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
-        states = ExpertStates(registry, self.stats, rules=breaker)
+        before: ExpertStates | None = former._states if former else None
+        states = ExpertStates(registry, self.stats, rules=breaker, former=before)
+        metrics.circuit.clear()
         for spec in registry:
             if spec.kind == "remote":
                 value = partial(_circuit_value, states, spec.name)
                 metrics.circuit.labels(spec.name).set_function(value)
+        self._states: ExpertStates = states
         self.circuit = states.circuit
         self._routing = Routing(default, others or {}, registry, states, metrics, aggregators, self.ensembles)
         self._calls = Calls(workers, states, registry, batches or {}, backoff)
-        self._admission = Admission(concurrent, waiting, queue_s, metrics)
+        self._admission: Admission = former._admission if former else Admission(concurrent, waiting, queue_s, metrics)
         self.online = 0
         """Requests under way, or waiting, that are of no batch."""
 

@@ -1,23 +1,28 @@
 """What runs where: a worker for each family, and one for each device that families share.
 
 `plans`         what each worker needs to know
+`version`       of a plan: changes with what a worker must be started anew for; its rosters are what need not
 `make_worker`   the worker of a family, `make_device` that of a device
 `check_room`    have they room on this machine?
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from urllib.parse import quote
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig
-from workers.base import Engine, SleepingEngine
-from workers.checkpoints import adapter_problem, problem, weight_bytes
-from workers.families import Family, SharedDevice
+from workers.base import Engine, Roster, SleepingEngine
+from workers.checkpoints import adapter_problem, fingerprint, problem, weight_bytes
+from workers.families import SharedDevice
+from workers.family import Family
+from workers.members import adapter_room
 from workers.swap_policy import SwapSettings
 from workers.worker import Worker
 
@@ -33,6 +38,22 @@ class FamilyPlan:
     pinned: frozenset[str]
     folder: Path
 
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Expert -> that of the files of its weights, as they are when it is asked for first; "" where there are
+        none."""
+        return {spec.name: _fingerprint(spec) for spec in self.experts}
+
+    @cached_property
+    def roster(self) -> Roster:
+        """Whom its worker serves. Its version changes with the fingerprints, too."""
+        told = [[spec.model_dump(mode="json"), self.fingerprints[spec.name]] for spec in self.experts]
+        return Roster(self.experts, self.pinned, _digest([told, sorted(self.pinned)]))
+
+    def serving(self, roster: Roster) -> "FamilyPlan":
+        """The same for other experts."""
+        return replace(self, experts=roster.experts, pinned=roster.pinned)
+
 
 @dataclass(frozen=True)
 class DevicePlan:
@@ -41,6 +62,36 @@ class DevicePlan:
     name: str
     config: DeviceConfig
     families: tuple[FamilyPlan, ...]
+
+
+Plan = FamilyPlan | DevicePlan
+
+
+def families_of(plan: Plan) -> tuple[FamilyPlan, ...]:
+    """Those that a worker of this plan serves."""
+    return plan.families if isinstance(plan, DevicePlan) else (plan,)
+
+
+def version(plan: Plan) -> str:
+    """Changes with all that a running worker would have to be started anew for: not with its experts, as long as their
+    adapters have room, nor with the number of workers."""
+    parts: list[object] = [plan.config.model_dump(mode="json", exclude={"replicas": True, "swap": {"pinned"}})]
+    for own in families_of(plan):
+        room = adapter_room(own.experts) if own.kind == "vllm" else None
+        parts.append([own.kind, own.family, str(own.folder), None if room is None else [room.slots, room.rank]])
+        parts.append(own.config.model_dump(mode="json", exclude={"replicas": True, "swap": {"pinned"}}))
+    return _digest(parts)
+
+
+def _digest(parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _fingerprint(spec: ExpertSpec) -> str:
+    try:
+        return "" if spec.kind == "remote" else fingerprint(spec.source)
+    except OSError:
+        return ""
 
 
 def make_engine(plan: FamilyPlan) -> Engine:
@@ -95,27 +146,22 @@ def _device_gib(config: FamilyConfig) -> float | None:
 
 def make_worker(plan: FamilyPlan) -> Worker:
     """A family, with its engine."""
-    images = {spec.name: spec.base or spec.name for spec in plan.experts}
-    return Worker(plan.family, tuple(images), lambda: make_engine(plan), images=images)
+    return Worker(plan.family, plan.roster, lambda roster: make_engine(plan.serving(roster)))
 
 
 def make_device(plan: DevicePlan) -> SharedDevice:
     """The families of a device, each with its engine."""
     turns = plan.config.swap
-    families = [
-        Family(
-            family.family,
-            tuple(spec.name for spec in family.experts),
-            partial(_make_local_engine, family),
-            _footprint(family),
-        )
-        for family in plan.families
-    ]
+    families = [Family(own.family, own.roster, partial(_engine_for, own), footprint(own)) for own in plan.families]
     settings = SwapSettings(overhead=turns.overhead, max_wait=turns.max_wait_s)
     return SharedDevice(plan.name, families, settings, memory=_bytes(plan.config.memory_gib))
 
 
-def _footprint(plan: FamilyPlan) -> int:
+def _engine_for(plan: FamilyPlan, roster: Roster) -> SleepingEngine:
+    return _make_local_engine(plan.serving(roster))
+
+
+def footprint(plan: FamilyPlan) -> int:
     """Bytes of its device's memory that a family takes while awake."""
     config, images = plan.config, plan.config.images
     if config.memory_gib is not None:
@@ -147,9 +193,9 @@ def _bytes(gib: float | None) -> int | None:
     return None if gib is None else int(gib * 2**30)
 
 
-def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPlan | DevicePlan]:
+def plans(config: Config, registry: Registry, home: Path) -> dict[str, Plan]:
     """Name of each Serve application -> what it serves: a family, or the families of a device."""
-    alone: dict[str, FamilyPlan | DevicePlan] = {}
+    alone: dict[str, Plan] = {}
     sharing: dict[str, list[FamilyPlan]] = {}
     for family, experts in registry.families().items():
         own = config.family(family)
@@ -166,16 +212,11 @@ def plans(config: Config, registry: Registry, home: Path) -> dict[str, FamilyPla
     }
 
 
-def families(plan: FamilyPlan | DevicePlan) -> tuple[FamilyPlan, ...]:
-    """Those that a worker of this plan serves."""
-    return plan.families if isinstance(plan, DevicePlan) else (plan,)
-
-
 def engine_of(config: Config, registry: Registry, home: Path) -> Callable[[str], Engine]:
     """Makes the engine of a family, for use in this process, without Ray."""
     found: dict[str, FamilyPlan] = {}
     for plan in plans(config, registry, home).values():
-        found |= {own.family: own for own in families(plan)}
+        found |= {own.family: own for own in families_of(plan)}
     return lambda family: make_engine(found[family])
 
 
@@ -188,7 +229,7 @@ class TooFewCores(RuntimeError):
     """The workers want more than this machine gives a local Ray. Ray would wait for it for ever."""
 
 
-def check_room(found: Mapping[str, FamilyPlan | DevicePlan], there: Mapping[str, float]) -> None:
+def check_room(found: Mapping[str, Plan], there: Mapping[str, float]) -> None:
     """Raises TooFewCores; there: what the local Ray has, by Ray's names: CPU, GPU and others."""
     for app, plan in found.items():
         if strange := [name for name in plan.config.resources if name not in there]:

@@ -3,7 +3,7 @@
 Each is made if it is missing and can be made.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Literal
 from experts.spec import ExpertSpec
 from orchestrator.config.model import Config, RouterConfig
 from orchestrator.listening import CannotStart
-from orchestrator.reporter import Reporter
+from orchestrator.reporter import Banner, Reporter
 
 if TYPE_CHECKING:
     from orchestrator.aggregation import Measured
+    from orchestrator.plans import Plan
     from routers.base import Router
     from routers.encoders.base import TokenEncoder
 
@@ -70,11 +71,12 @@ class Deciders:
     measured: "Measured"
 
 
-def load_deciders(config: Config, home: Path, reporter: Reporter) -> Deciders:
-    """Opens the routers of all tenants, and tells where one does not know the service's experts. Raises CannotStart."""
+def load_deciders(config: Config, home: Path, reporter: Reporter, encoders: "Encoders | None" = None) -> Deciders:
+    """Opens the routers of all tenants, and tells where one does not know the service's experts. encoders: that are
+    open already. Raises CannotStart."""
     from orchestrator.aggregation import NoProfile, measured
 
-    experts, encoders = config.registry().names, Encoders(home)
+    experts, encoders = config.registry().names, encoders or Encoders(home)
     routers = {name: load_router(router, home, encoders) for name, router in config.routers().items()}
     encoder = None if config.router.kind == "fixed" else encoders.open(config.router.encoder)
     for name, router in config.routers().items():
@@ -84,6 +86,48 @@ def load_deciders(config: Config, home: Path, reporter: Reporter) -> Deciders:
         return Deciders(routers, encoder, measured(config))
     except NoProfile as error:
         raise CannotStart(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A `Reporter` for who asks by HTTP, and gets one answer."""
+
+    say: Callable[[str], None]
+
+    def progress(self, what: str, done: int, of: int) -> None: ...
+
+    def ready(self, banner: Banner) -> None: ...
+
+
+class Source:
+    """The configurations of a file, with what they need (`orchestrator.applying.Source`). read: makes one of the file
+    as it is; home: folder of models and data; attach: the workers, and what they need, are somebody else's."""
+
+    def __init__(self, read: Callable[[], Config], home: Path, *, attach: bool) -> None:
+        self._read, self._home, self._attach = read, home, attach
+        self._encoders = Encoders(home)
+
+    def read(self) -> Config:
+        return self._read()
+
+    def plans(self, config: Config) -> "Mapping[str, Plan]":
+        from orchestrator.plans import plans
+
+        return plans(config, config.registry(), self._home)
+
+    def deciders(self, config: Config, say: Callable[[str], None], *, dry_run: bool) -> Deciders:
+        reporter = _Told(say)
+        if not dry_run:
+            (prepare_routers if self._attach else prepare)(config, self._home, reporter)
+        return load_deciders(config, self._home, reporter, self._encoders)
+
+    @property
+    def refusals(self) -> tuple[type[Exception], ...]:
+        from experts.starter import StarterUnavailable
+        from orchestrator.plans import TooFewCores
+        from routers.encoders.base import EncoderUnavailable
+
+        return CannotStart, TooFewCores, StarterUnavailable, EncoderUnavailable
 
 
 class Encoders:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import structlog
@@ -17,7 +17,7 @@ from orchestrator.config.model import Config
 from orchestrator.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from orchestrator.keys import Keys
 from orchestrator.listening import CannotStart, allow_files, exposed, listening, tls_context
-from orchestrator.preparing import load_deciders, prepare, prepare_routers, with_fake_engines
+from orchestrator.preparing import Source, load_deciders, prepare, prepare_routers, with_fake_engines
 from orchestrator.reporter import Banner, Reporter
 from orchestrator.settings import Settings, is_loopback
 from orchestrator.store import Store, StoreUnavailable
@@ -25,10 +25,19 @@ from orchestrator.store import Store, StoreUnavailable
 log = structlog.stdlib.get_logger(__name__)
 
 
-def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool = False, attach: bool = False) -> None:
+def serve(
+    settings: Settings,
+    config: Config,
+    reporter: Reporter,
+    *,
+    fake: bool = False,
+    attach: bool = False,
+    read: Callable[[], Config] | None = None,
+) -> None:
     """Runs the service until SIGINT or SIGTERM.
 
-    fake: canned engines in place of vLLM. attach: the workers are those that `coe workers keep` runs.
+    fake: canned engines in place of vLLM. attach: the workers are those that `coe workers keep` runs. read: makes the
+    configuration of its file as it is by then, for `coe experts apply`; None if there is no file.
     Raises CannotStart, StarterUnavailable, EmbeddedRedisError, StoreUnavailable.
     """
     began = time.monotonic()
@@ -61,10 +70,10 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
         try:
             if attach and settings.ray_address is not None:
                 of_all = shared_cluster(config, registry, settings.home, settings.ray_address, reporter.say)
-                workers = stack.enter_context(of_all)
+                fleet = stack.enter_context(of_all)
             else:
                 own = cluster(config, registry, settings.home, settings.ray_address, reporter.say)
-                workers = stack.enter_context(own)
+                fleet = stack.enter_context(own)
         except ConnectionError as error:
             raise CannotStart(f"the Ray cluster at {settings.ray_address} cannot be reached: {error}") from error
         except TooFewCores as error:
@@ -74,7 +83,14 @@ def serve(settings: Settings, config: Config, reporter: Reporter, *, fake: bool 
             given, seconds = settings.api_key is not None, time.monotonic() - began
             reporter.ready(Banner(settings.url, new_key, given, len(registry), failed, seconds))
 
-        gateway = run_gateway(config, settings.home, deciders, workers, redis_url, listener, tls, reporter, started)
+        def of_use() -> Config:
+            assert read is not None
+            return with_fake_engines(read()) if fake else read()
+
+        source = Source(of_use, settings.home, attach=attach) if read is not None else None
+        gateway = run_gateway(
+            config, settings.home, deciders, fleet, redis_url, listener, tls, reporter, started, source
+        )
         uvloop.run(_beside(gateway, _keep_redis(redis) if redis else None))
 
 

@@ -1,6 +1,7 @@
 """From the configuration to how each API key's requests are routed."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from orchestrator.config.model import Config, RouterConfig
 from orchestrator.config.policies import ConversationConfig, PoliciesConfig
@@ -31,6 +32,13 @@ def tenants(config: Config, routers: Mapping[str | None, Router], store: Store) 
         for name, tenant in config.tenants.items()
     }
     return default, own
+
+
+def going_on(tenant: Tenant, former: Tenant | None) -> Tenant:
+    """A tenant in whose place `former` was: conversations that this process remembers go on."""
+    if former is None or not isinstance(tenant.turns, RememberedTurns) or not isinstance(former.turns, RememberedTurns):
+        return tenant
+    return replace(tenant, turns=former.turns)
 
 
 def _tenant(

@@ -225,6 +225,7 @@ class WorkerStats:
     busy_seconds: in which the engine computed. oldest_wait: seconds, of an expert with requests.
     request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
     wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
+    roster: the version of the `Roster` that it serves; "" while it goes over to another one.
     """
 
     family: str
@@ -251,6 +252,26 @@ class WorkerStats:
     wakes: int = 0
     wake_seconds: float = 0.0
     events: tuple[SwapEvent, ...] = ()
+    roster: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Whom a family's worker serves, which may change while it runs. pinned: experts whose images stay on the device.
+    version: differs between rosters that differ; told back in `WorkerStats.roster`."""
+
+    experts: tuple[ExpertSpec, ...]
+    pinned: frozenset[str] = frozenset()
+    version: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in self.experts)
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Expert -> the expert whose image computes it."""
+        return {spec.name: spec.base or spec.name for spec in self.experts}
 
 
 class Engine(Protocol):
@@ -265,6 +286,12 @@ class Engine(Protocol):
         ...
 
     async def stats(self) -> WorkerStats: ...
+
+    async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
+        """These are the family's experts from now on. Calls that are under way end as they began, each with the weights
+        that it began with; those that come once this returns meet the new ones, and "expert_unavailable" for an expert
+        that is gone. An expert that cannot be served is told in `stats`; the others go on. One call at a time."""
+        ...
 
     def is_alive(self) -> bool:
         """False once the engine cannot serve any more and must be started anew."""

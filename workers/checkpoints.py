@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,20 +145,39 @@ def weight_bytes(source: str, dtype: str = "auto") -> int:
     return sum(file.stat().st_size for file in _files(folder))
 
 
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What the checkpoints of a family have in common: configuration, and shapes of tensors by name."""
+
+    config: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def traits(source: str) -> Traits | None:
+    """Of a checkpoint's files; None for a hub id, which hides them. Raises ValueError if they are not usable."""
+    folder = Path(source).expanduser()
+    return Traits(_config(folder), weights(folder)) if folder.is_dir() else None
+
+
+def unlike(mine: Traits | None, theirs: Traits | None) -> str | None:
+    """Why a checkpoint is not of one family with another; None if it is, or if that cannot be told."""
+    if mine is None or theirs is None:
+        return None
+    for key in sorted(mine.config.keys() | theirs.config.keys()):
+        own, other = mine.config.get(key), theirs.config.get(key)
+        if own != other:
+            return f"not of one family: its config.json has {key} = {own!r}, the others' {other!r}"
+    for name in sorted(mine.shapes.keys() & theirs.shapes.keys()):
+        if mine.shapes[name] != theirs.shapes[name]:
+            own_shape, other_shape = mine.shapes[name], theirs.shapes[name]
+            return f"not of one family: its tensor {name} has shape {own_shape}, the others' {other_shape}"
+    return None
+
+
 def difference(source: str, other: str) -> str | None:
     """Why the checkpoint `source` is not of one family with `other`; None if it is, or a hub id hides its files."""
-    folder, family = Path(source).expanduser(), Path(other).expanduser()
-    if not (folder.is_dir() and family.is_dir()):
-        return None
-    mine, theirs = _config(folder), _config(family)
-    for key in sorted(mine.keys() | theirs.keys()):
-        if mine.get(key) != theirs.get(key):
-            return f"not of one family: its config.json has {key} = {mine.get(key)!r}, the others' {theirs.get(key)!r}"
-    shapes, wanted = weights(folder), weights(family)
-    for name in sorted(shapes.keys() & wanted.keys()):
-        if shapes[name] != wanted[name]:
-            return f"not of one family: its tensor {name} has shape {shapes[name]}, the others' {wanted[name]}"
-    return None
+    mine = traits(source)
+    return None if mine is None else unlike(mine, traits(other))
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -36,6 +36,8 @@ CHILD = ("cat",)
 """The child process of an engine that has one."""
 
 Answer = Callable[[ChatCall], str]
+Image = tuple[str, str]
+"""Expert and source: an expert with other weights has another one."""
 
 
 def echo(call: ChatCall) -> str:
@@ -84,8 +86,8 @@ class FakeEngine:
         self.calls: deque[ChatCall] = deque(maxlen=1000)
         self._experts = {spec.name: spec for spec in experts}
         self._images = images
-        self._device: dict[str, None] = {}  # used longest ago first
-        self._computing: Counter[str] = Counter()  # image -> its requests under way
+        self._device: dict[Image, None] = {}  # used longest ago first
+        self._computing: Counter[Image] = Counter()  # its requests under way
         self._loads = 0
         self._busy_seconds, self._busy_since = 0.0, 0.0
         self._broken: dict[str, str] = {}
@@ -188,6 +190,10 @@ class FakeEngine:
             raise RuntimeError(self._start_failures.popleft())
         self._awake.set()
 
+    async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
+        self._experts = {spec.name: spec for spec in experts}
+        self._give_up(*self._device)
+
     async def stats(self) -> WorkerStats:
         since = time.monotonic() - self._busy_since if self.running else 0.0
         bounded = self._images is not None
@@ -210,13 +216,14 @@ class FakeEngine:
             return f"failed: {why}"
         return "device" if self._images is None or self._image_of(expert) in self._device else "disk"
 
-    def _image_of(self, expert: str) -> str:
-        return self._experts[expert].base or expert
+    def _image_of(self, expert: str) -> Image:
+        spec = self._experts[expert]
+        base = self._experts.get(spec.base or expert, spec)
+        return base.name, base.source
 
     @contextlib.contextmanager
-    def _image(self, expert: str) -> Iterator[None]:
-        """Within: the expert's image is on the device, and stays there."""
-        image = self._image_of(expert)
+    def _held(self, image: Image) -> Iterator[None]:
+        """Within: the image is on the device, and stays there."""
         if image not in self._device:
             self._loads += 1
             idle = [other for other in self._device if not self._computing[other]]
@@ -229,6 +236,14 @@ class FakeEngine:
             yield
         finally:
             self._computing[image] -= 1
+            self._give_up(image)
+
+    def _give_up(self, *images: Image) -> None:
+        """Those of experts that are gone or have other weights, if nobody computes with them."""
+        for name, source in images:
+            spec = self._experts.get(name)
+            if (spec is None or spec.source != source) and not self._computing[name, source]:
+                self._device.pop((name, source), None)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """Deltas, then one Finish or Failure. Closing the generator counts as an abort."""
@@ -239,13 +254,14 @@ class FakeEngine:
             self.failed += 1
             yield refused
             return
+        spec, image = self._experts[call.expert], self._image_of(call.expert)  # whatever they are by the end
         self.started += 1
         self._run(+1)
         ended = False
         try:
             async with self._slots:
-                with self._image(call.expert):
-                    async for event in self._tokens(call, script):
+                with self._held(image):
+                    async for event in self._tokens(call, spec, script):
                         if isinstance(event, Finish | Failure):
                             ended = True
                             self.finished += isinstance(event, Finish)
@@ -255,14 +271,14 @@ class FakeEngine:
             self.aborted += not ended
             self._run(-1)
 
-    async def _tokens(self, call: ChatCall, script: _Script) -> AsyncGenerator[Event, None]:
+    async def _tokens(self, call: ChatCall, spec: ExpertSpec, script: _Script) -> AsyncGenerator[Event, None]:
         self._swaps += self._active is not None and self._active != call.expert
         self._active = call.expert
         prompt_tokens = _count(call)
         deltas: list[Delta] = [Delta(calls=parts) for parts in fake_forms.calls(call, call.tools)] if call.tools else []
         reason: FinishReason = "tool_calls"
         if not deltas:
-            words, reason = self._words(call, prompt_tokens)
+            words, reason = self._words(call, spec, prompt_tokens)
             deltas = [Delta(word, logprobs=_logprobs(word, call)) for word in words]
         for made in itertools.count():
             if self._dead:
@@ -305,7 +321,7 @@ class FakeEngine:
             return Failure("expert_unavailable", f"expert {call.expert!r}: {self._broken[call.expert]}")
         if problem := fake_forms.problem(call):
             return Failure("invalid_request", problem)
-        prompt, context = _count(call), self._context(call.expert)
+        prompt, context = _count(call), _context(self._experts[call.expert])
         wanted = call.sampling.max_tokens or 1
         if prompt + wanted > context:
             return Failure(
@@ -314,7 +330,7 @@ class FakeEngine:
             )
         return None
 
-    def _words(self, call: ChatCall, prompt_tokens: int) -> tuple[list[str], FinishReason]:
+    def _words(self, call: ChatCall, spec: ExpertSpec, prompt_tokens: int) -> tuple[list[str], FinishReason]:
         """The answer cut at stop strings and limits, as words with the space before them; "".join gives the text."""
         text = (
             self.answer(call)
@@ -326,12 +342,13 @@ class FakeEngine:
             text = text[: min(cuts)]
         first, *rest = text.split(" ")
         words = [first, *(" " + word for word in rest)] if text else []
-        default = self._experts[call.expert].sampling.max_tokens or DEFAULT_MAX_TOKENS
-        limit = min(call.sampling.max_tokens or default, self._context(call.expert) - prompt_tokens)
+        default = spec.sampling.max_tokens or DEFAULT_MAX_TOKENS
+        limit = min(call.sampling.max_tokens or default, _context(spec) - prompt_tokens)
         return words[:limit], "length" if len(words) > limit else "stop"
 
-    def _context(self, expert: str) -> int:
-        return self._experts[expert].context_length or DEFAULT_CONTEXT
+
+def _context(spec: ExpertSpec) -> int:
+    return spec.context_length or DEFAULT_CONTEXT
 
 
 def _count(call: ChatCall) -> int:

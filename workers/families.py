@@ -18,83 +18,17 @@ import itertools
 import logging
 import math
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-from workers.base import ChatCall, Delta, Event, Failure, SleepingEngine, SwapEvent, WorkerStats, seconds_left
-from workers.fair_queue import KeyHeap
-from workers.swap_policy import Decision, Key, SwapPolicy, SwapSettings, Tier
+from workers.base import ChatCall, Delta, Event, Failure, Roster, SleepingEngine, SwapEvent, WorkerStats, seconds_left
+from workers.family import Call, Family, Member
+from workers.swap_policy import Decision, SwapPolicy, SwapSettings, Tier
 from workers.worker import close_engine
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """A family of a device. experts: their names; bytes: what its engine takes of the device's memory while awake."""
-
-    name: str
-    experts: tuple[str, ...]
-    make_engine: Callable[[], SleepingEngine]
-    bytes: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call that has not ended. task: it is under way in the engine; kept: in one that sleeps."""
-
-    number: str
-    call: ChatCall
-    key: Key
-    arrived: float
-    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
-    task: asyncio.Task[None] | None = None
-    kept: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A family and its engine. told: the engine's last stats before it fell asleep."""
-
-    family: Family
-    size: int
-    engine: SleepingEngine | None = None
-    tier: Tier = "disk"
-    told: WorkerStats | None = None
-    since: float = -math.inf  # in this tier
-    progressed: bool = False  # has answered something since it woke
-    problem: str | None = None
-    retry_at: float = 0.0
-    failures: int = 0  # to start, in a row
-    deaths: int = 0
-    wakes: int = 0
-    wake_seconds: float = 0.0
-    calls: dict[str, _Call] = field(default_factory=dict)
-    held: KeyHeap[_Call] = field(default_factory=KeyHeap)  # of these: wait for the family's turn, as they will start
-    events: deque[SwapEvent] = field(default_factory=lambda: deque(maxlen=512))
-
-    @property
-    def name(self) -> str:
-        return self.family.name
-
-    @property
-    def awake(self) -> bool:
-        return self.tier == "device"
-
-    @property
-    def busy(self) -> bool:
-        return any(call.task is not None for call in self.calls.values())
-
-    @property
-    def can_pause(self) -> bool:
-        """May it go to sleep with calls under way? Only after some progress, else turns could be too short for any."""
-        return self.engine is not None and self.engine.keeps_requests and self.progressed
-
-    def hungry(self, now: float) -> float:
-        """Seconds that its calls wait for its turn, since they came or its last turn ended."""
-        return now - max(self.since, min((call.arrived for call in self.calls.values()), default=now))
 
 
 class SharedDevice:
@@ -124,12 +58,14 @@ class SharedDevice:
         self._name = name
         self._poll, self._retry, self._max_failures, self._clock = poll, retry, max_failures, clock
         self._policy = SwapPolicy(settings, capacity=1 if memory is None else memory)
-        self._members = {f.name: _Member(f, 1 if memory is None else f.bytes) for f in families}
-        self._member_of = {expert: member for member in self._members.values() for expert in member.family.experts}
+        self._memory = memory
+        self._members = {f.name: Member(f, 1 if memory is None else f.bytes, f.roster) for f in families}
+        self._member_of: dict[str, Member] = {}
+        self._know_experts()
         self._numbers, self._moves = itertools.count(), itertools.count(1)
         self._decision = Decision(None, None, None, (), False)
-        self._leaving: list[_Member] = []
-        self._last: _Member = self._members[families[0].name]
+        self._leaving: list[Member] = []
+        self._last: Member = self._members[families[0].name]
         self._changed = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._work: asyncio.Task[None] | None = None
@@ -146,6 +82,34 @@ class SharedDevice:
     def launch(self) -> None:
         """Begins to wake the first family. Calls wait for their turn from now on."""
         self._keeper = asyncio.get_running_loop().create_task(self._keep())
+
+    # Who is served
+
+    def _know_experts(self) -> None:
+        self._member_of = {name: member for member in self._members.values() for name in member.roster.names}
+
+    def adopt(self, family: str, roster: Roster, size: int = 0) -> None:
+        """A family serves these experts from now on, as `workers.worker.Worker.adopt`. size: bytes that it takes."""
+        member = self._members[family]
+        member.roster = roster
+        self._know_experts()
+        if self._memory is not None and size <= self._memory:  # else its images take turns in what it has
+            member.size = size
+            if member.problem is None and not member.awake and self._work is None:  # what an engine has taken it keeps
+                self._policy.place(member.name, member.tier, size)
+        if member.awake and (member.adopting is None or member.adopting.done()):
+            member.adopting = asyncio.get_running_loop().create_task(self._adopt(member))
+
+    async def _adopt(self, member: Member) -> None:
+        """While it is awake; else it is done when it wakes."""
+        while member.awake and member.roster != member.adopted:
+            try:
+                async with member.lock:
+                    if member.tier == "device" and member.engine is not None:  # still
+                        await _adopt(member, member.engine)
+            except Exception:
+                logger.exception("the engine of family %s does not take its experts", member.name)
+                await asyncio.sleep(self._poll)
 
     # Calls
 
@@ -175,30 +139,30 @@ class SharedDevice:
         finally:
             await self._drop(member, own)
 
-    def _arrive(self, member: _Member, call: ChatCall) -> _Call:
+    def _arrive(self, member: Member, call: ChatCall) -> Call:
         now, number = self._clock(), str(next(self._numbers))
         if member.problem is not None:  # tried again
             member.problem = None
             self._policy.place(member.name, member.tier, member.size)
         key = self._policy.arrive(number, member.name, now, priority=call.priority, caller=call.caller)
-        own = member.calls[number] = _Call(number, call, key, now)
+        own = member.calls[number] = Call(number, call, key, now)
         member.held.add(key, own)
         self._changed.set()
         return own
 
-    async def _drop(self, member: _Member, own: _Call) -> None:
+    async def _drop(self, member: Member, own: Call) -> None:
         if own.task is not None:
             own.task.cancel()
             await asyncio.wait([own.task])
         self._ended(member, own)
 
-    def _ended(self, member: _Member, own: _Call) -> None:
+    def _ended(self, member: Member, own: Call) -> None:
         member.calls.pop(own.number, None)
         member.held.discard(own.key)
         self._policy.finish(own.number)
         self._changed.set()
 
-    async def _run(self, member: _Member, own: _Call, engine: SleepingEngine) -> None:
+    async def _run(self, member: Member, own: Call, engine: SleepingEngine) -> None:
         """Takes the engine's events at its own pace: a caller that is slow to read does not keep the family awake."""
         began, first, ended = self._clock(), True, False
         try:
@@ -264,7 +228,7 @@ class SharedDevice:
         if all(not m.busy or (self._decision.forced and m.can_pause) for m in self._leaving):
             self._begin(self._turn(wanted, self._leaving))
 
-    def _wanted(self) -> _Member | None:
+    def _wanted(self) -> Member | None:
         """The family to wake now; if nobody asks and none is awake, the one that was last or the first that starts."""
         for name in (self._decision.load, self._decision.expert):
             if name is not None and not self._members[name].awake:
@@ -274,7 +238,7 @@ class SharedDevice:
         now = self._clock()
         return next((m for m in (self._last, *self._members.values()) if now >= m.retry_at), None)
 
-    def _start_calls(self, member: _Member) -> None:
+    def _start_calls(self, member: Member) -> None:
         newest = self._decision.newest if self._decision.expert == member.name else None
         while (call := member.held.first()) is not None and (newest is None or call.key <= newest):
             assert member.engine is not None
@@ -282,11 +246,14 @@ class SharedDevice:
             self._policy.start(call.number)
             call.task = asyncio.get_running_loop().create_task(self._run(member, call, member.engine))
 
-    async def _turn(self, member: _Member, leaving: Sequence[_Member]) -> None:
+    async def _turn(self, member: Member, leaving: Sequence[Member]) -> None:
         began, source = self._clock(), member.tier
         for other in leaving:
-            await self._put_to_sleep(other)
-        if await self._wake(member):
+            async with other.lock:
+                await self._put_to_sleep(other)
+        async with member.lock:
+            is_awake = await self._wake(member)
+        if is_awake:
             seconds = self._clock() - began
             member.wakes += 1
             member.wake_seconds += seconds
@@ -298,7 +265,7 @@ class SharedDevice:
                     call.kept = False
                     self._policy.start(call.number)
 
-    async def _put_to_sleep(self, member: _Member) -> None:
+    async def _put_to_sleep(self, member: Member) -> None:
         assert member.engine is not None
         began = self._clock()
         try:
@@ -315,13 +282,19 @@ class SharedDevice:
                 call.kept = True
                 self._policy.requeue(call.number)
 
-    async def _wake(self, member: _Member) -> bool:
+    async def _wake(self, member: Member) -> bool:
         try:
             if member.engine is None:
-                member.engine = member.family.make_engine()
+                roster = member.roster
+                member.engine = member.family.make_engine(roster)
                 await member.engine.start()
+                member.adopted = roster
             else:
+                if member.roster != member.adopted and member.tier == "disk":
+                    await _adopt(member, member.engine)  # it is started with those
                 await member.engine.wake()
+            if member.roster != member.adopted:
+                await _adopt(member, member.engine)
         except Exception as error:
             logger.exception("the engine of family %s did not start", member.name)
             await self._end_engine(member)
@@ -331,7 +304,7 @@ class SharedDevice:
         member.progressed, self._last = False, member
         return True
 
-    def _fail(self, member: _Member, why: str) -> None:
+    def _fail(self, member: Member, why: str) -> None:
         member.problem, member.failures = why, member.failures + 1
         member.retry_at = self._clock() + self._retry
         self._policy.remove(member.name)
@@ -339,13 +312,14 @@ class SharedDevice:
             call.events.put_nowait(_unavailable(member, call.call.expert))
             self._ended(member, call)
 
-    async def _bury(self, member: _Member) -> None:
+    async def _bury(self, member: Member) -> None:
         logger.error("the engine of family %s died", member.name)
         member.deaths += 1
         await self._end_engine(member)
 
-    async def _end_engine(self, member: _Member) -> None:
+    async def _end_engine(self, member: Member) -> None:
         engine, member.engine = member.engine, None
+        member.adopted = None
         if engine is None:
             return
         self._move(member, "disk", 0.0)  # no call starts there any more
@@ -355,7 +329,7 @@ class SharedDevice:
         await close_engine(engine, member.name)
         self._policy.place(member.name, "disk", member.size)  # only now its memory is free
 
-    def _move(self, member: _Member, tier: Tier, seconds: float) -> None:
+    def _move(self, member: Member, tier: Tier, seconds: float) -> None:
         """Notes a family's new tier, and tells people who look at the event log."""
         if tier == member.tier:
             return
@@ -369,7 +343,7 @@ class SharedDevice:
         """Family -> its stats; calls that wait for the family's turn are in them."""
         return {member.name: await self._stats_of(member) for member in self._members.values()}
 
-    async def _stats_of(self, member: _Member) -> WorkerStats:
+    async def _stats_of(self, member: Member) -> WorkerStats:
         if member.awake and member.engine is not None:
             own = await member.engine.stats()
         else:
@@ -385,16 +359,18 @@ class SharedDevice:
             wake_seconds=member.wake_seconds,
             oldest_wait=max(own.oldest_wait, hungry),
             events=tuple(sorted((*own.events, *member.events), key=lambda event: event.at)),
+            roster=member.roster.version if member.is_settled else "",
         )
 
-    def _tiers_without_engine(self, member: _Member, told: WorkerStats) -> dict[str, str]:
+    def _tiers_without_engine(self, member: Member, told: WorkerStats) -> dict[str, str]:
         tier: str = member.tier
         if member.problem is not None:
             tier = f"failed: {member.problem}"
         elif not any(other.awake or other.wakes for other in self._members.values()):
             tier = "starting" if member is self._last else tier
-        failed = {expert: where for expert, where in told.tiers.items() if where.startswith("failed")}
-        return dict.fromkeys(member.family.experts, tier) | failed
+        names = member.roster.names
+        failed = {expert: t for expert, t in told.tiers.items() if t.startswith("failed") and expert in names}
+        return dict.fromkeys(names, tier) | failed
 
     def check_health(self) -> None:
         """Raises RuntimeError once no family's engine could be started too often in a row."""
@@ -411,14 +387,23 @@ class SharedDevice:
             keeper.cancel()
             await asyncio.wait([keeper])
         for member in self._members.values():
+            if member.adopting is not None:
+                member.adopting.cancel()
+                await asyncio.wait([member.adopting])
             for call in member.held.in_order():
                 call.events.put_nowait(Failure("engine_starting", f"the engine of {call.call.expert} is being ended"))
             await self._end_engine(member)
 
 
-def _alive(member: _Member) -> bool:
+async def _adopt(member: Member, engine: SleepingEngine) -> None:
+    roster = member.roster
+    await engine.adopt(roster.experts, roster.pinned)
+    member.adopted = roster
+
+
+def _alive(member: Member) -> bool:
     return member.engine is not None and member.engine.is_alive()
 
 
-def _unavailable(member: _Member, expert: str) -> Failure:
+def _unavailable(member: Member, expert: str) -> Failure:
     return Failure("expert_unavailable", f"the engine of {expert} does not start: {member.problem}")

@@ -93,6 +93,11 @@ class ImageFiles:
     def holds(self, name: str, fingerprint: str) -> bool:
         return self._path(name, fingerprint).is_file()
 
+    def remove(self, name: str, fingerprint: str) -> None:
+        """No-op if there is none. What cannot be removed stays until there is need of its room."""
+        with contextlib.suppress(OSError):
+            self._path(name, fingerprint).unlink()
+
     # Writing
 
     def write(

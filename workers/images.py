@@ -12,7 +12,7 @@ stale, truncated or corrupt image never answers: it fails, alone. Another thread
 import os
 import time
 import weakref
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ import torch
 
 from workers.image_files import ImageError, ImageFiles, IntegrityError, Tensors, digests
 from workers.memory import free_memory
+from workers.steps import expert_of
 from workers.swap_policy import Tier
 
 CHECK_SECONDS = 0.01
@@ -132,7 +133,7 @@ class ImageStore:
         self._own: dict[str, int] = {}  # image -> bytes that it has alone
         self._shared = 0
         self._load: _Load | None = None
-        self._writing: tuple[str, Future[str | None]] | None = None
+        self._writing: tuple[str, str, Future[str | None]] | None = None  # image, its fingerprint
         self._closing = False
         self._events: list[ImageEvent] = []
         self._told: set[str] = set()
@@ -150,6 +151,34 @@ class ImageStore:
     def add(self, name: str, fingerprint: str, estimate: int = 0) -> None:
         """An expert that can be loaded. fingerprint: of its checkpoint's files; estimate: bytes of its weights."""
         self._images[name] = _Image(fingerprint, estimate)
+
+    def remove(self, name: str) -> None:
+        """An image that nobody asks for any more: it leaves every tier. Of the active one, images as references stay in
+        memory until another one is activated. The event "evicted" tells that it is not on the device any more."""
+        if self._load is not None and self._load.name == name:
+            self.cancel()
+        self.evict(name)
+        image = self._images.pop(name)
+        self._host_order.pop(name, None)
+        self._owner, self._own, self._shared = {}, {}, 0
+        for other, its in self._images.items():
+            if its.known is not None:
+                self._measure(other, its.sizes)
+        if self._writing is None or self._writing[0] != name:  # else once it is written
+            self._remove_file(name, image.fingerprint)
+
+    def _remove_file(self, name: str, fingerprint: str) -> None:
+        others = ((expert_of(other), its.fingerprint) for other, its in self._images.items())
+        if self._files is not None and (expert_of(name), fingerprint) not in others:
+            self._files.remove(expert_of(name), fingerprint)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._images
+
+    @property
+    def ready(self) -> Iterable[str]:
+        """The images on the device."""
+        return (name for name, image in self._images.items() if image.built is not None)
 
     def tier(self, name: str) -> Tier:
         image = self._images[name]
@@ -221,7 +250,7 @@ class ImageStore:
     def poll(self) -> list[ImageEvent]:
         """What happened since the last call. Takes over what the threads have finished."""
         self._advance(CHECK_SECONDS)
-        if self._writing is not None and self._writing[1].done():
+        if self._writing is not None and self._writing[2].done():
             self._take_writing()
         events, self._events = self._events, []
         return events
@@ -269,15 +298,24 @@ class ImageStore:
         self._write(load, image.fingerprint)
 
     def _write(self, load: _Load, fingerprint: str) -> None:
-        if self._files is None or self._writing is not None or self._files.holds(load.name, fingerprint):
+        name = expert_of(load.name)
+        if self._files is None or self._writing is not None or self._files.holds(name, fingerprint):
             return
+
+        def is_given_up() -> bool:
+            return self._closing or load.name not in self._images
+
         write = self._files.write
-        under_way = self._writer.submit(write, load.name, fingerprint, load.tensors, load.known, lambda: self._closing)
-        self._writing = load.name, under_way
+        under_way = self._writer.submit(write, name, fingerprint, load.tensors, load.known, is_given_up)
+        self._writing = load.name, fingerprint, under_way
 
     def _take_writing(self) -> None:
         assert self._writing is not None
-        (name, future), self._writing = self._writing, None
+        (name, fingerprint, future), self._writing = self._writing, None
+        if name not in self._images:
+            wait_for([future])
+            self._remove_file(name, fingerprint)
+            return
         try:
             problem = future.result()
         except Exception as error:
@@ -320,7 +358,7 @@ class ImageStore:
         self._check_unchanged(name, image)
         if self._files is not None:
             try:
-                return self._files.read(name, image.fingerprint, image.known, cancelled)
+                return self._files.read(expert_of(name), image.fingerprint, image.known, cancelled)
             except FileNotFoundError:
                 pass
             except InterruptedError:
@@ -337,7 +375,8 @@ class ImageStore:
 
     def _check_unchanged(self, name: str, image: _Image) -> None:
         if self._current(name) != image.fingerprint:
-            raise ImageError(f"the checkpoint of {name} changed on disk; restart the service to serve the new one")
+            text = f"the checkpoint of {expert_of(name)} changed on disk; to serve the new one: coe experts apply"
+            raise ImageError(text)
 
     def _check_family(self, tensors: Tensors) -> None:
         got, wanted = _signature(tensors), self._signature or _signature(tensors)

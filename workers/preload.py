@@ -2,7 +2,8 @@
 
 An image is brought as any request would bring it: by a call of one token, which comes after all others. So the engine
 needs no way of its own for this, and its policy decides what makes room: images that nobody asks for, the least in
-demand first. A call of somebody's breaks it off, and it waits until the worker is idle again.
+demand first. A call of somebody's breaks it off, and so does a change of experts: it waits until the worker is idle
+again.
 """
 
 import asyncio
@@ -50,17 +51,16 @@ def wanted(images: Sequence[str], family: Collection[str], stats: WorkerStats) -
 class Preloader:
     """For one worker. engine: the one that is up, or None. image_of: expert -> the expert whose image computes it.
 
-    Use `call` around each call of the worker.
+    Use `held` around each call of the worker, and around each change of its experts.
     """
 
     def __init__(
         self, engine: Callable[[], Engine | None], image_of: Mapping[str, str], *, idle_s: float = IDLE_S
     ) -> None:
         self._engine, self._image_of, self._idle_s = engine, image_of, idle_s
-        self._family = frozenset(image_of.values())
-        self._images: tuple[str, ...] = ()
-        self._tried: Counter[str] = Counter()
-        self._calls = 0
+        self._experts: tuple[str, ...] = ()  # that live here; the engine may not have all of them yet, or any more
+        self._tried: Counter[str] = Counter()  # since the last news
+        self._holds = 0
         self._quiet_since = 0.0
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -68,26 +68,31 @@ class Preloader:
 
     def live(self, experts: Sequence[str]) -> None:
         """These live on the worker from now on, in the order of their worth."""
-        self._images = tuple(dict.fromkeys(self._image_of[name] for name in experts if name in self._image_of))
-        self.again()
+        self._experts = tuple(experts)
+        self._again()
 
-    def again(self) -> None:
-        """The images are looked at once more: an engine has come up, which may hold others."""
-        self._tried.clear()
+    def follow(self, image_of: Mapping[str, str]) -> None:
+        """The engine has these experts from now on, or another one has come up with them."""
+        self._image_of = image_of
+        self._again()
+
+    def _again(self) -> None:
+        """The images are looked at once more."""
+        self._tried = Counter()
         self._news.set()
-        if self._images and (self._task is None or self._task.done()):
+        if self._experts and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._run())
 
     @contextlib.contextmanager
-    def call(self) -> Iterator[None]:
-        """Within: somebody's call is under way."""
-        self._calls += 1
+    def held(self) -> Iterator[None]:
+        """Within nothing is brought, and what was under way is broken off."""
+        self._holds += 1
         if self._own is not None:
             self._own.cancel()
         try:
             yield
         finally:
-            self._calls -= 1
+            self._holds -= 1
             self._quiet_since = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
@@ -103,7 +108,7 @@ class Preloader:
                 await self._bring(name)
 
     def _is_idle(self) -> bool:
-        return not self._calls and asyncio.get_running_loop().time() - self._quiet_since >= self._idle_s
+        return not self._holds and asyncio.get_running_loop().time() - self._quiet_since >= self._idle_s
 
     async def _next(self) -> str | None:
         """The image to bring now, once the worker is idle; None if there is none left."""
@@ -111,19 +116,22 @@ class Preloader:
             await asyncio.sleep(self._idle_s)
         engine = self._engine()
         if engine is None:
-            return None  # `again` follows when it is up
+            return None  # `follow` is called when it is up
         try:
             stats = await engine.stats()
         except Exception as error:  # it dies just now
             logger.debug("no stats: %s", type(error).__name__)
             return None
-        return next((name for name in wanted(self._images, self._family, stats) if self._tried[name] < TRIES), None)
+        images = dict.fromkeys(self._image_of[name] for name in self._experts if name in self._image_of)
+        due = wanted(tuple(images), frozenset(self._image_of.values()), stats)
+        return next((name for name in due if self._tried[name] < TRIES), None)
 
     async def _bring(self, name: str) -> None:
         engine = self._engine()
         if engine is None or not self._is_idle():
             return
-        self._tried[name] += 1
+        tried = self._tried
+        tried[name] += 1
         self._own = asyncio.get_running_loop().create_task(_answered(engine, name))
         own = self._own
         try:
@@ -131,7 +139,7 @@ class Preloader:
         finally:
             self._own = None
         if answered is True:  # once is enough: if others push it out again, it comes back when it is asked for
-            self._tried[name] = TRIES
+            tried[name] = TRIES
 
 
 async def _answered(engine: Engine, name: str) -> bool:

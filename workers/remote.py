@@ -42,31 +42,44 @@ class RemoteEngine:
         self._running: Counter[str] = Counter()
 
     async def start(self) -> None:
-        for name, spec in self._experts.items():
-            try:
-                self._models[name] = make_model(spec)
-                self._tiers[name] = "remote"
-            except Exception as error:
-                # The class is the user's: whatever it raises concerns this expert alone.
-                self._tiers[name] = f"failed: {type(error).__name__}: {_without_values(str(error), spec)}"
+        for spec in self._experts.values():
+            self._make(spec)
+
+    def _make(self, spec: ExpertSpec) -> None:
+        try:
+            self._models[spec.name] = make_model(spec)
+            self._tiers[spec.name] = "remote"
+        except Exception as error:
+            # The class is the user's: whatever it raises concerns this expert alone.
+            self._models.pop(spec.name, None)
+            self._tiers[spec.name] = f"failed: {type(error).__name__}: {_without_values(str(error), spec)}"
+
+    async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
+        """See `workers.base.Engine`. A call goes on with the model that it began with."""
+        former, self._experts = self._experts, {spec.name: spec for spec in experts}
+        for name in former.keys() - self._experts.keys():
+            self._models.pop(name, None)
+            del self._tiers[name]
+        for spec in experts:
+            if spec != former.get(spec.name) or spec.name not in self._models:
+                self._make(spec)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine`."""
-        model = self._models.get(call.expert)
-        if model is None:
+        model, spec = self._models.get(call.expert), self._experts.get(call.expert)
+        if model is None or spec is None:
             why = self._tiers.get(call.expert, "it is not known here").removeprefix("failed: ")
             yield Failure("expert_unavailable", f"expert {call.expert} cannot answer: {why}")
             return
         self._running[call.expert] += 1
         try:
-            async with contextlib.aclosing(self._answer(model, call)) as events:
+            async with contextlib.aclosing(self._answer(model, spec, call)) as events:
                 async for event in events:
                     yield event
         finally:
             self._running[call.expert] -= 1
 
-    async def _answer(self, model: "BaseChatModel", call: ChatCall) -> AsyncGenerator[Event, None]:
-        spec = self._experts[call.expert]
+    async def _answer(self, model: "BaseChatModel", spec: ExpertSpec, call: ChatCall) -> AsyncGenerator[Event, None]:
         stop = StopAt((*call.sampling.stop, *spec.sampling.stop))
         prompt_tokens = completion_tokens = 0
         limited = called = False

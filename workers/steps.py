@@ -31,6 +31,25 @@ class ImageSource:
     bytes: int
 
 
+def image_name(expert: str, generation: int) -> str:
+    """The name of an expert's image. generation: 0 for what the engine was started with; one of its own for weights
+    that took the place of others while it ran, so that no step, no cache and no file takes one for the other."""
+    return f"{expert}@{generation}" if generation else expert
+
+
+def expert_of(image: str) -> str:
+    """Whose image it is: no expert's name has an '@'."""
+    return image.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All images that there are from now on; bytes: of each. pinned: of these, that stay on the device."""
+
+    bytes: dict[str, int]
+    pinned: frozenset[str]
+
+
 @dataclass(frozen=True)
 class EngineSettings:
     """What the front end tells scheduler and worker. first: the image that the engine starts with.
@@ -95,6 +114,7 @@ class Report:
     """From the worker to the scheduler, with a step's output: what the image store did; seconds of swap and step.
 
     sizes, shared: see `SwapState.resize`; None if they are what they were. skipped: the step could not be computed.
+    catalogue: None if it is what it was.
     """
 
     events: "list[ImageEvent]"
@@ -103,6 +123,7 @@ class Report:
     sizes: dict[str, int] | None = None
     shared: int = 0
     skipped: bool = False
+    catalogue: Catalogue | None = None
 
 
 @dataclass(slots=True)

@@ -77,6 +77,11 @@ class SwapPolicy(SwapState):
         if self._active is self._experts[expert]:
             self._leave()
 
+    def forget(self, expert: str) -> None:
+        if expert in self._experts:
+            self.remove(expert)
+        super().forget(expert)
+
     def loaded(self, expert: str, source: Tier, seconds: float) -> None:
         super().loaded(expert, source, seconds)
         if self._load is self._experts[expert]:

@@ -1,10 +1,11 @@
 """What the swap policy knows: images and their tiers, requests and their order, measured costs. Each event costs
 log(n)."""
 
+import itertools
 import math
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workers.deadlines import Deadlines, Need
@@ -102,6 +103,7 @@ class SwapState:
         self._settings = settings
         self._device = self._capacity = capacity  # bytes of the device, of those the ones for what images have alone
         self._experts: dict[str, Expert] = {}
+        self._numbers = itertools.count()
         self._requests: dict[str, _Request] = {}
         self._order = FairOrder()
         self._active: Expert | None = None
@@ -157,10 +159,32 @@ class SwapState:
         e.leaving = False
         self._refile(e)
 
+    def forget(self, expert: str) -> None:
+        """There is no such image any more. Of its requests nothing is asked but that they finish. No-op if unknown."""
+        e = self._experts.get(expert)
+        if e is None:
+            return
+        self._account(e, None, 0)
+        e.leaving = False
+        self._refile(e)
+        del self._experts[expert]
+        self._largest = max((other.size for other in self._experts.values()), default=0)
+
+    def pin(self, pinned: frozenset[str]) -> None:
+        """These are the images that are never evicted from now on."""
+        self._settings = replace(self._settings, pinned=pinned)
+        for e in self._experts.values():
+            if e.pinned != (e.name in pinned):
+                e.pinned = not e.pinned
+                if e.tier is not None:
+                    self._pinned += e.size if e.pinned else -e.size
+                self._refile(e)
+        self._deadlines.overlap(self._pinned + 2 * self._largest <= self._capacity)
+
     def _known(self, expert: str) -> Expert:
         e = self._experts.get(expert)
         if e is None:
-            e = self._experts[expert] = Expert(expert, len(self._experts), expert in self._settings.pinned)
+            e = self._experts[expert] = Expert(expert, next(self._numbers), expert in self._settings.pinned)
         return e
 
     def _account(self, e: Expert, tier: Tier | None, size: int) -> None:

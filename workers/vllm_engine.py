@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from experts.spec import ExpertSpec
-from workers import checkpoints, tool_calls
+from workers import tool_calls
 from workers.base import ChatCall, Event, Failure, Finish, FinishReason, SwapEvent, Usage, WorkerStats, seconds_left
-from workers.chat import ExpertChat, UnusableChat
+from workers.chat import UnusableChat
+from workers.members import AdapterRoom, Members, adapter_room
 from workers.memory import free_memory
 from workers.steps import (
     CALLER_KEY,
@@ -23,13 +24,13 @@ from workers.steps import (
     STAMPS_KEY,
     TIMES_KEY,
     EngineSettings,
-    ImageSource,
+    expert_of,
 )
 from workers.swap_policy import SwapPolicy, SwapSettings
 from workers.vllm_output import Answer
+from workers.vllm_serving import Served, Serving, one_line
 
 if TYPE_CHECKING:
-    from vllm.lora.request import LoRARequest
     from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger(__name__)
@@ -84,17 +85,12 @@ class VllmEngine:
 
     def __init__(self, family: str, experts: Sequence[ExpertSpec], settings: VllmSettings) -> None:
         self._family = family
-        self._experts = {spec.name: spec for spec in experts}
+        self._members = Members(family, experts, settings.dtype)
         self._settings = settings
         self._llm: AsyncLLM | None = None
-        self._chats: dict[str, ExpertChat] = {}
-        self._adapters: dict[str, LoRARequest] = {}
-        self._problems: dict[str, str] = {}
-        self._sources: dict[str, ImageSource] = {}
-        self._device_bytes = 0
-        self._bytes: dict[str, int] = {}  # of images before they were read, and of adapters
+        self._serving: Serving | None = None
+        self._room: AdapterRoom | None = None
         self._first = ""
-        self._formable: set[str] = set()
         self._up = self._sleeps = False
         self._unfinished: Counter[str] = Counter()
         self._unserved: set[str] = set()  # ids of requests that vLLM has given no output for yet
@@ -105,97 +101,30 @@ class VllmEngine:
 
         Raises NoExpertLoads if none can be loaded.
         """
-        images = self._settings.images
-        self._device_bytes = images.device or _free_memory(self._settings.kv_cache_gib)
-        usable = await asyncio.to_thread(self._usable)
+        images, members = self._settings.images, self._members
+        members.device_bytes = images.device or _free_memory(self._settings.kv_cache_gib)
+        usable = await asyncio.to_thread(members.usable)
         for first in usable[:2]:  # their files were looked at: what fails twice is not the expert's fault
             try:
                 await self._start_with(first, usable)
                 self._first = first.name
                 break
             except Exception as error:
-                self._problems[first.name] = _one_line(error)
+                members.problems[first.name] = one_line(error)
                 await self._stop()
         if self._llm is None:
             raise NoExpertLoads(
                 f"family {self._family!r} has no engine: "
-                + "; ".join(f"{name}: {problem}" for name, problem in self._problems.items())
+                + "; ".join(f"{name}: {problem}" for name, problem in members.problems.items())
             )
-        room = self._device_bytes
+        room = members.device_bytes
         for spec in usable:
-            room -= self._sources[spec.name].bytes
+            room -= members.sources[spec.name].bytes
             if spec is not first and room >= 0:
                 await self._llm.collective_rpc("load_image", args=(spec.name,))
-        for number, spec in enumerate(self._adapter_specs(), 1):
-            await self._add_adapter(spec, number)
-        for spec in self._experts.values():
-            if spec.name not in self._problems:
-                await self._learn_to_chat(spec)
-        self._formable = self._of_one_vocabulary()
-        self._up = True
-
-    def _usable(self) -> list[ExpertSpec]:
-        """The checkpoint experts that can be served together; why the others cannot is noted."""
-        usable: list[ExpertSpec] = []
-        for spec in self._experts.values():
-            if spec.kind == "checkpoint":
-                try:
-                    problem = self._problem_with(spec, usable[0] if usable else spec)
-                except (ValueError, OSError) as error:
-                    problem = str(error)
-                if problem is None:
-                    usable.append(spec)
-                else:
-                    self._problems[spec.name] = problem
-        names = {spec.name for spec in usable}
-        for spec in self._experts.values():
-            if spec.kind == "adapter" and spec.base not in names:
-                self._problems[spec.name] = f"its base {spec.base} cannot be served"
-            elif spec.kind == "adapter":
-                try:
-                    problem = checkpoints.adapter_problem(spec.source)
-                except OSError as error:
-                    problem = str(error)
-                if problem is not None:
-                    self._problems[spec.name] = problem
-                else:
-                    self._bytes[spec.name] = checkpoints.weight_bytes(spec.source)
-        return usable
-
-    def _problem_with(self, spec: ExpertSpec, other: ExpertSpec) -> str | None:
-        """Why a checkpoint cannot be served beside `other`; if it can, its source is noted. ValueError, OSError."""
-        problem = checkpoints.problem(spec.source) or checkpoints.difference(spec.source, other.source)
-        if problem is not None:
-            return problem
-        size, room = checkpoints.weight_bytes(spec.source, self._settings.dtype), self._device_bytes
-        if size > room:
-            return (
-                f"its weights take {size / 2**30:.2f} GiB, the device has room for images of {room / 2**30:.2f} GiB; "
-                "raise images.device_gib"
-            )
-        self._sources[spec.name] = ImageSource(spec.source, checkpoints.fingerprint(spec.source), size)
-        self._bytes[spec.name] = size
-        return None
-
-    def _pinned(self) -> frozenset[str]:
-        """The images to pin: as many as leave room for any other one beside them."""
-        pinned: list[str] = []
-        sizes = {name: source.bytes for name, source in self._sources.items()}
-        for name in sorted(self._settings.swap.pinned & sizes.keys()):
-            rest = max((size for other, size in sizes.items() if other not in (*pinned, name)), default=0)
-            if sum(sizes[other] for other in (*pinned, name)) + rest > self._device_bytes:
-                logger.warning(
-                    "family %s: %s is not pinned, the device has no room for another image beside it; "
-                    "raise images.device_gib",
-                    self._family,
-                    name,
-                )
-            else:
-                pinned.append(name)
-        return frozenset(pinned)
-
-    def _adapter_specs(self) -> list[ExpertSpec]:
-        return [s for s in self._experts.values() if s.kind == "adapter" and s.name not in self._problems]
+        serving = Serving(self._llm, members, self._context_length, self._room)
+        await serving.start(first.name)
+        self._serving, self._up = serving, True
 
     async def _start_with(self, first: ExpertSpec, usable: Sequence[ExpertSpec]) -> None:
         from vllm.engine.arg_utils import AsyncEngineArgs
@@ -211,9 +140,9 @@ class VllmEngine:
         own = EngineSettings(
             family=self._family,
             first=first.name,
-            images={spec.name: self._sources[spec.name] for spec in usable},
-            swap=replace(settings.swap, pinned=self._pinned()),
-            device_bytes=self._device_bytes,
+            images={spec.name: self._members.sources[spec.name] for spec in usable},
+            swap=replace(settings.swap, pinned=self._members.pinned(settings.swap.pinned)),
+            device_bytes=self._members.device_bytes,
             host_bytes=settings.images.host,
             disk_bytes=settings.images.disk,
             folder=str(settings.images.folder) if settings.images.folder else None,
@@ -252,64 +181,37 @@ class VllmEngine:
         self._sleeps = config.model_config.enable_sleep_mode
 
     def _adapter_arguments(self, cpu: bool) -> dict[str, Any]:
-        adapters = self._adapter_specs()
-        if not adapters:
+        room = self._room = adapter_room(self._members.adapters())
+        if room is None:
             return {}
-        ranks = [checkpoints.adapter_rank(spec.source) for spec in adapters]
-        # On the CPU vLLM lets requests without an adapter compute with the last slot when others of the batch have one
-        # (it takes their index, -1, for a position): one slot more than adapters stays empty, which is to add nothing.
-        slots = len(adapters) + 1 if cpu else min(len(adapters), 8)
         return {
             "enable_lora": True,
-            "max_loras": slots,
-            "max_cpu_loras": max(slots, len(adapters)),
-            "max_lora_rank": next(rank for rank in _LORA_RANKS if rank >= max(ranks)),
+            "max_loras": room.slots if cpu else min(room.slots, 8),
+            "max_cpu_loras": room.slots,
+            "max_lora_rank": room.rank,
         }
-
-    async def _add_adapter(self, spec: ExpertSpec, number: int) -> None:
-        from vllm.lora.request import LoRARequest
-
-        assert self._llm is not None
-        request = LoRARequest(spec.name, number, spec.source)
-        try:
-            await self._llm.add_lora(request)
-        except Exception as error:
-            self._problems[spec.name] = _one_line(error)
-        else:
-            self._adapters[spec.name] = request
-
-    async def _learn_to_chat(self, spec: ExpertSpec) -> None:
-        base = self._experts[spec.base].source if spec.base else None
-        try:
-            chat = await asyncio.to_thread(ExpertChat.load, spec, self._context_length, base)
-            if spec.tool_parser is not None:
-                tool_calls.check_parser(spec.tool_parser)
-            self._chats[spec.name] = chat
-        except Exception as error:  # a broken tokenizer.json raises just that
-            self._problems[spec.name] = _one_line(error)
-
-    def _of_one_vocabulary(self) -> set[str]:
-        """The experts with the tokens of the first one, by which vLLM compiles grammars."""
-        first = self._chats.get(self._first)
-        if first is None:
-            return set()
-        vocabulary = first.tokenizer.get_vocab()
-        return {name for name, chat in self._chats.items() if chat.tokenizer.get_vocab() == vocabulary}
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine`."""
-        llm = self._llm
-        if llm is None or llm.errored:
+        llm, serving = self._llm, self._serving
+        if llm is None or llm.errored or serving is None:
             yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
             return
-        chat = self._chats.get(call.expert)
-        if chat is None:
-            why = self._problems.get(call.expert, "it is not of this family")
+        served = serving.of(call.expert)
+        if served is None:
+            why = self._members.problems.get(call.expert, "it is not of this family")
             yield Failure("expert_unavailable", f"expert {call.expert} cannot answer: {why}")
             return
+        with serving.bound(call.expert, served):
+            async with contextlib.aclosing(self._generate(llm, served, call)) as events:
+                async for event in events:
+                    yield event
+
+    async def _generate(self, llm: "AsyncLLM", served: Served, call: ChatCall) -> AsyncGenerator[Event, None]:
+        chat = served.chat
         try:
             prompt = await asyncio.to_thread(chat.render, call)
-            form = self._form(chat, call)
+            form = self._form(served, call)
         except UnusableChat as error:
             yield Failure("invalid_request", str(error))
             return
@@ -323,7 +225,7 @@ class VllmEngine:
         self._unfinished[call.expert] += 1
         self._unserved.add(request_id)
         try:
-            stream = self._answer(llm, chat, call, request_id, prompt, {**arguments, "structured_outputs": form})
+            stream = self._answer(llm, served, call, request_id, prompt, {**arguments, "structured_outputs": form})
             async with contextlib.aclosing(stream):
                 async for event in stream:
                     yield event
@@ -334,7 +236,7 @@ class VllmEngine:
     async def _answer(
         self,
         llm: "AsyncLLM",
-        chat: ExpertChat,
+        served: Served,
         call: ChatCall,
         request_id: str,
         prompt: list[int],
@@ -347,7 +249,7 @@ class VllmEngine:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         # The family's experts may differ in end tokens and vocabulary, so ends and text are ours, not the engine's.
-        image = chat.spec.base or call.expert
+        chat, image = served.chat, served.image
         params = SamplingParams(
             **arguments,
             stop_token_ids=list(chat.stop_token_ids),
@@ -356,7 +258,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.DELTA,
             extra_args={EXPERT_KEY: call.expert, IMAGE_KEY: image, CALLER_KEY: call.caller},
         )
-        request = tokens_input(prompt, cache_salt=call.expert)
+        request = tokens_input(prompt, cache_salt=served.salt)
         answer = Answer(chat, call, len(prompt))
         try:
             async with seconds_left(call):
@@ -365,7 +267,7 @@ class VllmEngine:
                     params,
                     request_id,
                     priority=call.priority,
-                    lora_request=self._adapters.get(call.expert),
+                    lora_request=served.lora,
                 )
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
@@ -383,14 +285,14 @@ class VllmEngine:
             what = (
                 "the form of the answer cannot be used" if arguments["structured_outputs"] else "the engine refuses it"
             )
-            yield Failure("invalid_request", f"{what}: {_one_line(error).partition(': ')[2]}")
+            yield Failure("invalid_request", f"{what}: {one_line(error).partition(': ')[2]}")
 
-    def _form(self, chat: ExpertChat, call: ChatCall) -> Any:
+    def _form(self, served: Served, call: ChatCall) -> Any:
         """vLLM's parameters for what the output is bound to, None for nothing. Raises UnusableChat."""
         form = (tool_calls.form_of(call.tools) if call.tools else None) or call.sampling.form
         if form is None:
             return None
-        if call.expert not in self._formable:
+        if not served.formable:
             raise UnusableChat(
                 f"{call.expert} cannot be bound to a form: its tokens are not those of {self._first}, by which the "
                 "engine of its family was started"
@@ -417,26 +319,39 @@ class VllmEngine:
                 engine = (await self._llm.collective_rpc("expert_stats"))[0]
         if not self._unfinished.total():
             engine["oldest_wait"] = 0.0  # the engine tells it with its steps, and there are none
+        active = engine.pop("active", None)
+        events = (SwapEvent(**event) for event in engine.pop("events", ()))
         return WorkerStats(
             family=self._family,
             tiers=self._tiers(engine.pop("tiers", {})),
-            events=tuple(SwapEvent(**event) for event in engine.pop("events", ())),
+            active=None if active is None else expert_of(active),
+            events=tuple(replace(event, image=expert_of(event.image)) for event in events),
             running=self._unfinished.total() - len(self._unserved),
             waiting=len(self._unserved),
             queued_by_expert={name: n for name, n in self._unfinished.items() if n},
             request_seconds=dict(self._seconds),
-            image_bytes={**self._bytes, **engine.pop("image_bytes", {})},
-            room_bytes={"device": self._device_bytes, "host": self._settings.images.host},
+            image_bytes=self._members.bytes | self._read(engine.pop("image_bytes", {})),
+            room_bytes={"device": self._members.device_bytes, "host": self._settings.images.host},
             **engine,
         )
 
     def _tiers(self, images: dict[str, str]) -> dict[str, str]:
-        def tier(spec: ExpertSpec) -> str:
-            if problem := self._problems.get(spec.name):
-                return f"failed: {problem}"
-            return images.get(spec.base or spec.name, "starting")
+        members = self._members
+        if self._serving is not None:
+            return {name: self._serving.tier(spec, images) for name, spec in members.experts.items()}
+        problems = {name: f"failed: {why}" for name, why in members.problems.items()}
+        return {name: problems.get(name, "starting") for name in members.experts}
 
-        return {name: tier(spec) for name, spec in self._experts.items()}
+    def _read(self, images: dict[str, int]) -> dict[str, int]:
+        return {} if self._serving is None else self._serving.of_experts(images)
+
+    async def adopt(self, experts: Sequence[ExpertSpec], pinned: frozenset[str] = frozenset()) -> None:
+        """See `workers.base.Engine`. The image of an expert that is new is loaded when it is asked for."""
+        self._settings = replace(self._settings, swap=replace(self._settings.swap, pinned=pinned))
+        if self._serving is None:  # `start`, or `wake`, will read them
+            self._members.experts = {spec.name: spec for spec in experts}
+        else:
+            await self._serving.adopt(experts, pinned)
 
     def is_alive(self) -> bool:
         return self._llm is not None and not self._llm.errored
@@ -459,7 +374,7 @@ class VllmEngine:
             await self._llm.sleep(level=1, mode="keep")
             return "host"
         await self._stop()
-        self._problems.clear()  # what kept an expert away may be mended by then
+        self._members.problems.clear()  # what kept an expert away may be mended by then
         return "disk"
 
     async def wake(self) -> None:
@@ -474,20 +389,11 @@ class VllmEngine:
     async def _stop(self) -> None:
         if self._llm is not None:
             llm, self._llm = self._llm, None
-            self._chats.clear()
-            self._adapters.clear()
+            self._serving = None
             self._up = False
             await asyncio.to_thread(llm.shutdown)
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
 def _free_memory(kv_cache_gib: int) -> int:
     """Bytes for images: 70 % of the memory that is free, without the KV cache."""
     return max(1, int(0.7 * free_memory()) - (kv_cache_gib << 30))
-
-
-_LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM allows."""

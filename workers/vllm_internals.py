@@ -47,11 +47,14 @@ from workers.steps import (
     IMAGE_KEY,
     STAMPS_KEY,
     TIMES_KEY,
+    Catalogue,
     EngineSettings,
+    ImageSource,
     Orders,
     Report,
     SwapLog,
     Times,
+    expert_of,
 )
 from workers.swap_policy import Key
 
@@ -305,6 +308,8 @@ class _ExpertScheduling(Scheduler):
         outputs = super().update_from_output(scheduler_output, model_runner_output)
         now = time.monotonic()
         if report is not None:
+            if report.catalogue is not None:
+                self._adopt(report.catalogue, outputs)
             self._learn(report, scheduler_output, outputs, now)
         for request, why in self._refused:
             self._end([request], why, outputs)
@@ -328,6 +333,8 @@ class _ExpertScheduling(Scheduler):
             self._sizes |= report.sizes
             self._policy.resize(report.sizes, report.shared)
         for event in report.events:
+            if event.image not in self._sizes:  # it went in the same report
+                continue
             if event.kind == "failed":
                 self._fail(event.image, event.why, now + RETRY, outputs)
             elif event.kind == "loaded":
@@ -347,6 +354,21 @@ class _ExpertScheduling(Scheduler):
                     times.execute += report.step_seconds
                     times.swap += report.swap_seconds or 0.0
 
+    def _adopt(self, catalogue: Catalogue, outputs: dict[int, EngineCoreOutputs]) -> None:
+        """Images came and went. Of those that went no request is left, as far as the front end knows."""
+        for image in self._sizes.keys() - catalogue.bytes.keys():
+            self._fail(image, "it is served no more", math.inf, outputs)
+            self._failed.pop(image)
+            self._policy.forget(image)
+            del self._sizes[image]
+        self._policy.pin(catalogue.pinned)
+        for image in catalogue.bytes.keys() - self._sizes.keys():
+            self._sizes[image] = size = catalogue.bytes[image]
+            try:
+                self._policy.place(image, "disk", size)
+            except ValueError as error:
+                self._fail(image, str(error), math.inf, outputs)
+
     def _place(self, event: ImageEvent, outputs: dict[int, EngineCoreOutputs]) -> None:
         if event.image in self._failed:
             if event.kind == "loaded":  # begun by a step ahead of the failure; the policy does not count it
@@ -360,7 +382,7 @@ class _ExpertScheduling(Scheduler):
 
     def _fail(self, image: str, why: str, retry_at: float, outputs: dict[int, EngineCoreOutputs]) -> None:
         """Ends the requests of an image that cannot be loaded; the other experts go on."""
-        failure = ("expert_unavailable", f"expert {image} cannot answer: {why}")
+        failure = ("expert_unavailable", f"expert {expert_of(image)} cannot answer: {why}")
         self._ready.discard(image)
         self._failed[image] = retry_at, failure
         self._policy.remove(image)
@@ -586,6 +608,8 @@ class _ExpertWorker:
         self._instead: ModelRunnerOutput | None = None
         self._queue: dict[str, Any] = {}
         self._log = SwapLog()
+        self._sources = settings.images
+        self._catalogue: Catalogue | None = None  # what the scheduler is still to be told
         self._store = self._new_store(settings)
         for name, source in settings.images.items():
             self._store.add(name, source.fingerprint, source.bytes)
@@ -628,7 +652,7 @@ class _ExpertWorker:
         reported as failed. Returns what is left of the step."""
         ids = list(step.num_scheduled_tokens)
         self._instead = ModelRunnerOutput(ids, {each: at for at, each in enumerate(ids)}, [[] for _ in ids])
-        if self._skipped.isdisjoint(ids):
+        if self._skipped.isdisjoint(ids) and step.images.compute in self._store:  # type: ignore[attr-defined]
             self._store.fail(step.images.compute, why)  # type: ignore[attr-defined]
         self._skipped.update(ids)
         rest = copy.copy(step)
@@ -657,8 +681,10 @@ class _ExpertWorker:
         for event in events:
             self._log.happened(event)
         report.events += events
-        if any(event.kind == "loaded" for event in events):
+        if self._catalogue is not None or any(event.kind == "loaded" for event in events):
             report.sizes, report.shared = self._store.sizes()
+        if self._catalogue is not None:
+            report.catalogue, self._catalogue = self._catalogue, None
 
     def _carry_out(self, orders: Orders, step: SchedulerOutput, report: Report) -> None:
         """Raises ImageError if the step cannot be computed; all else is done then."""
@@ -669,13 +695,16 @@ class _ExpertWorker:
             raise RuntimeError(f"a step of {orders.compute!r} holds requests of others: {sorted(strangers)}")
         former = self._store.active
         for name in orders.evict:
-            self._store.evict(name)
+            if name in self._store:  # else it went meanwhile
+                self._store.evict(name)
         if orders.load is None:
             self._store.cancel()
-        elif self._store.begin(orders.load) and orders.compute is not None:
+        elif orders.load in self._store and self._store.begin(orders.load) and orders.compute is not None:
             self._log.prefetching(orders.load)
         if not self._skipped.isdisjoint(step.num_scheduled_tokens):
             raise ImageError("the step before could not be computed")  # this one was scheduled ahead of its outcome
+        if orders.compute is not None and orders.compute not in self._store:
+            raise ImageError(f"{orders.compute} is served no more")  # the front end asks for none of these
         if orders.compute is not None and orders.compute != self._store.active:
             done = self._store.activate(orders.compute)
             self._tell(report)  # a load in line goes before its swap
@@ -689,6 +718,23 @@ class _ExpertWorker:
         if self._store.begin(name):
             self._log.preloading(name)
         self._store.wait()
+
+    def adopt_images(self, images: dict[str, dict[str, Any]], pinned: list[str]) -> None:
+        """These images there are from now on. images: name -> fields of its `ImageSource`; pinned: as in `Catalogue`.
+
+        The scheduler is told with the next step, which is empty where nothing else is to be computed.
+        """
+        for name in self._sources.keys() - images.keys():
+            self._store.remove(name)
+        for name in images.keys() - self._sources.keys():
+            source = self._sources[name] = ImageSource(**images[name])
+            self._store.add(name, source.fingerprint, source.bytes)
+        for name in self._sources.keys() - images.keys():
+            del self._sources[name]
+        sizes = {name: self._store.size(name) or source.bytes for name, source in self._sources.items()}
+        self._catalogue = Catalogue(sizes, frozenset(pinned))
+        if self._store.active is None and current_platform.is_cpu() and (other := next(iter(self._store.ready), None)):
+            self._store.activate(other)  # the model refers to the weights that went until then
 
     def shutdown(self) -> None:
         if (store := getattr(self, "_store", None)) is not None:

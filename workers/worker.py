@@ -4,9 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
-from workers.base import ChatCall, Engine, Event, Failure, WorkerStats
+from workers.base import ChatCall, Engine, Event, Failure, Roster, WorkerStats
 from workers.preload import Preloader
 
 logger = logging.getLogger(__name__)
@@ -23,24 +23,24 @@ async def close_engine(engine: Engine, family: str) -> None:
 class Worker:
     """Owns an engine: starts it, and starts it anew whenever it dies or did not come up.
 
-    make_engine makes a fresh engine; images: expert -> the expert whose image computes it, None = each its own; poll is
-    how often the engine is looked at, retry how long to wait after a start that failed, both in seconds. After
-    `max_failures` failed starts in a row `check_health` raises, so that whoever runs the worker replaces its whole
-    process.
+    roster: whom it serves, see `adopt`; make_engine makes a fresh engine for one. poll is how often the engine is
+    looked at, retry how long to wait after a start that failed, both in seconds. After `max_failures` failed starts in
+    a row `check_health` raises, so that whoever runs the worker replaces its whole process.
     """
 
     def __init__(
         self,
         family: str,
-        experts: tuple[str, ...],
-        make_engine: Callable[[], Engine],
+        roster: Roster,
+        make_engine: Callable[[Roster], Engine],
         *,
-        images: Mapping[str, str] | None = None,
         poll: float = 0.5,
         retry: float = 5.0,
         max_failures: int = 5,
     ) -> None:
-        self._family, self._experts = family, experts
+        self._family, self._roster = family, roster
+        self._adopted: Roster | None = None  # what the engine has
+        self._adopting: asyncio.Task[None] | None = None
         self._make_engine = make_engine
         self._poll, self._retry, self._max_failures = poll, retry, max_failures
         self._engine: Engine | None = None
@@ -49,7 +49,7 @@ class Worker:
         self._starts = 0
         self._failures = 0
         self._problem: str | None = None
-        self._ahead = Preloader(lambda: self._engine, images or {name: name for name in experts})
+        self._ahead = Preloader(lambda: self._engine, roster.images)
 
     def launch(self) -> None:
         """Begins to start the engine. Until it is up, requests get the Failure "engine_starting"."""
@@ -65,16 +65,18 @@ class Worker:
                 dead, self._engine = self._engine, None
                 await close_engine(dead, self._family)
             try:
-                self._engine = await self._started()
+                self._engine, roster = await self._started()
+                self._has(roster)
+                self._follow()
                 self._starts, self._failures, self._problem = self._starts + 1, 0, None
-                self._ahead.again()
             except Exception as error:
                 self._failures, self._problem = self._failures + 1, " ".join(str(error).split())
                 logger.exception("the engine of family %s did not start", self._family)
                 await asyncio.sleep(self._retry)
 
-    async def _started(self) -> Engine:
-        engine = self._starting = self._make_engine()
+    async def _started(self) -> tuple[Engine, Roster]:
+        roster = self._roster
+        engine = self._starting = self._make_engine(roster)
         try:
             await engine.start()
         except BaseException:
@@ -82,7 +84,36 @@ class Worker:
             raise
         finally:
             self._starting = None
-        return engine
+        return engine, roster
+
+    def adopt(self, roster: Roster) -> None:
+        """Serves these experts from now on; `stats` tell when it is so. The engine stays, and calls go on, see
+        `workers.base.Engine.adopt`."""
+        self._roster = roster
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._engine is not None and (self._adopting is None or self._adopting.done()):
+            self._adopting = asyncio.get_running_loop().create_task(self._adopt())
+
+    async def _adopt(self) -> None:
+        while (engine := self._engine) is not None and engine.is_alive():
+            if (roster := self._roster) == self._adopted:
+                return
+            try:
+                with self._ahead.held():
+                    await engine.adopt(roster.experts, roster.pinned)
+                if engine is self._engine:
+                    self._has(roster)
+            except Exception:
+                if engine.is_alive():
+                    logger.exception("the engine of family %s does not take its experts", self._family)
+                await asyncio.sleep(self._retry)
+
+    def _has(self, roster: Roster) -> None:
+        """The engine serves these."""
+        self._adopted = roster
+        self._ahead.follow(roster.images)
 
     async def generate(self, call: ChatCall) -> AsyncGenerator[Event, None]:
         """See `workers.base.Engine.generate`."""
@@ -93,7 +124,7 @@ class Worker:
             else:
                 yield Failure("engine_starting", f"the engine of {call.expert} is starting; try again shortly")
             return
-        with self._ahead.call():
+        with self._ahead.held():
             async with contextlib.aclosing(engine.generate(call)) as events:
                 async for event in events:
                     yield event
@@ -107,8 +138,9 @@ class Worker:
         engine = self._engine or self._starting
         if engine is None:
             tier = f"failed: {self._problem}" if self._problem else "starting"
-            return WorkerStats(self._family, dict.fromkeys(self._experts, tier), restarts=restarts)
-        return dataclasses.replace(await engine.stats(), restarts=restarts)
+            return WorkerStats(self._family, dict.fromkeys(self._roster.names, tier), restarts=restarts)
+        version = self._roster.version if engine is self._engine and self._roster == self._adopted else ""
+        return dataclasses.replace(await engine.stats(), restarts=restarts, roster=version)
 
     def check_health(self) -> None:
         """Raises RuntimeError once the engine could not be started too often in a row."""
@@ -117,6 +149,10 @@ class Worker:
 
     async def close(self) -> None:
         """Ends the watch and the engine."""
+        if self._adopting is not None:
+            self._adopting.cancel()
+            await asyncio.wait([self._adopting])
+            self._adopting = None
         if self._keeper is not None:
             self._keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):

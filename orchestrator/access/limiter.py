@@ -65,6 +65,10 @@ class Limiter:
         self._paying: asyncio.Task[None] | None = None
         self._counting: Groups[tuple[str, Use]] = Groups(self._count, MAX_UNSETTLED)
 
+    def change(self, defaults: Limits, away: Mapping[str, Away]) -> None:
+        """Other limits, for requests that come from now on."""
+        self._defaults, self._away = dict(defaults), dict(away)
+
     def caps(self, grant: Grant) -> dict[str, float]:
         """The limits of a key with this grant."""
         return grant.caps(self._defaults)

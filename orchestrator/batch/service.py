@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from experts.registry import Registry
 from orchestrator.batch.apart import cores
@@ -28,9 +29,12 @@ from routers.encoders.base import TokenEncoder
 
 @dataclass(frozen=True, slots=True)
 class Batches:
+    """places: expert -> the family, or the device that families share, whose lines the runner runs."""
+
     files: Files
     jobs: Jobs
     runner: Runner
+    places: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +69,21 @@ def batches_of(
     metrics: Metrics,
     *,
     poll_s: float = 0.5,
+    former: Mapping[str, str] = MappingProxyType({}),
 ) -> Batches:
-    """replays: the workers of `pipeline`."""
+    """replays: the workers of `pipeline`. former: expert -> place, of experts that are gone: batches that were planned
+    for them are worked on, too, and their lines end as errors."""
     files = Files(storage, Quotas(own.file_bytes, own.key_bytes, own.total_bytes))
     jobs = Jobs(store, storage, lease_s=own.lease_s, per_owner=own.per_key)
     work = Work(pipeline, registry.names, limits, Embeddings(encoder, pipeline, limits), replays, engines.writer)
-    places = {spec.name: engines.places[spec.family_name] for spec in registry}
+    places = {**former, **{spec.name: engines.places[spec.family_name] for spec in registry}}
     rules = Rules(limits, own.lines, own.block, places, processes=own.planners or cores())
     settings = Settings(engines.in_flight, {}, own.beside, own.tries, poll_s)
     lives, may_go_on = Lives(store, own.lease_s / 3, own.lease_s), Keys(store).is_alive
     runner = Runner(
         jobs, files, work, rules, settings, metrics.batch, lives, pipeline.stats, lambda: pipeline.online, may_go_on
     )
-    return Batches(files, jobs, runner)
+    return Batches(files, jobs, runner, places)
 
 
 def open_storage(url: str | None, home: Path) -> Storage:

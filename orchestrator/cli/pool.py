@@ -54,6 +54,29 @@ def experts(
             typer.echo(line)
 
 
+@experts_app.command("apply")
+def apply(
+    config: ConfigFlag = None,
+    host: HostFlag = None,
+    port: PortFlag = None,
+    api_key: KeyFlag = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
+    within: Annotated[float, typer.Option("--within", min=1, help="Seconds that new experts are waited for.")] = 900.0,
+) -> None:
+    """Let the running service take its coe.yaml as it is now: experts come, go and change, and no request fails.
+
+    The service reads its own file, on its machine; the one that this command finds is checked first.
+    """
+    with errors_told():
+        from orchestrator.cli import apply as console_apply
+        from orchestrator.cli.report import ConsoleReporter
+
+        with ConsoleReporter() as reporter:
+            failed = console_apply.apply(target(config, host, port, api_key), dry_run, within, reporter, typer.echo)
+        if failed:
+            fail(*(f"{name}: {why}" for name, why in failed.items()))
+
+
 @experts_app.command("train")
 def train(
     domains: Annotated[list[str] | None, typer.Argument(help="Domains to train; none: all.")] = None,

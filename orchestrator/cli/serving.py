@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.common import ConfigFlag, HomeFlag, HostFlag, KeyFlag, PortFlag, RayFlag, RedisFlag, errors_told
+
+if TYPE_CHECKING:
+    from orchestrator.config.model import Config
 
 
 def serve_command(
@@ -47,7 +50,13 @@ def serve_command(
                 typer.echo(f"{name:<12} {value}  [{origin}]")
             return
         logs.configure(level=configured.log_level)
-        serve(settings, configured, ConsoleReporter(), fake=fake, attach=attach)
+        folder = Path.cwd()
+
+        def read() -> "Config":
+            return configuration.load(flags, os.environ, folder)[1]
+
+        of_file = read if settings.config else None
+        serve(settings, configured, ConsoleReporter(), fake=fake, attach=attach, read=of_file)
 
 
 def setup_command(config: ConfigFlag = None, home: HomeFlag = None) -> None:

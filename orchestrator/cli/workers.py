@@ -28,12 +28,26 @@ def keep_command(
     alive: Annotated[Path | None, typer.Option("--alive", help="A file to touch every few seconds.")] = None,
     fake: Annotated[bool, typer.Option("--fake", help="Canned engines instead of LLMs, to try things out.")] = False,
 ) -> None:
-    """Deploy the workers of coe.yaml and keep them so until Ctrl-C; they stay. One process a cluster does this."""
+    """Deploy the workers of coe.yaml and keep them so until Ctrl-C; they stay. One process a cluster does this.
+
+    When the file changes, running workers take its experts, and those whose other settings changed are replaced one by
+    one. A file that cannot be used is logged, and what was before stays.
+    """
     with _on_a_cluster(config, home, ray_address) as (settings, configured, address):
+        from orchestrator.config import load as configuration
+        from orchestrator.config.watch import Watched
         from orchestrator.keeping import keep
         from orchestrator.preparing import with_fake_engines
 
-        keep(with_fake_engines(configured) if fake else configured, settings.home, address, alive, once=once)
+        def of_use(config: "Config") -> "Config":
+            return with_fake_engines(config) if fake else config
+
+        def read() -> "Config":
+            flags = {"config": config, "home": home, "ray_address": ray_address}
+            return of_use(configuration.load(flags, os.environ, Path.cwd())[1])
+
+        file = Watched(settings.config, read) if settings.config else None
+        keep(of_use(configured), settings.home, address, alive, file=file, once=once)
 
 
 @workers_app.command("remove")

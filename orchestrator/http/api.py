@@ -23,13 +23,14 @@ from orchestrator.events import READY_TIERS, Ask
 from orchestrator.http import wire_answers as told
 from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
+from orchestrator.http.apply import Applying, Change
 from orchestrator.http.asks import ask_of, named_by, writer_of
 from orchestrator.http.batches import batch_paths
 from orchestrator.http.chat import coe_field, route_headers
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
-from orchestrator.http.health import Health
+from orchestrator.http.health import Health, Serving
 from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import ASKS, COUNTS, Described, document
@@ -73,12 +74,15 @@ def create_app(
     batches: Batches | None = None,
     bounds: Bounds = BOUNDS,
     cors: Cors = NO_CORS,
+    serving: Serving | None = None,
+    change: Change | None = None,
 ) -> Starlette:
-    """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`.
-    settings: aggregator -> what is told of its settings. once: for requests with an Idempotency-Key. batches: None =
-    there are none."""
+    """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`, which
+    `serving` is, where an application went before this one in the process. settings: aggregator -> what is told of its
+    settings. once: for requests with an Idempotency-Key. batches: None = there are none. change: takes a new
+    configuration, None = nothing does."""
     api = _Api(pipeline, registry, keys, limits, metrics)
-    health = Health(pipeline.not_ready, keys.store, len(registry), ready_s)
+    health = Health(pipeline.not_ready, keys.store, serving or Serving(len(registry), ready_s, time.monotonic()))
     feedback = Feedback(keys.store, limits.body_bytes, pipeline.recorded)
     models = Models(pipeline, registry, encoder, settings or {})
     embeddings = Embeddings(encoder, pipeline, limits)
@@ -105,6 +109,7 @@ def create_app(
         Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),
         Path("/v1/swaps", "GET", api.swaps, answer=told.SwapList),
         *admin.paths(),
+        *(Applying(change, limits.body_bytes).paths() if change else ()),
         *(batch_paths(batches, limits.body_bytes) if batches else ()),
         Path("/health/live", "GET", health.live, "none", answer=told.Live),
         Path("/health/ready", "GET", health.ready, "none", answer=told.ReadyState, unwell=True),

@@ -23,7 +23,7 @@ class Serving:
     """
 
     def __init__(self, experts: int, ready_s: float, since: float) -> None:
-        self._experts, self._ready_s, self._since = experts, ready_s, since
+        self.experts, self._ready_s, self._since = experts, ready_s, since
         self._is = False
 
     def look(self, missing: Mapping[str, str], now: float) -> bool:
@@ -31,16 +31,15 @@ class Serving:
         if not self._is:
             loading = [expert for expert, why in missing.items() if not why.startswith("failed: ")]
             late = now - self._since >= self._ready_s
-            self._is = len(missing) < self._experts and (late or not loading)
+            self._is = len(missing) < self.experts and (late or not loading)
         return self._is
 
 
 class Health:
     """The methods of the paths. They need no key."""
 
-    def __init__(self, ready: Ready, store: Store, experts: int, ready_s: float) -> None:
-        self._ready, self._store = ready, store
-        self._serving = Serving(experts, ready_s, time.monotonic())
+    def __init__(self, ready: Ready, store: Store, serving: Serving) -> None:
+        self._ready, self._store, self._serving = ready, store, serving
 
     async def live(self, request: Request) -> Response:
         """GET /health/live: the process answers."""

@@ -404,6 +404,18 @@ class RevokedKey(TypedDict):
     deleted: Literal[True]
 
 
+class Applied(TypedDict):
+    object: Literal["configuration"]
+    dry_run: bool
+    added: list[str]
+    removed: list[str]
+    replaced: list[str]
+    changed: list[str]
+    needs_restart: list[str]
+    new_engines: list[str]
+    notes: list[str]
+
+
 class Used(TypedDict):
     used: float
     limit: float | None

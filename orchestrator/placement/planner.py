@@ -94,6 +94,15 @@ def asked_since(
     return tuple(found)
 
 
+def as_asked(known: Sequence[Demand], window: Sequence[Demand]) -> tuple[Demand, ...]:
+    """These experts as they were asked in a window; those that it does not know stay as they are known."""
+    then = {own.expert: own for own in window}
+    return tuple(
+        replace(own, rate=then[own.expert].rate, tokens=then[own.expert].tokens) if own.expert in then else own
+        for own in known
+    )
+
+
 @dataclass(slots=True)
 class Planner:
     """Decides for workers of equal kind.
@@ -112,12 +121,18 @@ class Planner:
     patience_s: float = PATIENCE_S
     bounds: Bounds = field(default_factory=Bounds)
     together: Sequence[CoSelection] = ()
+    _followed: deque["Planner"] = field(default_factory=lambda: deque(maxlen=1))  # from the next look on
     _windows: deque[tuple[Demand, ...]] = field(default_factory=deque)
     _began: tuple[float, tuple[Seen, ...]] | None = None
-    _last: tuple[Seen, ...] | None = None
+    _last: Mapping[str, frozenset[str]] | None = None  # worker -> who lived there
     _waits_until: float | None = None
     _tokens: float = 0.0
     _seconds: float = 0.0
+
+    def follow(self, other: "Planner") -> None:
+        """Decides for the experts, families and workers of `other` from its next look on, and keeps what it has seen.
+        A look that is under way in another thread ends as it began."""
+        self._followed.append(other)
 
     def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
         """Worker -> the experts that it is to be told live on it, the one whose image is to be nearest first; those
@@ -125,28 +140,39 @@ class Planner:
 
         seen: the workers that are up; now: seconds of any clock. Raises PlacementError.
         """
+        self._take_over()
         new = self._close_window(seen, now)
         seen = sorted(seen, key=lambda own: own.worker)
-        here = tuple(Seen(own.worker, own.node, own.placed, {}) for own in seen)
+        here = {own.worker: own.placed for own in seen}
         if not seen or not self.known or self._waits(len(seen), now) or not (new or here != self._last):
             return {}
         self._last = here
         told = [stats for own in seen for stats in own.told.values()]
         workers = [self._worker(own) for own in seen]
-        current = Placement({own.expert: tuple(w.worker for w in here if own.expert in w.placed) for own in self.known})
+        current = Placement({own.expert: tuple(w.worker for w in seen if own.expert in w.placed) for own in self.known})
         # Between windows only what is missing is looked for.
         windows = list(self._windows)[0 if new else -1 :] or [tuple(self.known)]
-        windows[-1] = sized(windows[-1], told)
+        windows[-1] = sized(as_asked(self.known, windows[-1]), told)
         together = selected_together([own.pairs for own in seen], self.together)
         change = replan(current, workers, windows, together, self.bounds)
-        if change is None:
-            return {}
-        logger.info(
-            "experts are placed anew: missing %s, shifted %s, %d loads of %.0f s",
-            *(change.missing, change.shifted, len(change.loads), change.seconds),
-        )
-        orders = {w.name: _in_order(change.placement, w, windows[-1]) for w in workers}
-        return {own.worker: orders[own.worker] for own in here if {*orders[own.worker]} != own.placed}
+        if change is not None:
+            logger.info(
+                "experts are placed anew: missing %s, shifted %s, %d loads of %.0f s",
+                *(change.missing, change.shifted, len(change.loads), change.seconds),
+            )
+        placement = current if change is None else change.placement
+        return {
+            worker.name: _in_order(placement, worker, windows[-1])
+            for own, worker in zip(seen, workers, strict=True)
+            if {*placement.on(worker.name)} != own.placed  # which may hold experts that are gone
+        }
+
+    def _take_over(self) -> None:
+        while self._followed:
+            other = self._followed.popleft()
+            self.known, self.families = other.known, other.families
+            self.workers, self.together = other.workers, other.together
+            self._last = None
 
     def _waits(self, number: int, now: float) -> bool:
         """Are there too few workers yet to begin with?"""

@@ -15,6 +15,7 @@ from orchestrator.http.api import BOUNDS
 from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.guards import Bounds
 from orchestrator.http.server import make_server
+from orchestrator.reporter import Banner
 from tests.orchestrator.parts import Service
 
 
@@ -34,6 +35,16 @@ class Answer:
         assert error["message"]
         assert self.headers["content-type"] == "application/json"
         return str(error["code"])
+
+
+class SilentReporter:
+    """Tells nobody how a start goes."""
+
+    def say(self, line: str) -> None: ...
+
+    def progress(self, what: str, done: int, of: int) -> None: ...
+
+    def ready(self, banner: Banner) -> None: ...
 
 
 def sized(body: bytes) -> bytes:

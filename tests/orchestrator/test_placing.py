@@ -16,16 +16,16 @@ from orchestrator.plans import plans
 FIXED = RouterConfig(kind="fixed", fallback="a")
 
 
-def of(config: Config) -> dict[tuple[str, ...], Planner]:
+def of(config: Config) -> dict[str, Planner]:
     return planners(plans(config, config.registry(), Path("/srv/coe")), config)
 
 
 def test_only_families_of_several_workers_are_planned_for() -> None:
     experts = [ExpertSpec(name=name, source=f"/models/{name}", family=name.upper()) for name in "ab"]
     found = of(Config(experts=tuple(experts), router=FIXED, families={"B": FamilyConfig(replicas=3)}))
-    assert found.keys() == {("B",)}
-    assert found["B",].workers == 3
-    assert [own.expert for own in found["B",].known] == ["b"]
+    assert found.keys() == {"coe-B"}
+    assert found["coe-B"].workers == 3
+    assert [own.expert for own in found["coe-B"].known] == ["b"]
 
 
 def test_experts_without_weights_need_no_place() -> None:
@@ -40,8 +40,8 @@ def test_the_families_of_a_device_are_planned_for_together() -> None:
     experts = tuple(ExpertSpec(name=name, source=f"/models/{name}") for name in "ab")
     device = {"d": DeviceConfig(replicas=2)}
     families = {name: FamilyConfig(device="d") for name in "ab"}
-    [(names, own)] = of(Config(experts=experts, router=FIXED, families=families, devices=device)).items()
-    assert names == ("a", "b")
+    [(app, own)] = of(Config(experts=experts, router=FIXED, families=families, devices=device)).items()
+    assert (app, own.families) == ("coe-device-d", ("a", "b"))
     assert own.workers == 2
     assert {known.family for known in own.known} == {"a", "b"}
 

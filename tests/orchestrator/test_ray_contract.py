@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from typing import Any
 
 import pytest
 
@@ -66,3 +67,25 @@ def test_serve_waits_for_the_first_check_of_health_before_a_replica_is_up() -> N
     source = inspect.getsource(replica.Replica.initialize)
     assert source.index("initialize_callable()") < source.index("await self.check_health()")
     assert "wait_for" not in source  # no bound on it
+
+
+def test_other_experts_are_told_to_replicas_that_run_and_other_settings_replace_them() -> None:
+    from ray.serve._private.config import DeploymentConfig
+    from ray.serve._private.version import DeploymentVersion
+
+    def of(code: str, user_config: object, replicas: int = 1) -> Any:
+        return DeploymentVersion(code, DeploymentConfig(user_config=user_config, num_replicas=replicas), {})
+
+    before = of("1", {"rosters": "a"})
+    assert not before.requires_actor_restart(of("1", {"rosters": "b"}))
+    assert before.requires_actor_reconfigure(of("1", {"rosters": "b"}))
+    assert not before.requires_actor_reconfigure(of("1", {"rosters": "a"}, 2))
+    assert before.requires_actor_restart(of("2", {"rosters": "a"}))
+
+
+def test_serve_tells_a_replica_of_its_experts_before_it_is_up_and_ends_one_that_raises() -> None:
+    from ray.serve._private import replica
+
+    source = inspect.getsource(replica.Replica.initialize)
+    assert source.index("call_reconfigure") < source.index("await self.check_health()")
+    assert "raise RuntimeError" in inspect.getsource(replica.Replica.reconfigure)

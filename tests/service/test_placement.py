@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.live import ROOT, Live, service, stop
 from orchestrator.embedded_redis import EmbeddedRedis
+from tests.service.commands import coe
 from tests.service.ray_parts import RAY, ask, in_cluster, ray_cluster
 
 pytestmark = pytest.mark.service
@@ -44,11 +45,11 @@ keep(with_fake_engines(config), home, address, None, window_s=float(sys.argv[3])
 """As `coe workers keep`, with shorter windows."""
 WATCH = """
 import asyncio, json, sys
-from orchestrator.cluster import _Shared, joined
+from orchestrator.cluster import _Finder, joined
 from workers.channel.client import Links
 
 async def watch():
-    async with Links(_Shared("coe-one")) as links:
+    async with Links(_Finder("coe-one")) as links:
         while True:
             told = {one.address.worker: [sorted(one.placed), one.asked] for one in links.up if one.told}
             print(json.dumps(told), flush=True)
@@ -176,11 +177,25 @@ def test_experts_live_where_the_load_and_the_workers_that_are_there_let_them(tmp
 
 
 def test_a_service_with_workers_of_its_own_places_experts_too(tmp_path: Path) -> None:
-    (tmp_path / "coe.yaml").write_text(CONFIG)
-    with service(tmp_path, ["--fake", "--config", str(tmp_path / "coe.yaml")], within=120) as live:
-        deadline = time.monotonic() + 60
-        while "experts are placed anew" not in live.output.read_text(errors="replace"):
-            assert time.monotonic() < deadline, live.output.read_text(errors="replace")
-            time.sleep(0.2)
+    config = tmp_path / "coe.yaml"
+    config.write_text(CONFIG)
+    with service(tmp_path, ["--fake", "--config", str(config)], within=120) as live:
+
+        def told(what: str) -> None:
+            deadline = time.monotonic() + 60
+            while what not in live.output.read_text(errors="replace"):
+                assert time.monotonic() < deadline, live.output.read_text(errors="replace")
+                time.sleep(0.2)
+
+        told("experts are placed anew")
         with ThreadPoolExecutor(len(NAMES)) as pool:
             assert {answer.status_code for answer in pool.map(lambda name: ask(live, name), NAMES)} == {200}
+
+        # One that is added while it runs gets a place, too.
+        admin = coe("keys", "create", "admin", "--admin", COE_HOME=str(tmp_path)).stdout.split()[0]
+        config.write_text(CONFIG.replace("\nrouter:", "  - {name: new, source: /models/new, family: one}\nrouter:"))
+        port = live.url.rpartition(":")[2]
+        done = coe("experts", "apply", "--config", str(config), COE_API_KEY=admin, COE_PORT=port)
+        assert (done.returncode, done.stdout) == (0, "+ new\n"), done.stderr
+        told("experts are placed anew: missing ('new',)")
+        assert ask(live, "new").status_code == 200

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ import httpx
 import openai
 import pytest
 
-from benchmarks.live import ROOT, Live, free_port, service, stop
+from benchmarks.live import Live, free_port, service, stop
 from tests.processes import descendants
+from tests.service.commands import coe
 
 pytestmark = pytest.mark.service
 
@@ -32,19 +32,6 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
 def client(live: Live) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=live.base_url, api_key=live.key, max_retries=0, timeout=30) as client:
         yield client
-
-
-def coe(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
-    return subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", *arguments],
-        cwd=ROOT,
-        env=own | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def told(result: subprocess.CompletedProcess[str]) -> str:

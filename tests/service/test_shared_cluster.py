@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.live import ROOT, service, stop
 from orchestrator.embedded_redis import EmbeddedRedis
+from tests.service.commands import coe
 from tests.service.ray_parts import RAY, ask, in_cluster, ray_cluster
 
 pytestmark = pytest.mark.service
@@ -75,6 +76,30 @@ def workers_command(ray_address: str, *arguments: str) -> subprocess.CompletedPr
         [sys.executable, "-m", "orchestrator.cli", "workers", *arguments, "--ray-address", ray_address],
         cwd=ROOT, env={**os.environ, **RAY}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def test_workers_follow_the_keepers_file_and_gateways_when_they_are_asked(
+    tmp_path: Path, ray_address: str, redis_url: str
+) -> None:
+    environment: Mapping[str, str] = {"COE_REDIS_URL": redis_url, "RAY_ADDRESS": ray_address, **RAY}
+    config = tmp_path / "coe.yaml"
+    made = coe("keys", "create", "admin", "--admin", COE_REDIS_URL=redis_url, COE_HOME=str(tmp_path))
+    admin = made.stdout.split()[0]
+    with workers(tmp_path, ray_address, 1):
+        arguments = ["--fake", "--attach", "--config", str(config)]
+        with service(tmp_path / "gateway", arguments, environment, within=120) as live:
+            before = replicas_of(ray_address, "coe-one")
+            assert ask(live, "new").status_code == 404
+            good = config.read_text()
+            config.write_text(good.replace("fallback: chat", "fallback: nobody"))  # which the keeper passes over
+            time.sleep(6)
+            config.write_text(good.replace("router:", "  - {name: new, source: /models/new, family: one}\nrouter:"))
+            port = live.url.rpartition(":")[2]
+            done = coe("experts", "apply", "--config", str(config), COE_API_KEY=admin, COE_PORT=port)
+            assert (done.returncode, done.stdout) == (0, "+ new\n"), done.stderr
+            assert [ask(live, model).status_code for model in ("new", "chat", "sums")] == [200] * 3
+            assert replicas_of(ray_address, "coe-one") == before
+    assert workers_command(ray_address, "remove").returncode == 0
 
 
 def test_gateways_come_and_go_and_the_workers_stay(tmp_path: Path, ray_address: str, redis_url: str) -> None:

@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Delta, Event, Finish, Usage
+from workers.base import ChatCall, Delta, Event, Finish, Roster, Usage
 from workers.fake_engine import FakeEngine
-from workers.families import Family, SharedDevice
+from workers.families import SharedDevice
+from workers.family import Family
 from workers.swap_policy import SwapSettings
 
 WAKE_S = 2.0
 MAX_WAIT_S = 100.0
+
+
+def roster(family: str, *names: str) -> Roster:
+    return Roster(tuple(ExpertSpec(name=name, source="x", family=family) for name in names), version=" ".join(names))
 
 
 class Clock:
@@ -28,8 +33,8 @@ class Engine(FakeEngine):
     """Writes what happens into a log; starting and waking take WAKE_S of the clock. While `first` is clear, a request
     has no token; while `go` is clear, it stops after its first one."""
 
-    def __init__(self, family: str, log: list[str], clock: Clock, *, keeps: bool) -> None:
-        super().__init__(family, [ExpertSpec(name=f"{family}1", source="x", family=family)], keeps_requests=keeps)
+    def __init__(self, family: str, roster: Roster, log: list[str], clock: Clock, *, keeps: bool) -> None:
+        super().__init__(family, roster.experts, keeps_requests=keeps)
         self.log, self.clock = log, clock
         self.left = 0  # requests that were still running when it was closed
         self.may_start, self.first, self.go = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -82,8 +87,8 @@ class Bench:
     tasks: list[asyncio.Task[list[Event]]] = field(default_factory=list)
 
     def family(self, name: str, size: int) -> Family:
-        def make() -> Engine:
-            engine = Engine(name, self.log, self.clock, keeps=self.keeps)
+        def make(roster: Roster) -> Engine:
+            engine = Engine(name, roster, self.log, self.clock, keeps=self.keeps)
             if name in self.slow:
                 engine.may_start.clear()
             if self.broken.get(name, 0) > 0:
@@ -92,7 +97,7 @@ class Bench:
             self.engines.setdefault(name, []).append(engine)
             return engine
 
-        return Family(name, (f"{name}1",), make, size)
+        return Family(name, roster(name, f"{name}1"), make, size)
 
     def launch(self, *, memory: int | None = None, families: str = "abc", sizes: tuple[int, ...] = (1, 1, 1)) -> None:
         self.device = SharedDevice(

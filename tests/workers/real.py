@@ -13,6 +13,7 @@ from experts.domains import domain
 from experts.spec import ExpertSpec
 from tests.processes import descendants
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling
+from workers.chat import ExpertChat
 from workers.vllm_engine import VllmEngine
 from workers.worker import Worker
 
@@ -68,6 +69,13 @@ def transformers_answers(spec: ExpertSpec, questions: Sequence[str]) -> list[str
             out = model.generate(**ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=tokenizer.eos_token_id)
         answers.append(str(tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)))
     return answers
+
+
+def chat_of(engine: VllmEngine, expert: str) -> ExpertChat:
+    assert engine._serving is not None
+    served = engine._serving.of(expert)
+    assert served is not None
+    return served.chat
 
 
 async def all_blocks_come_back(engine: VllmEngine) -> None:

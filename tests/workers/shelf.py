@@ -56,6 +56,7 @@ class Shelf:
     def __init__(self, folder: Path, count: int = 3, **options: Any) -> None:
         self.folder, self.backend = folder, Plain()
         self.reads: list[str] = []
+        self.names: dict[str, str] = {}  # image -> its checkpoint, where that is called otherwise
         self.before_tensor: Callable[[], object] = lambda: None
         for number in range(count):
             self.put(str(number), weights(number))
@@ -70,12 +71,12 @@ class Shelf:
         return self.folder / name / "model.safetensors"
 
     def print_of(self, name: str) -> str:
-        return fingerprint(str(self.folder / name))
+        return fingerprint(str(self.folder / self.names.get(name, name)))
 
     def read(self, name: str, cancelled: Callable[[], bool]) -> Tensors:
         self.reads.append(name)
         tensors = {}
-        for key, tensor in load_file(self.file(name)).items():
+        for key, tensor in load_file(self.file(self.names.get(name, name))).items():
             self.before_tensor()
             if cancelled():
                 raise InterruptedError

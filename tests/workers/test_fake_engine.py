@@ -53,6 +53,22 @@ async def test_max_tokens_and_context_cut_the_answer(engine: FakeEngine) -> None
     assert made[-1] == Finish("length", "a", Usage(15, 5))
 
 
+async def test_an_expert_with_other_weights_has_another_image_and_the_former_goes_with_its_last_call() -> None:
+    engine = FakeEngine("f", EXPERTS, images=2)
+    await engine.start()
+    await engine.sleep()
+    under_way = asyncio.create_task(events(engine, call(expert="b")))
+    await engine.reaches(1)
+    await engine.adopt([EXPERTS[0], EXPERTS[1].model_copy(update={"source": "better"})])
+    assert (await engine.stats()).tiers == {"a": "device", "b": "disk"}
+    assert ("b", "b") in engine._device
+    await engine.wake()
+    assert text(await under_way) == "b heard: one two"
+    assert list(engine._device) == [("a", "a")]
+    assert isinstance((await events(engine, call(expert="b")))[-1], Finish)
+    assert (await engine.stats()).tiers == {"a": "device", "b": "device"}
+
+
 async def test_slots_are_answered_at_a_time_and_others_wait() -> None:
     engine = FakeEngine("f", EXPERTS, slots=2)
     await engine.start()

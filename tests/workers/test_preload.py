@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from experts.spec import ExpertSpec
 from tests.workers.channel_parts import call
-from workers.base import Delta, WorkerStats
+from workers.base import Delta, Roster, WorkerStats
 from workers.fake_engine import FakeEngine
 from workers.preload import TRIES, Preloader, wanted
 from workers.worker import Worker
@@ -80,7 +80,7 @@ async def test_each_is_brought_once_though_others_push_it_out() -> None:
         own.live(["f"])
         await until(lambda: engine.finished == 1)
         for name in "ab":
-            with own.call():
+            with own.held():
                 async with aclosing(engine.generate(call(expert=name))) as events:
                     assert [event async for event in events]
         assert await on_device(engine) == {*"ab"}
@@ -94,7 +94,7 @@ async def test_each_is_brought_once_though_others_push_it_out() -> None:
 async def test_nothing_is_brought_while_somebody_is_answered() -> None:
     engine = FakeEngine("f", SPECS, images=2)
     async with preloading(engine) as own:
-        with own.call():
+        with own.held():
             own.live(["f"])
             await asyncio.sleep(0.05)
             assert not engine.calls
@@ -111,7 +111,7 @@ async def test_a_call_breaks_it_off_and_it_is_tried_again_later_but_not_for_ever
         own.live(["f"])
         for attempt in range(1, TRIES + 1):
             await engine.reaches(1)
-            with own.call():
+            with own.held():
                 await engine.reaches(0)
             assert engine.aborted == attempt
         await asyncio.sleep(0.05)
@@ -130,11 +130,11 @@ async def test_an_expert_that_fails_is_not_tried_twice() -> None:
 async def test_an_engine_that_comes_up_later_is_made_ready_too() -> None:
     engines: list[FakeEngine] = []
 
-    def make() -> FakeEngine:
-        engines.append(FakeEngine("f", SPECS, images=2))
+    def make(roster: Roster) -> FakeEngine:
+        engines.append(FakeEngine("f", roster.experts, images=2))
         return engines[-1]
 
-    worker = Worker("f", NAMES, make, poll=0.01)
+    worker = Worker("f", Roster(SPECS), make, poll=0.01)
     worker._ahead._idle_s = 0.0
     worker.live(["f"])  # before there is an engine
     worker.launch()
@@ -144,6 +144,42 @@ async def test_an_engine_that_comes_up_later_is_made_ready_too() -> None:
     assert "f" in await on_device(engines[1])
     async with aclosing(worker.generate(call(expert="f", text="words " * 3))) as events:
         assert isinstance(await anext(events), Delta)
+    await worker.close()
+
+
+async def test_what_is_brought_holds_up_no_change_of_experts_and_keeps_no_former_image() -> None:
+    experts = SPECS[:3]  # of which two have room, so one image is brought: that of "c", which is not there
+    better = experts[2].model_copy(update={"source": "org/better"})
+    engine = FakeEngine("f", experts, images=2, token_delay=60.0)
+    worker = Worker("f", Roster(experts, version="first"), lambda roster: engine, poll=0.01)
+    worker._ahead._idle_s = 0.0
+    worker.launch()
+    worker.live(["c", "new"])  # an expert that it does not serve yet is left alone
+    await engine.reaches(1)
+    engine.token_delay = 0.0
+    worker.adopt(Roster((*experts[:2], better, SPECS[3]), version="second"))
+    async with asyncio.timeout(10):
+        while (await worker.stats()).roster != "second":
+            await asyncio.sleep(0.005)
+    await until(lambda: engine.finished == 1)
+    assert engine.aborted == 1
+    assert [one.expert for one in engine.calls] == ["c", "c"]
+    assert ("c", "org/better") in engine._device
+    assert ("c", "org/model") not in engine._device
+    await worker.close()
+
+
+async def test_an_expert_that_lives_here_before_the_engine_has_it_is_brought_once_it_has() -> None:
+    engine = FakeEngine("f", SPECS[:2], images=2)
+    worker = Worker("f", Roster(SPECS[:2], version="first"), lambda roster: engine, poll=0.01)
+    worker._ahead._idle_s = 0.0
+    worker.launch()
+    worker.live(["c"])
+    await asyncio.sleep(0.05)
+    assert not engine.calls
+    worker.adopt(Roster(SPECS[:3], version="second"))
+    await until(lambda: engine.finished == 1)
+    assert "c" in await on_device(engine)
     await worker.close()
 
 

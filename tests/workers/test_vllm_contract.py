@@ -230,3 +230,28 @@ def test_images_by_reference_find_a_layer_that_computes_with_other_weights() -> 
     assert list(backend.check(packed, {"layer.weight": weight.clone()})) == [None]
     with pytest.raises(IntegrityError, match="layer layer does not compute with the weights that were loaded"):
         list(backend.check(packed, {"layer.weight": weight + 0.01}))
+
+
+def test_adapters_and_images_come_and_go_while_an_engine_runs() -> None:
+    from vllm.lora.model_manager import LoRAModelManager
+    from vllm.v1.core.kv_cache_utils import generate_block_hash_extra_keys
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core import EngineCoreProc
+
+    assert list(inspect.signature(AsyncLLM.remove_lora).parameters) == ["self", "lora_id"]
+    assert list(inspect.signature(AsyncLLM.add_lora).parameters) == ["self", "lora_request"]
+    assert list(inspect.signature(AsyncLLM.collective_rpc).parameters) == [
+        "self",
+        "method",
+        "timeout",
+        "args",
+        "kwargs",
+    ]
+    # A new adapter takes the first slot that is free, so that the last one stays empty.
+    assert "enumerate(self.lora_index_to_id)" in inspect.getsource(LoRAModelManager.activate_adapter)
+    # What it is told is done between steps, in the order in which it was told: an abort before what came after it.
+    [loop] = inspect.getclosurevars(EngineCoreProc.run_busy_loop).nonlocals.values()  # what vLLM has wrapped
+    source = inspect.getsource(loop)
+    assert 0 < source.index("self._process_input_queue()") < source.index("self._process_engine_step()")
+    # Prefixes of one salt are not those of another, with an adapter or without.
+    assert "cache_salt" in inspect.getsource(generate_block_hash_extra_keys)

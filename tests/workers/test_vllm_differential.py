@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from experts import starter
 from experts.domains import general
-from tests.workers.real import TOKENS, all_blocks_come_back, answer, chat, pool, prompts
+from tests.workers.real import TOKENS, all_blocks_come_back, answer, chat, chat_of, pool, prompts
 from workers import checkpoints
 from workers.base import ChatCall
 from workers.swap_policy import SwapSettings
@@ -130,7 +130,7 @@ async def test_structured_outputs_keep_their_grammar_among_other_experts(engine:
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args={EXPERT_KEY: expert, IMAGE_KEY: expert, CALLER_KEY: ""},
         )
-        prompt = engine._chats[expert].render(
+        prompt = chat_of(engine, expert).render(
             ChatCall("", expert, ({"role": "user", "content": "A colour and a number, please."},))
         )
         stream = llm.generate(tokens_input(prompt, cache_salt=expert), params, f"regex-{expert}-{number}")
@@ -141,7 +141,7 @@ async def test_structured_outputs_keep_their_grammar_among_other_experts(engine:
     assert await asyncio.gather(*(one(expert, "mixed") for expert in EXPERTS)) == alone
     await asyncio.gather(*others)
     for expert, tokens in zip(EXPERTS, alone, strict=True):
-        text = engine._chats[expert].tokenizer.decode(tokens, skip_special_tokens=True)
+        text = chat_of(engine, expert).tokenizer.decode(tokens, skip_special_tokens=True)
         assert text.split(", ")[0] in ("red", "green", "blue")
         assert text.split(", ")[1].isdecimal()
     await all_blocks_come_back(engine)

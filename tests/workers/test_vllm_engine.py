@@ -27,7 +27,7 @@ from tests.workers.real import (
     worker_processes,
 )
 from workers import checkpoints
-from workers.base import ChatCall, Delta, Failure, Finish
+from workers.base import ChatCall, Delta, Failure, Finish, Roster
 from workers.vllm_engine import ImageSettings, VllmEngine, VllmSettings
 from workers.worker import Worker
 
@@ -244,9 +244,10 @@ async def test_images_are_pinned_as_long_as_another_one_fits_beside_them() -> No
             swap=SwapSettings(pinned=frozenset(names)), images=ImageSettings(device=int(images * size))
         )
         engine = VllmEngine(starter.FAMILY, [pool()["smol-sql"], pool()["smol-cron"], pool()["smol-dates"]], settings)
-        engine._device_bytes = int(images * size)
-        engine._usable()
-        return engine._pinned()
+        members = engine._members
+        members.device_bytes = int(images * size)
+        members.usable()
+        return members.pinned(names)
 
     assert pinned(1.5, "smol-sql") == frozenset()
     assert pinned(2.0, "smol-sql") == {"smol-sql"}
@@ -258,7 +259,9 @@ async def test_a_killed_engine_is_told_and_comes_back() -> None:
     spec = pool()["smol-cron"]
     others = worker_processes()
     worker = Worker(
-        starter.FAMILY, (spec.name,), lambda: VllmEngine(starter.FAMILY, [spec], VllmSettings(max_model_len=512))
+        starter.FAMILY,
+        Roster((spec,)),
+        lambda roster: VllmEngine(starter.FAMILY, roster.experts, VllmSettings(max_model_len=512)),
     )
     worker.launch()
     try:

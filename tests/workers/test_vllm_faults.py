@@ -16,7 +16,7 @@ from experts import starter
 from experts.spec import ExpertSpec
 from tests.workers.real import all_blocks_come_back, answer, chat, collect, pool, until_up, worker_processes
 from workers import checkpoints, vllm_internals
-from workers.base import Failure, Finish
+from workers.base import Failure, Finish, Roster
 from workers.vllm_engine import ImageSettings, NoExpertLoads, VllmEngine, VllmSettings
 from workers.worker import Worker
 
@@ -58,7 +58,7 @@ async def test_experts_that_never_fit_together_answer_in_turn(engine: VllmEngine
 
 async def test_a_checkpoint_that_changed_fails_alone(engine: VllmEngine) -> None:
     await answer(engine, chat("smol-sql", QUESTION, "before"))  # another image is on the device now
-    config = Path(engine._experts["copied-smol-cron"].source) / "config.json"
+    config = Path(engine._members.experts["copied-smol-cron"].source) / "config.json"
     text = config.read_text()
     config.unlink()  # a link to the pool's own file
     config.write_text(text + "\n")
@@ -127,7 +127,9 @@ async def test_an_engine_killed_in_the_middle_of_a_load_tells_and_comes_back() -
     settings = VllmSettings(max_model_len=512, images=ImageSettings(device=int(1.3 * IMAGE)))
     others = worker_processes()
     worker = Worker(
-        starter.FAMILY, tuple(spec.name for spec in specs), lambda: VllmEngine(starter.FAMILY, specs, settings)
+        starter.FAMILY,
+        Roster(tuple(specs)),
+        lambda roster: VllmEngine(starter.FAMILY, roster.experts, settings),
     )
     worker.launch()
     try:

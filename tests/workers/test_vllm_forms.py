@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from experts import starter
 from experts.spec import ExpertSpec
-from tests.workers.real import pool
+from tests.workers.real import chat_of, pool
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Form, Sampling, Tools
 from workers.vllm_engine import VllmEngine, VllmSettings
 
@@ -173,7 +173,7 @@ async def test_what_was_called_and_answered_is_in_the_prompt(engine: VllmEngine)
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "Sun."},
     )
-    chat = engine._chats[DATES]
+    chat = chat_of(engine, DATES)
     shown = chat.tokenizer.decode(chat.render(ChatCall("r", DATES, told, tools=Tools((WEATHER,)))))
     assert "Rome" in shown
     assert "Sun." in shown
@@ -218,7 +218,7 @@ async def test_each_token_has_its_logarithm_of_probability(engine: VllmEngine) -
 async def test_a_bias_bans_a_token(engine: VllmEngine) -> None:
     call = asked(SQL, "List all users.", sampling=Sampling(0.0, max_tokens=4))
     before = text_of(await events_of(engine, call))
-    [first, *_] = engine._chats[SQL].tokenizer(before, add_special_tokens=False)["input_ids"]
+    [first, *_] = chat_of(engine, SQL).tokenizer(before, add_special_tokens=False)["input_ids"]
     banned = replace(call, request_id="banned", sampling=replace(call.sampling, logit_bias=((first, -100.0),)))
     assert text_of(await events_of(engine, banned))[:3] != before[:3]
 
@@ -227,4 +227,4 @@ async def test_a_text_is_continued_without_the_template(engine: VllmEngine) -> N
     call = ChatCall("raw", SQL, ({"role": "user", "content": "SELECT"},), Sampling(0.0, max_tokens=4), text="SELECT")
     [*_, end] = await events_of(engine, call)
     assert isinstance(end, Finish)
-    assert end.usage.prompt_tokens == len(engine._chats[SQL].tokenizer("SELECT")["input_ids"])
+    assert end.usage.prompt_tokens == len(chat_of(engine, SQL).tokenizer("SELECT")["input_ids"])

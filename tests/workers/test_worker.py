@@ -7,7 +7,7 @@ from contextlib import aclosing
 import pytest
 
 from experts.spec import ExpertSpec
-from workers.base import ChatCall, Event, Failure, Finish
+from workers.base import ChatCall, Event, Failure, Finish, Roster
 from workers.fake_engine import FakeEngine
 from workers.worker import Worker
 
@@ -22,8 +22,8 @@ class Fleet:
         self.broken = broken
         self.made: list[FakeEngine] = []
 
-    def __call__(self) -> FakeEngine:
-        engine = FakeEngine("f", [SPEC], token_delay=0.001)
+    def __call__(self, roster: Roster) -> FakeEngine:
+        engine = FakeEngine("f", roster.experts, token_delay=0.001)
         self.made.append(engine)
         if len(self.made) <= self.broken:
 
@@ -55,7 +55,7 @@ def fleet() -> Fleet:
 
 
 async def test_requests_before_the_engine_is_up_are_told_to_come_again(fleet: Fleet) -> None:
-    worker = Worker("f", ("a",), fleet, poll=0.01)
+    worker = Worker("f", Roster((SPEC,)), fleet, poll=0.01)
     first = await last_of(worker.generate(CALL))
     assert isinstance(first, Failure)
     assert first.code == "engine_starting"
@@ -66,7 +66,7 @@ async def test_requests_before_the_engine_is_up_are_told_to_come_again(fleet: Fl
 
 
 async def test_a_dead_engine_ends_its_requests_and_is_replaced(fleet: Fleet) -> None:
-    worker = Worker("f", ("a",), fleet, poll=0.01)
+    worker = Worker("f", Roster((SPEC,)), fleet, poll=0.01)
     worker.launch()
     await until_not(worker, "engine_starting")
     running = asyncio.create_task(last_of(worker.generate(CALL)))
@@ -88,7 +88,7 @@ async def test_a_dead_engine_is_replaced_even_if_it_does_not_end_as_it_should(
     async def broken(_: FakeEngine) -> None:
         raise OSError("no such process")
 
-    worker = Worker("f", ("a",), fleet, poll=0.01)
+    worker = Worker("f", Roster((SPEC,)), fleet, poll=0.01)
     worker.launch()
     await until_not(worker, "engine_starting")
     with monkeypatch.context() as patch:
@@ -103,7 +103,7 @@ async def test_a_dead_engine_is_replaced_even_if_it_does_not_end_as_it_should(
 
 async def test_an_engine_that_does_not_start_is_tried_again_and_told(fleet: Fleet) -> None:
     fleet.broken = 2
-    worker = Worker("f", ("a",), fleet, poll=0.01, retry=0.05, max_failures=2)
+    worker = Worker("f", Roster((SPEC,)), fleet, poll=0.01, retry=0.05, max_failures=2)
     worker.launch()
     async with asyncio.timeout(10):
         while not (await worker.stats()).tiers["a"].startswith("failed"):
@@ -120,7 +120,7 @@ async def test_an_engine_that_does_not_start_is_tried_again_and_told(fleet: Flee
 
 async def test_a_worker_whose_engine_never_starts_reports_itself_unhealthy(fleet: Fleet) -> None:
     fleet.broken = 99
-    worker = Worker("f", ("a",), fleet, poll=0.01, retry=0.001, max_failures=3)
+    worker = Worker("f", Roster((SPEC,)), fleet, poll=0.01, retry=0.001, max_failures=3)
     worker.launch()
     async with asyncio.timeout(10):
         while len(fleet.made) < 5:

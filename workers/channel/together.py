@@ -12,7 +12,7 @@ _NEAREST = ("device", "remote", "host", "disk")
 
 def together(told: Sequence[WorkerStats]) -> WorkerStats:
     """told: at least one. What is counted is summed; an expert is where it is nearest, and as large as any says; the
-    longest wait holds."""
+    longest wait holds; there is a roster only if all have the same."""
     if len(told) == 1:
         return told[0]
     summed: dict[str, Any] = {"oldest_wait": max(own.oldest_wait for own in told)}
@@ -31,6 +31,7 @@ def together(told: Sequence[WorkerStats]) -> WorkerStats:
         image_bytes=largest(own.image_bytes for own in told),
         tiers={name: _nearest(own.tiers[name] for own in told if name in own.tiers) for name in names},
         active=next((own.active for own in told if own.active), None),
+        roster=told[0].roster if len({own.roster for own in told}) == 1 else "",
         events=tuple(sorted((event for own in told for event in own.events), key=lambda event: event.at)),
     )
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from experts.spec import ExpertSpec
+from orchestrator.placement import planner
 from orchestrator.placement.measured import Asked
 from orchestrator.placement.model import PlacementError
 from orchestrator.placement.planner import Planner, Seen, asked_since, keep_placed, unasked
+from orchestrator.placement.replan import replan
 from tests.orchestrator.placement.instances import GB, experts
 from tests.workers.channel_parts import bench, call
 from workers.base import Finish, WorkerStats
@@ -108,6 +110,71 @@ def test_nothing_is_decided_before_as_many_workers_are_there_as_are_to_be() -> N
     own.lose("w1")  # a loss from now on, not one that is awaited
     own.look()
     assert {name for placed in own.placed.values() for name in placed} == {*NAMES}
+
+
+def test_experts_that_come_are_placed_at_the_next_look_and_nobody_else_moves() -> None:
+    own = Cluster(3)
+    own.look()
+    before = dict(own.placed)
+    assert own.window(dict.fromkeys(NAMES, 200)) == {}
+    own.planner.follow(Planner(experts(*[1.0] * 9), ("f",)))
+    orders = own.look()
+    assert {name for placed in own.placed.values() for name in placed} == {*NAMES, "e6", "e7", "e8"}
+    assert orders.keys() == {name for name in before if own.placed[name] != before[name]}
+    assert all(before[name] <= own.placed[name] for name in before)
+    assert own.look() == {}
+
+
+def test_experts_that_go_leave_their_workers_at_the_next_look() -> None:
+    own = Cluster(3)
+    own.look()
+    before = dict(own.placed)
+    own.planner.follow(Planner(experts(*[1.0] * 4), ("f",)))
+    gone = {"e4", "e5"}
+    assert own.look().keys() == {name for name in before if before[name] & gone}
+    assert own.placed == {name: placed - gone for name, placed in before.items()}
+    assert own.window(dict.fromkeys(NAMES[:4], 200)) == {}
+
+
+def test_what_was_seen_of_the_load_counts_on_when_experts_change() -> None:
+    own = Cluster(3)
+    own.look()
+    hot = {name: 500 if name in own.placed["w0"] else 50 for name in NAMES}
+    assert own.window(hot) == {}
+    assert own.window(hot) == {}
+    own.planner.follow(Planner(experts(*[1.0] * 7), ("f",)))
+    own.look()
+    busy = own.placed["w0"]
+    assert not any(placed & busy for name, placed in own.placed.items() if name != "w0")
+    own.window(hot)
+    assert any(placed & busy for name, placed in own.placed.items() if name != "w0")
+
+
+def test_an_expert_with_other_weights_stays_where_it_is_and_is_as_large_as_these() -> None:
+    own = Cluster(2)
+    own.look()
+    before = dict(own.placed)
+    others = [replace(demand, bytes=78 * GB if demand.expert == "e0" else GB) for demand in experts(*[1.0] * 7)]
+    own.planner.follow(Planner(others, ("f",)))
+    own.look()
+    assert all(before[name] <= own.placed[name] for name in before)
+    [home] = [name for name, placed in own.placed.items() if "e0" in placed]
+    assert "e6" not in own.placed[home]  # which would no longer fit the device there
+
+
+def test_a_change_while_a_plan_is_made_is_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Cluster(3)
+
+    def slow(*arguments: object) -> object:
+        own.planner.follow(Planner(experts(*[1.0] * 7), ("f",)))
+        monkeypatch.undo()
+        return replan(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(planner, "replan", slow)
+    own.look()
+    assert {name for placed in own.placed.values() for name in placed} == {*NAMES}
+    own.look()
+    assert {name for placed in own.placed.values() for name in placed} == {*NAMES, "e6"}
 
 
 def test_workers_that_do_not_come_are_not_waited_for_for_ever() -> None:
