@@ -9,7 +9,7 @@ from orchestrator.access.quota import Allowance
 from routers.base import Route
 from routers.policies.base import Wish
 from routers.policies.budget import NO_BOUND, Budget
-from workers.base import Delta, Failure, FinishReason, Sampling, Tools, Usage
+from workers.base import Delta, Failure, FinishReason, Phases, Sampling, Tools, Usage
 
 AUTO = "auto"
 """The model name with which the router chooses."""
@@ -100,6 +100,7 @@ class CallMade:
     stamp: the engine's on the output, equal to `expert` by construction; None without a whole output.
     cost: US dollars; None without usage, or where the expert's spec has no price.
     error: None, or what took the output's place: "cancelled" where it was of no more use.
+    phases: where its seconds went in the engine; None without a whole output, or where the engine does not tell.
     """
 
     expert: str
@@ -109,6 +110,7 @@ class CallMade:
     stamp: str | None = None
     cost: float | None = None
     error: str | None = None
+    phases: Phases | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Groups(Generic[T]):
         self._write, self._most = write, most
         self._waiting: deque[T] = deque()
         self._in_work = 0
+        self._taken = self._done = 0
         self._writer: asyncio.Task[None] | None = None
 
     def add(self, item: T) -> bool:
@@ -34,6 +35,7 @@ class Groups(Generic[T]):
         if len(self._waiting) + self._in_work >= self._most:
             return False
         self._waiting.append(item)
+        self._taken += 1
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._work())
         return True
@@ -49,9 +51,16 @@ class Groups(Generic[T]):
                     log.exception("a group was not written", items=len(group))
                 finally:
                     self._in_work = 0
+                    self._done += len(group)
                 await asyncio.sleep(EVERY_S)
         finally:
             self._writer = None
+
+    async def catch_up(self) -> None:
+        """Waits until what waits now is written, or lost, however much comes meanwhile."""
+        until = self._taken
+        while self._done < until and self._writer is not None:
+            await asyncio.wait([self._writer], timeout=EVERY_S)
 
     async def drain(self) -> None:
         """Waits until nothing waits any more."""

@@ -120,7 +120,7 @@ class Ledger:
         cost = _cost(self._registry.get(expert), usage) if usage else None
         if isinstance(end, Finish):
             self._spent.end(number, cost or 0.0)
-            return CallMade(expert, role, seconds, usage, end.expert, cost)
+            return CallMade(expert, role, seconds, usage, end.expert, cost, phases=end.phases)
         if isinstance(end, Failure) and end.code in NOT_BEGUN:
             self._spent.undo(number)
         return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else CANCELLED)

@@ -25,7 +25,7 @@ from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Route
 from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import Metrics
-from orchestrator.records import Recorder
+from orchestrator.records import KEPT, Kept, Recorder
 from orchestrator.routing import Deciding, Routing, Tenant
 from orchestrator.store import Store
 from workers.base import Delta, Failure, WorkerStats
@@ -56,8 +56,8 @@ class Pipeline:
     default: how requests are routed; others: how those of the API keys with these ids or names are.
     limiter: of the limits of keys; by default no key has any but its own. concurrent: requests that run at a time;
     waiting: that wait; more are refused, and those that would wait for more than queue_s seconds. batches, backoff: see
-    Calls; breaker: see ExpertStates. former: the pipeline whose place this one takes: its requests go on there, and the
-    places to run in are the same.
+    Calls; breaker: see ExpertStates. records: which are kept of decisions. former: the pipeline whose place this one
+    takes: its requests go on there, and the places to run in are the same.
     """
 
     def __init__(
@@ -79,11 +79,12 @@ class Pipeline:
         breaker: Rules | None = None,
         backoff: tuple[float, float] = (0.25, 2.0),
         former: "Pipeline | None" = None,
+        records: Kept = KEPT,
     ) -> None:
         self.limiter = limiter or Limiter(store, metrics)
         self.aggregators: Mapping[str, Aggregator] = aggregators
         self.ensembles: Ensembles = ensembles or {}
-        self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics)
+        self._registry, self._metrics, self._recorder = registry, metrics, Recorder(store, metrics, records)
         before: ExpertStates | None = former._states if former else None
         states = ExpertStates(registry, self.stats, rules=breaker, former=before)
         metrics.circuit.clear()
@@ -105,12 +106,13 @@ class Pipeline:
         Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
         again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
+        came = time.perf_counter()
         async with (
             self._seen(ask),
             self._allowed(ask, self._routing.most_used) as spending,
             self._admitted(ask) as place,
         ):
-            with self._recorder.of(ask) as record:
+            with self._recorder.of(ask, time.perf_counter() - came) as record:
                 routed = replace(ask.decided or await self._routing.route(ask), allowance=spending.allowance)
                 self._timely(ask, routed)
                 record.see(routed)
@@ -132,7 +134,9 @@ class Pipeline:
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
         async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
-            return replace(await self._routing.route(ask), allowance=spending.allowance)
+            routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+        self._recorder.decided(ask, routed)
+        return routed
 
     @asynccontextmanager
     async def counted(self, ask: Ask, tokens: int) -> AsyncIterator[None]:
@@ -165,7 +169,7 @@ class Pipeline:
 
     async def recorded(self) -> None:
         """Waits until the decision records of all answers so far are stored."""
-        await self._recorder.drain()
+        await self._recorder.catch_up()
 
     async def drain(self) -> None:
         """Waits for what is still to be written, and for the workers if they are being asked."""

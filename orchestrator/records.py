@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import structlog
@@ -14,29 +14,46 @@ from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usag
 from orchestrator.groups import Groups
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import NO_EXPERT, Metrics
-from orchestrator.store import Store, StoreUnavailable
+from orchestrator.store import DECISION_TTL_S, MAX_DECISIONS, Store, StoreUnavailable
+from routers.ask import ask as text_of
 from routers.base import Route
 from workers.base import Delta, Usage
 
 _ROUTE = tuple(field.name for field in fields(Route))
 MAX_UNWRITTEN = 1000
 """Decision records that may wait for a slow Redis; more are dropped and counted."""
+MAX_PROMPT = 8192
+"""Characters of a prompt that are stored: as many as encoders read, see `routers.encoders.base`."""
+ROUTED = "routed"
+"""The outcome of a decision alone, without an answer."""
 
 log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Which decision records are kept. most: so many, for ttl_s seconds each. content: with what the router read."""
+
+    most: int = MAX_DECISIONS
+    ttl_s: float = DECISION_TTL_S
+    content: bool = False
+
+
+KEPT = Kept()
 
 
 class Recorder:
     """Keeps records. The store is written to in the background: no answer waits for it or fails with it."""
 
-    def __init__(self, store: Store, metrics: Metrics) -> None:
-        self._store, self._metrics = store, metrics
+    def __init__(self, store: Store, metrics: Metrics, kept: Kept = KEPT) -> None:
+        self._store, self._metrics, self._kept = store, metrics, kept
         self._unwritten: Groups[dict[str, Any]] = Groups(self._write, MAX_UNWRITTEN)
         self._store_is_away = False
 
     @contextmanager
-    def of(self, ask: Ask) -> "Iterator[Record]":
-        """The record of one request, kept when the block is left, however it is left."""
-        record = Record(ask)
+    def of(self, ask: Ask, waited: float = 0.0) -> "Iterator[Record]":
+        """The record of one request, kept when the block is left, however it is left. waited: seconds before it."""
+        record = Record(ask, waited)
         try:
             yield record
         except Exception as error:
@@ -57,12 +74,24 @@ class Recorder:
         for name, usage in record.usage_by_expert.items():
             self._metrics.count_usage(name, usage)
         log.info("request", **record.line(seconds))
-        if record.routed is not None and not self._unwritten.add(record.decision(seconds)):
+        if record.routed is not None:
+            self._store_soon(record.decision(seconds), record.ask)
+
+    def decided(self, ask: Ask, routed: Routed) -> None:
+        """Keeps a decision of which nothing was generated."""
+        record = Record(ask, 0.0)
+        record.routed, record.outcome = routed, ROUTED
+        self._store_soon(record.decision(None), ask)
+
+    def _store_soon(self, decision: dict[str, Any], ask: Ask) -> None:
+        if self._kept.content:
+            decision["prompt"] = text_of(ask.messages)[:MAX_PROMPT]
+        if not self._unwritten.add(decision):
             self._metrics.records_lost.inc()
 
     async def _write(self, decisions: list[dict[str, Any]]) -> None:
         try:
-            await self._store.record(decisions)
+            await self._store.record(decisions, self._kept.most, self._kept.ttl_s)
         except StoreUnavailable as error:
             self._metrics.records_lost.inc(len(decisions))
             if not self._store_is_away:
@@ -71,16 +100,23 @@ class Recorder:
         else:
             self._store_is_away = False
 
+    async def catch_up(self) -> None:
+        """Waits until the decision records of all answers so far are stored, or lost."""
+        await self._unwritten.catch_up()
+
     async def drain(self) -> None:
         """Waits for the decision records that are still to be written."""
         await self._unwritten.drain()
 
 
 class Record:
-    """What is kept of a request: the decision and how it went, without a word of prompt or answer."""
+    """What is kept of a request: the decision and how it went, without a word of prompt or answer.
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
+    waited: seconds for admission, before its own began.
+    """
+
+    def __init__(self, ask: Ask, waited: float) -> None:
+        self.ask, self.waited = ask, waited
         self.began = time.perf_counter()
         self.routed: Routed | None = None
         self.answered: Answered | None = None
@@ -127,25 +163,38 @@ class Record:
             "completion_tokens": sum(usage.completion_tokens for usage in usages),
         }
 
-    def decision(self, seconds: float) -> dict[str, Any]:
-        """The decision record, for orjson. Times in seconds; `at` is the Unix time of the end."""
+    def decision(self, seconds: float | None) -> dict[str, Any]:
+        """The decision record, for orjson. Times in seconds, None where nothing was generated; `at` is the Unix time of
+        the end, `key` the lineage of the caller's."""
+        ask = self.ask
         decision: dict[str, Any] = {
-            "request_id": self.ask.request_id,
+            "request_id": ask.request_id,
             "at": time.time(),
-            "model": self.ask.model if self.routed else None,  # as yet unchecked otherwise
+            "model": ask.model if self.routed else None,  # as yet unchecked otherwise
             "outcome": self.outcome,
+            "key": ask.caller,
+            "key_name": ask.caller_name,
+            "stream": ask.stream,
+            "admission_seconds": self.waited,
             "seconds": seconds,
             "first_token_seconds": self.first_token,
         }
         if self.routed:
-            route = self.routed.route
-            decision |= {name: getattr(route, name) for name in _ROUTE} | {"router_seconds": self.routed.seconds}
-        if self.answered:
+            routed, route = self.routed, self.routed.route
+            decision |= {name: getattr(route, name) for name in _ROUTE} | {
+                "router_seconds": routed.seconds,
+                "candidates": routed.candidates,
+                "removed": routed.removed,
+                "notes": routed.notes,
+            }
+        if answered := self.answered:
             decision |= {
-                "winner": self.answered.winner,
-                "used": self.answered.used,
-                "failed": self.answered.failed,
-                "note": self.answered.note,
+                "winner": answered.winner,
+                "used": answered.used,
+                "failed": answered.failed,
+                "votes": answered.votes,
+                "scores": answered.scores,
+                "note": answered.note,
             }
         if self.ledger:
             decision["calls"] = self.ledger.calls

@@ -35,6 +35,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.placement.planner import Planner
 from orchestrator.plans import Plan
 from orchestrator.preparing import Deciders
+from orchestrator.records import Kept
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.tenants import going_on, tenants
@@ -162,6 +163,7 @@ def make_site(
             if config.engine(family) == "vllm"
         },
         former=None if former is None else former.pipeline,
+        records=Kept(config.records.keep, config.records.ttl_s, config.records.content),
     )
     batches = None
     if shared.storage is not None:

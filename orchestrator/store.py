@@ -4,8 +4,9 @@ One implementation for the embedded and for an external server. No command is ne
 
 Keys in Redis:
     coe:keys            hash, SHA-256 of an API key -> what is known of it (never the key)
-    coe:decision:<id>   one decision record as JSON, expires after DECISION_TTL_S
-    coe:decisions       list of request ids, newest first, at most MAX_DECISIONS
+    coe:decision:<id>   one decision record as JSON, expires after records.ttl_s
+    coe:routes          sorted set of "<id> <lineage of the key>" by Unix time, at most records.keep
+    coe:routes:<lineage>  the same of one key
     coe:feedback:<id>   what a user said of the answer to that request as JSON, expires after FEEDBACK_TTL_S
     coe:feedbacks       sorted set of these request ids by Unix time, at most MAX_FEEDBACK
     coe:turn:<digest>   expert that answered a conversation's last turn, expires after the policy's ttl_s
@@ -35,7 +36,7 @@ FEEDBACK_TTL_S = 90 * 24 * 3600
 TIMEOUT_S = 1.0
 """The longest that one call may take. Chat goes on without a store, so waiting longer for it would only harm."""
 
-_KEYS, _DECISION, _DECISIONS = "coe:keys", "coe:decision:", "coe:decisions"
+_KEYS, _DECISION, _ROUTES = "coe:keys", "coe:decision:", "coe:routes"
 _FEEDBACK, _FEEDBACKS = "coe:feedback:", "coe:feedbacks"
 _TURN = "coe:turn:"
 
@@ -126,32 +127,54 @@ class Store:
 
     # Decision records
 
-    async def record(self, decisions: Sequence[Mapping[str, Any]]) -> None:
-        """Stores decision records, oldest first. Those beyond MAX_DECISIONS go, so memory is bounded at any rate."""
+    async def record(
+        self, decisions: Sequence[Mapping[str, Any]], keep: int = MAX_DECISIONS, ttl_s: float = DECISION_TTL_S
+    ) -> None:
+        """Stores decision records, oldest first, for `ttl_s` seconds. The oldest beyond `keep` go, so memory is bounded
+        at any rate."""
         pipe = self._redis.pipeline(transaction=True)
+        rows: dict[str, dict[str, float]] = {_ROUTES: {}}
         for decision in decisions:
-            pipe.set(_DECISION + decision["request_id"], orjson.dumps(decision), ex=DECISION_TTL_S)
-        pipe.lpush(_DECISIONS, *(decision["request_id"] for decision in decisions))
+            member = _member(decision)
+            rows[_ROUTES][member] = rows.setdefault(_index(_owner(member)), {})[member] = decision["at"]
+            pipe.set(_DECISION + decision["request_id"], orjson.dumps(decision), px=int(ttl_s * 1000))
+        over = decisions[-1]["at"] - ttl_s
+        for index, members in rows.items():
+            pipe.zadd(index, members)
+            pipe.zremrangebyscore(index, "-inf", over)
+            pipe.pexpire(index, int(ttl_s * 1000))
+        pipe.zcard(_ROUTES)
         *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
-        if length > MAX_DECISIONS:
+        if length > keep:
             surplus = await self._do(
-                cast(Awaitable[list[str] | None], self._redis.rpop(_DECISIONS, length - MAX_DECISIONS))
+                cast(Awaitable[list[tuple[str, float]]], self._redis.zpopmin(_ROUTES, length - keep))
             )
-            if surplus:
-                await self._do(self._redis.delete(*(_DECISION + old for old in surplus)))
+            pipe = self._redis.pipeline(transaction=True)
+            for member, _ in surplus:
+                pipe.delete(_DECISION + member.partition(" ")[0])
+                pipe.zrem(_index(_owner(member)), member)
+            await self._do(cast(Awaitable[list[Any]], pipe.execute()))
 
     async def decision(self, request_id: str) -> dict[str, Any] | None:
         raw = await self._do(cast(Awaitable[str | None], self._redis.get(_DECISION + request_id)))
         return None if raw is None else cast(dict[str, Any], json.loads(raw))
 
-    async def decisions(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest decision records, newest first; those that expired are left out."""
-        ids = await self._do(cast(Awaitable[list[str]], self._redis.lrange(_DECISIONS, 0, limit - 1)))
-        if not ids:
+    async def decisions(
+        self, limit: int = 100, owner: str | None = None, after: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest decision records, newest first; those that expired are left out. owner: lineage of the key whose
+        they are, None for all. after: a record, those before which are wanted."""
+        index, first = _ROUTES if owner is None else _index(owner), 0
+        if after is not None:
+            rank = await self._do(cast(Awaitable[int | None], self._redis.zrevrank(index, _member(after))))
+            if rank is None:
+                return []
+            first = rank + 1
+        members = await self._do(cast(Awaitable[list[str]], self._redis.zrevrange(index, first, first + limit - 1)))
+        if not members:
             return []
-        records = await self._do(
-            cast(Awaitable[list[str | None]], self._redis.mget([_DECISION + request_id for request_id in ids]))
-        )
+        keys = [_DECISION + member.partition(" ")[0] for member in members]
+        records = await self._do(cast(Awaitable[list[str | None]], self._redis.mget(keys)))
         return [json.loads(raw) for raw in records if raw is not None]
 
     # Conversations
@@ -191,6 +214,14 @@ class Store:
         )
         return [json.loads(row) for row in rows if row is not None]
 
+    async def feedback_on(self, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Request id -> the row that is kept of it, of those that have one."""
+        if not request_ids:
+            return {}
+        keys = [_FEEDBACK + request_id for request_id in request_ids]
+        rows = await self._do(cast(Awaitable[list[str | None]], self._redis.mget(keys)))
+        return {own: json.loads(raw) for own, raw in zip(request_ids, rows, strict=True) if raw is not None}
+
     async def _do(self, command: Awaitable[T]) -> T:
         task = asyncio.current_task()
         before = task.cancelling() if task else 0
@@ -209,6 +240,18 @@ class Store:
             # task would never end.
             raise asyncio.CancelledError
         raise StoreUnavailable(f"Redis at {self._shown}: {why}; check that it runs and that COE_REDIS_URL is right")
+
+
+def _member(decision: Mapping[str, Any]) -> str:
+    return f"{decision['request_id']} {decision.get('key', '')}"
+
+
+def _owner(member: str) -> str:
+    return member.partition(" ")[2]
+
+
+def _index(owner: str) -> str:
+    return f"{_ROUTES}:{owner}"
 
 
 def hide_password(url: str) -> str:

@@ -172,12 +172,30 @@ def _in_utf8(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Phases:
+    """Where a call's seconds went in its engine.
+
+    queue: before its first step. swap: in swaps that it took part in. prefill: from the first step to the first token;
+    decode: from there to the end; both without swaps.
+    """
+
+    queue: float = 0.0
+    swap: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of an answer. `expert` is the engine's stamp: the expert whose weights computed every step of it."""
+    """The end of an answer. `expert` is the engine's stamp: the expert whose weights computed every step of it.
+
+    phases: None where the engine does not tell, as with a remote model.
+    """
 
     reason: FinishReason
     expert: str
     usage: Usage
+    phases: Phases | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

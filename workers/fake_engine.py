@@ -24,6 +24,7 @@ from workers.base import (
     Finish,
     FinishReason,
     Logprob,
+    Phases,
     TokenLogprobs,
     Usage,
     WorkerStats,
@@ -257,11 +258,16 @@ class FakeEngine:
         spec, image = self._experts[call.expert], self._image_of(call.expert)  # whatever they are by the end
         self.started += 1
         self._run(+1)
-        ended = False
+        ended, came = False, time.monotonic()
+        began = first = 0.0
         try:
             async with self._slots:
+                began = time.monotonic()
                 with self._held(image):
                     async for event in self._tokens(call, spec, script):
+                        first = first or time.monotonic()
+                        if isinstance(event, Finish):
+                            event = replace(event, phases=_phases(came, began, first, time.monotonic()))
                         if isinstance(event, Finish | Failure):
                             ended = True
                             self.finished += isinstance(event, Finish)
@@ -345,6 +351,10 @@ class FakeEngine:
         default = spec.sampling.max_tokens or DEFAULT_MAX_TOKENS
         limit = min(call.sampling.max_tokens or default, _context(spec) - prompt_tokens)
         return words[:limit], "length" if len(words) > limit else "stop"
+
+
+def _phases(came: float, began: float, first: float, ended: float) -> Phases:
+    return Phases(queue=began - came, prefill=first - began, decode=ended - first)
 
 
 def _context(spec: ExpertSpec) -> int:

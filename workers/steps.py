@@ -3,11 +3,12 @@
 import math
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
-from workers.base import SwapEvent
+from workers.base import Phases, SwapEvent
 from workers.swap_policy import SwapPolicy, SwapSettings
 
 if TYPE_CHECKING:
@@ -140,6 +141,18 @@ class Times:
         queue = (now if self.started is None else self.started) - self.arrived
         rest = now - self.arrived - queue - self.swap - self.execute
         return {"queue": queue, "swap": self.swap, "execute": self.execute, "paused": max(0.0, rest)}
+
+
+def phases(first: Mapping[str, float], last: Mapping[str, float]) -> Phases:
+    """Of a request that was told `Times.told` with its first output and with its last one."""
+    began, ended = sum(first.values()), sum(last.values())
+    swaps = last["swap"] - first["swap"]
+    return Phases(
+        queue=last["queue"],
+        swap=last["swap"],
+        prefill=max(0.0, began - first["queue"] - first["swap"]),
+        decode=max(0.0, ended - began - swaps),
+    )
 
 
 class SwapLog:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from experts.spec import ExpertSpec
 from workers import tool_calls
-from workers.base import ChatCall, Event, Failure, Finish, FinishReason, SwapEvent, Usage, WorkerStats, seconds_left
+from workers.base import ChatCall, Event, Failure, Finish, FinishReason, SwapEvent, WorkerStats, seconds_left
 from workers.chat import UnusableChat
 from workers.members import AdapterRoom, Members, adapter_room
 from workers.memory import free_memory
@@ -275,7 +275,7 @@ class VllmEngine:
                         if delta := answer.push(output):
                             yield delta
                         if answer.reason is not None:
-                            yield self._finish(call, image, answer.reason, output, answer.usage)
+                            yield self._finish(call, image, answer, output)
                             return
         except TimeoutError:
             yield Failure("deadline", "the request's deadline passed before the answer was complete")
@@ -301,16 +301,16 @@ class VllmEngine:
 
         return StructuredOutputsParams(json=form.schema, json_object=True if form.schema is None else None)
 
-    def _finish(self, call: ChatCall, image: str, reason: str | None, output: Any, usage: Usage) -> Event:
+    def _finish(self, call: ChatCall, image: str, answer: Answer, output: Any) -> Event:
         told = output.kv_transfer_params or {}
         self._seconds.update(told.get(TIMES_KEY, {}))
         if (failure := told.get(FAILURE_KEY)) is not None:
             return Failure(*failure)
-        if reason not in get_args(FinishReason):
-            return Failure("engine_died", f"the engine of {call.expert} ended the request: {reason}")
+        if answer.reason not in get_args(FinishReason):
+            return Failure("engine_died", f"the engine of {call.expert} ended the request: {answer.reason}")
         if told.get(STAMPS_KEY) != [image]:
             return Failure("internal", f"the answer of {call.expert} bears the stamps {told.get(STAMPS_KEY)}")
-        return Finish(cast(FinishReason, reason), call.expert, usage)
+        return Finish(cast(FinishReason, answer.reason), call.expert, answer.usage, answer.phases)
 
     async def stats(self) -> WorkerStats:
         engine: dict[str, Any] = {}

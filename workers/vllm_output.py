@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from workers.base import CallPart, ChatCall, Delta, Usage
+from workers.base import CallPart, ChatCall, Delta, Phases, Usage
 from workers.chat import ExpertChat
+from workers.steps import TIMES_KEY, phases
 from workers.tool_calls import Parsed, Reader, reader
 
 if TYPE_CHECKING:
@@ -24,10 +25,19 @@ class Answer:
         self._decoder = chat.decoder(call.sampling.stop, special=isinstance(self._reader, Parsed))
         self.usage = Usage(prompt_tokens)
         self.reason: str | None = None
+        self._first: dict[str, float] | None = None  # where its seconds had gone by the first output
+        self._last: dict[str, float] = {}
+
+    @property
+    def phases(self) -> Phases | None:
+        """Where its seconds went; None if the scheduler did not tell."""
+        return None if self._first is None else phases(self._first, self._last)
 
     def push(self, output: "RequestOutput") -> Delta | None:
         """What the step says; None for nothing yet."""
         step = output.outputs[0]
+        if times := (output.kv_transfer_params or {}).get(TIMES_KEY):
+            self._first, self._last = self._first or times, times
         token_ids = list(step.token_ids)
         self.usage = Usage(
             self.usage.prompt_tokens,

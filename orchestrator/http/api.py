@@ -27,8 +27,9 @@ from orchestrator.http.apply import Applying, Change
 from orchestrator.http.asks import ask_of, named_by, writer_of
 from orchestrator.http.batches import batch_paths
 from orchestrator.http.chat import coe_field, route_headers
+from orchestrator.http.decisions import Decisions
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
-from orchestrator.http.feedback import Feedback
+from orchestrator.http.feedback import Feedback, FeedbackQuery
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.health import Health, Serving
 from orchestrator.http.models import Models
@@ -103,7 +104,8 @@ def create_app(
             "/v1/feedback", "POST", feedback.put, body=FeedbackRequest, answer=told.FeedbackAnswer,
             errors=("answer_not_found",),
         ),
-        Path("/v1/feedback", "GET", feedback.list, answer=told.FeedbackList),
+        Path("/v1/feedback", "GET", feedback.list, query=FeedbackQuery, answer=told.FeedbackList),
+        *Decisions(keys.store, pipeline.recorded).paths(),
         Path("/v1/models", "GET", models.list, answer=told.ModelList),
         Path("/v1/models/{name:path}", "GET", models.one, answer=told.ModelAnswer, errors=("model_not_found",)),
         Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),

@@ -10,7 +10,7 @@ import orjson
 from orchestrator.errors import ApiError, from_failure
 from orchestrator.events import Answered, Ask, CallMade, PipelineEvent, Routed
 from orchestrator.http.said import Choice, Said, call_parts_field, calls_field, logprobs_field
-from workers.base import Delta, Failure, TokenLogprobs, Usage
+from workers.base import Delta, Failure, Phases, TokenLogprobs, Usage
 
 KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
@@ -63,6 +63,19 @@ def _call_field(call: CallMade) -> dict[str, Any]:
         "seconds": round(call.seconds, 3),
         "cost": call.cost,
         "error": call.error,
+        "phases": phases_field(call.phases),
+    }
+
+
+def phases_field(phases: Phases | None) -> dict[str, float] | None:
+    """Seconds, to the tenth of a millisecond."""
+    if phases is None:
+        return None
+    return {
+        "queue": round(phases.queue, 4),
+        "swap": round(phases.swap, 4),
+        "prefill": round(phases.prefill, 4),
+        "decode": round(phases.decode, 4),
     }
 
 

@@ -1,7 +1,8 @@
-"""/v1/feedback: what users say of answers. Kept for `coe profile --feedback`, without a word of prompt or answer."""
+"""/v1/feedback: what users say of answers. Kept for `coe profile --feedback` and `coe router export`."""
 
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 from starlette.requests import Request
@@ -10,7 +11,15 @@ from starlette.responses import Response
 from orchestrator.errors import ApiError, quote
 from orchestrator.http.chat import request_id_of
 from orchestrator.http.reading import parse_feedback, read_body
+from orchestrator.http.wire_batches import Query, query_of
 from orchestrator.store import Store
+
+
+class FeedbackQuery(Query):
+    """prompts: with the text that the router read, in rows of one's own key, or all with the scope `admin`, as far as
+    `records.content` let it be stored."""
+
+    prompts: bool = False
 
 
 class Feedback:
@@ -33,19 +42,27 @@ class Feedback:
         if "winner" not in decision:
             text = f"id: {quote(said.id)} has no answer to judge; its outcome was {decision['outcome']!r}"
             raise ApiError("invalid_value", text, "id")
-        row = {
+        row: dict[str, Any] = {
             "id": request_id,
             "at": time.time(),
             "score": said.value,
             "expert": decision["winner"],
             "category": decision["category"],
         }
-        await self._store.put_feedback(request_id, row, row["at"])
+        hidden = {name: decision[name] for name in ("key", "prompt") if name in decision}
+        await self._store.put_feedback(request_id, row | hidden, row["at"])
         return Response(orjson.dumps({"object": "feedback", **row}), media_type="application/json")
 
     async def list(self, request: Request) -> Response:
         """GET /v1/feedback: all that is kept of the experts that the key may use, oldest first."""
-        grant = request.state.caller.grant
-        rows = [row for row in await self._store.feedback() if grant.experts is None or row["expert"] in grant.experts]
-        content = {"object": "list", "data": rows}
-        return Response(orjson.dumps(content), media_type="application/json")
+        caller, with_prompts = request.state.caller, query_of(request, FeedbackQuery).prompts
+        grant = caller.grant
+        shown = []
+        for row in await self._store.feedback():
+            if grant.experts is not None and row["expert"] not in grant.experts:
+                continue
+            own = {name: row[name] for name in ("id", "at", "score", "expert", "category")}
+            if with_prompts:
+                own["prompt"] = row.get("prompt") if grant.admin or row.get("key") == caller.lineage else None
+            shown.append(own)
+        return Response(orjson.dumps({"object": "list", "data": shown}), media_type="application/json")

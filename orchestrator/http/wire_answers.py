@@ -23,6 +23,13 @@ class TokenUsage(TypedDict):
     prompt_tokens_details: CachedTokens
 
 
+class CallPhases(TypedDict):
+    queue: float
+    swap: float
+    prefill: float
+    decode: float
+
+
 class ExpertCall(TypedDict):
     expert: str
     role: str
@@ -30,6 +37,7 @@ class ExpertCall(TypedDict):
     seconds: float
     cost: float | None
     error: str | None
+    phases: CallPhases | None
 
 
 class Explanation(TypedDict):
@@ -257,9 +265,13 @@ class FeedbackAnswer(FeedbackRow):
     object: Literal["feedback"]
 
 
+class ListedFeedback(FeedbackRow):
+    prompt: NotRequired[str | None]
+
+
 class FeedbackList(TypedDict):
     object: Literal["list"]
-    data: list[FeedbackRow]
+    data: list[ListedFeedback]
 
 
 # Models, experts, swaps

@@ -27,6 +27,7 @@ from orchestrator.http.wire import Limits
 from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
+from orchestrator.records import KEPT, Kept
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import Turns
@@ -193,6 +194,7 @@ class Service:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         batch: Path | None = None,
         batch_config: BatchConfig = BATCH,
+        records: Kept = KEPT,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -217,6 +219,7 @@ class Service:
             waiting=waiting,
             batches=batches,
             backoff=(0.01, 0.02),
+            records=records,
         )
         of_batches = None
         if batch is not None:

@@ -70,6 +70,7 @@ async def test_a_routed_answer_says_who_answered_and_why(service: Service) -> No
                 "seconds": coe["calls"][0]["seconds"],
                 "cost": None,
                 "error": None,
+                "phases": coe["calls"][0]["phases"],
             }
         ],
         "note": "",

@@ -74,3 +74,21 @@ async def test_a_write_that_raises_ends_that_group_alone(caplog: pytest.LogCaptu
 
 async def test_nothing_to_wait_for_is_no_wait() -> None:
     await Groups(Written(), 1).drain()
+
+
+async def test_catching_up_waits_for_what_waits_now_and_for_nothing_later() -> None:
+    later = 0
+
+    async def write(group: list[int]) -> None:
+        nonlocal later
+        written.append(group)
+        later += 1
+        groups.add(later)  # there is always more
+
+    written: list[list[int]] = []
+    groups = Groups(write, 100)
+    groups.add(0)
+    await asyncio.wait_for(groups.catch_up(), 60)
+    assert written[0] == [0]
+    groups._most = 0  # ends it
+    await groups.drain()

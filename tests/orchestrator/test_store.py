@@ -1,36 +1,55 @@
+import time
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from orchestrator import store as store_module
 from orchestrator.store import Store, StoreUnavailable, hide_password
 
 
 def record(number: int) -> dict[str, Any]:
-    return {"request_id": f"req-{number}", "outcome": "ok"}
+    return {"request_id": f"req-{number}", "outcome": "ok", "at": time.time(), "key": "ab"[number % 2]}
+
+
+async def stored(store: Store, count: int, **bounds: Any) -> list[dict[str, Any]]:
+    records = [record(number) for number in range(count)]
+    for own in records:
+        await store.record([own], **bounds)
+    return records
 
 
 async def test_decisions_come_back_newest_first(store: Store) -> None:
-    for number in range(3):
-        await store.record([record(number)])
-    assert await store.decision("req-1") == record(1)
+    records = await stored(store, 3)
+    assert await store.decision("req-1") == records[1]
     assert await store.decision("req-9") is None
-    assert await store.decisions(2) == [record(2), record(1)]
+    assert await store.decisions(2) == [records[2], records[1]]
 
 
-async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "MAX_DECISIONS", 5)
-    for number in range(12):
-        await store.record([record(number)])
-    assert await store.decisions(100) == [record(number) for number in range(11, 6, -1)]
+async def test_decisions_come_in_pages_and_of_one_key(store: Store) -> None:
+    records = await stored(store, 7)
+    of_a = [own for own in reversed(records) if own["key"] == "a"]
+    assert await store.decisions(2, "a") == of_a[:2]
+    assert await store.decisions(9, "a", of_a[1]) == of_a[2:]
+    assert await store.decisions(9, "a", of_a[-1]) == []
+    assert await store.decisions(2, None, records[5]) == [records[4], records[3]]
+    assert await store.decisions(9, "nobody") == []
+    assert await store.decisions(9, "b", of_a[0]) == [], "no record of that key"
+
+
+async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str) -> None:
+    records = await stored(store, 12, keep=5, ttl_s=60.0)
+    assert await store.decisions(100) == records[:6:-1]
     with Redis.from_url(redis_url, decode_responses=True) as redis:
         assert sorted(redis.keys("coe:decision:*")) == sorted(f"coe:decision:req-{n}" for n in range(7, 12))
-        assert redis.llen("coe:decisions") == 5
-        assert 0 < redis.ttl("coe:decision:req-11") <= store_module.DECISION_TTL_S
+        assert [redis.zcard(f"coe:routes{own}") for own in ("", ":a", ":b")] == [5, 2, 3]
+        for key in ("coe:decision:req-11", "coe:routes", "coe:routes:a"):
+            assert 0 < redis.ttl(key) <= 60
         redis.delete("coe:decision:req-11")  # as if expired
         redis.connection_pool.disconnect()
-    assert await store.decisions(100) == [record(number) for number in range(10, 6, -1)]
+    assert await store.decisions(100) == records[10:6:-1]
+    late = record(12) | {"at": time.time() + 60}
+    await store.record([late], keep=5, ttl_s=60.0)
+    assert await store.decisions(100) == [late], "an index entry goes with its record"
 
 
 async def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
