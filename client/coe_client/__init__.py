@@ -9,6 +9,7 @@ from coe_client.aio import AsyncBatches, AsyncCoe, AsyncFiles, AsyncStream
 from coe_client.answers import (
     Answer,
     Choice,
+    Decision,
     Embeddings,
     Expert,
     ExpertCall,
@@ -68,6 +69,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "ConnectionFailed",
+    "Decision",
     "DeletedFile",
     "Embeddings",
     "Expert",

@@ -263,6 +263,8 @@ class AsyncCoe:
 
     route = _awaited(calls.route)
     feedback = _awaited(calls.feedback)
+    explain = _awaited(calls.explain)
+    routes = _awaited(calls.routes)
     models = _awaited(calls.models)
     model = _awaited(calls.model)
     experts = _awaited(calls.experts)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
@@ -39,7 +39,8 @@ class Usage(Wire):
 
 
 class ExpertCall(Wire):
-    """One call of an expert. cost: US dollars, None if the expert has no price. seconds: how long it took."""
+    """One call of an expert. cost: US dollars, None if the expert has no price. seconds: how long it took; phases: how
+    many of them were spent in the engine on what."""
 
     expert: str
     role: str = "answer"
@@ -47,6 +48,7 @@ class ExpertCall(Wire):
     seconds: float | None = None
     cost: float | None = None
     error: str | None = None
+    phases: dict[str, float] | None = None
 
 
 class Route(Wire):
@@ -219,6 +221,41 @@ class Feedback(Wire):
     at: float | None = None
     expert: str | None = None
     category: str | None = None
+
+
+class Decision(Wire):
+    """A decision record: who answered a request, why, and how it went. Times are seconds, `created` is Unix time.
+
+    outcome: ok, routed (nothing was generated), client_gone, or the cause of an error. key: id and name of the lineage
+    of the API key. cost: US dollars. score: what a user said, 0 to 1. In a list these are None: stream, prompt,
+    feedback, trace_id, admission_seconds and route, which has the reasons and the calls.
+    """
+
+    id: str
+    created: float
+    outcome: str
+    model: str | None = None
+    key: dict[str, str] | None = None
+    expert: str | None = None
+    experts: tuple[str, ...] = ()
+    category: str | None = None
+    router: str | None = None
+    aggregator: str | None = None
+    reason: str = ""
+    margin: float | None = None
+    seconds: float | None = None
+    first_token_seconds: float | None = None
+    router_seconds: float | None = None
+    admission_seconds: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    score: float | None = None
+    stream: bool | None = None
+    prompt: str | None = None
+    feedback: dict[str, float] | None = None
+    trace_id: str | None = None
+    route: Route | None = Field(None, alias="coe")
 
 
 def answer_from(raw: Mapping[str, Any], request_id: str | None = None) -> Answer:

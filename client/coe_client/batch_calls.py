@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack, get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from coe_client import calls
 from coe_client.batch_answers import Batch, DeletedFile, File
@@ -59,7 +59,9 @@ def files(
     *, purpose: str | None = None, after: str | None = None, limit: int | None = None, **fields: Unpack[CallFields]
 ) -> Call[tuple[File, ...]]:
     """The key's files, the newest first. after: the last one of the page before; limit: of a page."""
-    return calls._get(_with("/v1/files", purpose=purpose, after=after, limit=limit), fields, calls._all_as(File))
+    return calls._get(
+        calls.with_query("/v1/files", purpose=purpose, after=after, limit=limit), fields, calls._all_as(File)
+    )
 
 
 def file(file: File | str, **fields: Unpack[CallFields]) -> Call[File]:
@@ -102,7 +104,7 @@ def batches(
     *, after: str | None = None, limit: int | None = None, **fields: Unpack[CallFields]
 ) -> Call[tuple[Batch, ...]]:
     """The key's batches, the newest first. after: the last one of the page before; limit: of a page."""
-    return calls._get(_with("/v1/batches", after=after, limit=limit), fields, calls._all_as(Batch))
+    return calls._get(calls.with_query("/v1/batches", after=after, limit=limit), fields, calls._all_as(Batch))
 
 
 def batch(batch: Batch | str, **fields: Unpack[CallFields]) -> Call[Batch]:
@@ -152,11 +154,6 @@ def _post(path: str, body: Mapping[str, Any] | None, fields: CallFields) -> Call
     key = fields.get("idempotency_key") or uuid.uuid4().hex
     headers = {"idempotency-key": key, **fields.get("extra_headers", {})}
     return Call("POST", path, calls._as(Batch), body, headers, fields.get("timeout"))
-
-
-def _with(path: str, **query: Any) -> str:
-    given = urlencode({name: value for name, value in query.items() if value is not None})
-    return f"{path}?{given}" if given else path
 
 
 def _id(one: File | Batch | str) -> str:

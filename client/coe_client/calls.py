@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar, Unpack, get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ValidationError
 
 from coe_client.answers import (
     Answer,
+    Decision,
     Embeddings,
     Expert,
     Feedback,
@@ -171,6 +172,31 @@ def feedback(
     )
 
 
+def explain(answer: Answer | str, **fields: Unpack[CallFields]) -> Call[Decision]:
+    """The decision record of an answer, or of the answer or request of this id: why it came from where it came."""
+    answer_id = answer if isinstance(answer, str) else answer.id
+    return _get(f"/v1/routes/{quote(answer_id, safe='')}", fields, _as(Decision))
+
+
+def routes(
+    *,
+    expert: str | None = None,
+    category: str | None = None,
+    outcome: str | None = None,
+    model: str | None = None,
+    key: str | None = None,
+    after: str | None = None,
+    limit: int | None = None,
+    **fields: Unpack[CallFields],
+) -> Call[tuple[Decision, ...]]:
+    """Decision records of the key, the newest first; of all keys, or of a lineage, with the scope `admin`. after: the
+    id of the last one of the page before; limit: of a page."""
+    path = with_query(
+        "/v1/routes", expert=expert, category=category, outcome=outcome, model=model, key=key, after=after, limit=limit
+    )
+    return _get(path, fields, _all_as(Decision))
+
+
 def models(**fields: Unpack[CallFields]) -> Call[tuple[Model, ...]]:
     """What the key may ask: `auto`, ensembles, experts, the encoder."""
     return _get("/v1/models", fields, _all_as(Model))
@@ -235,6 +261,12 @@ def _vector(value: Any) -> tuple[float, ...]:
     if sys.byteorder == "big":
         numbers.byteswap()
     return tuple(numbers)
+
+
+def with_query(path: str, **query: Any) -> str:
+    """The path with what is given."""
+    given = urlencode({name: value for name, value in query.items() if value is not None})
+    return f"{path}?{given}" if given else path
 
 
 def _with_usage(call: Call[Answer]) -> Call[Answer]:

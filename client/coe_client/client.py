@@ -261,6 +261,8 @@ class Coe:
 
     route = _blocking(calls.route)
     feedback = _blocking(calls.feedback)
+    explain = _blocking(calls.explain)
+    routes = _blocking(calls.routes)
     models = _blocking(calls.models)
     model = _blocking(calls.model)
     experts = _blocking(calls.experts)

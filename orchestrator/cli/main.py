@@ -9,6 +9,7 @@ from orchestrator.cli.asking import chat_command, route_command
 from orchestrator.cli.batch import batch_app
 from orchestrator.cli.bench import bench_command
 from orchestrator.cli.doctor import doctor_command
+from orchestrator.cli.explaining import explain_command, export_command
 from orchestrator.cli.keys import keys_app
 from orchestrator.cli.pool import experts_app
 from orchestrator.cli.profile import profile_command
@@ -27,10 +28,12 @@ app.command("setup")(setup_command)
 app.command("doctor")(doctor_command)
 app.command("chat")(chat_command)
 app.command("route")(route_command)
+app.command("explain")(explain_command)
 app.command("bench")(bench_command)
 app.add_typer(batch_app, name="batch")
 app.add_typer(experts_app, name="experts")
 app.add_typer(keys_app, name="keys")
+router_app.command("export")(export_command)
 app.add_typer(router_app, name="router")
 app.add_typer(workers_app, name="workers")
 app.command("profile")(profile_command)

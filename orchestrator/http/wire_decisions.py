@@ -17,12 +17,12 @@ class RoutesQuery(Query):
     value; key: the id of the first key of a lineage, empty = any."""
 
     limit: int = Field(20, ge=1, le=MOST_ROUTES)
-    after: str = Field("", max_length=100)
-    expert: str = Field("", max_length=200)
-    category: str = Field("", max_length=200)
-    outcome: str = Field("", max_length=100)
-    model: str = Field("", max_length=200)
-    key: str = Field("", max_length=100)
+    after: str = ""
+    expert: str = ""
+    category: str = ""
+    outcome: str = ""
+    model: str = ""
+    key: str = ""
 
 
 class KeyShown(TypedDict):

@@ -15,6 +15,7 @@ from coe_client import (
     Batches,
     Chunk,
     Coe,
+    Decision,
     Embeddings,
     Feedback,
     File,
@@ -44,7 +45,7 @@ def public(kind: type) -> set[str]:
 
 
 def test_both_clients_have_every_request_as_a_method() -> None:
-    assert len(BUILDERS) == 13
+    assert len(BUILDERS) == 15
     assert public(Coe) == public(AsyncCoe) == {*BUILDERS, "chat_many", "close"}
 
 
@@ -99,6 +100,8 @@ def test_a_type_checker_knows_what_each_method_gives() -> None:
         assert_type(coe.chat("a", temperature=1), Answer)
         assert_type(coe.embeddings("a"), Embeddings)
         assert_type(coe.feedback("a", score=1, timeout=3), Feedback)
+        assert_type(coe.explain("a"), Decision)
+        assert_type(await other.routes(limit=3), tuple[Decision, ...])
         assert_type(coe.models(), tuple[Model, ...])
         assert_type(await other.route("a"), Route)
         assert_type(coe.files.upload(["a"]), File)

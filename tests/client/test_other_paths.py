@@ -149,6 +149,29 @@ def test_feedback_takes_an_answer_or_its_id() -> None:
     ]
 
 
+def test_a_decision_record_is_fetched_by_answer_or_id_and_listed() -> None:
+    service = MockService()
+    service.answer("a")
+    row = {"object": "route.summary", "id": "req-mock", "created": 1.5, "outcome": "ok", "model": "auto", "score": None}
+    coe_field = {"experts": ["a"], "reason": "because", "calls": [{"expert": "a", "phases": {"prefill": 0.25}}]}
+    service.reply(row | {"object": "route.record", "prompt": None, "coe": coe_field})
+    service.reply(row)
+    service.reply({"object": "list", "data": [row], "first_id": "req-mock", "last_id": "req-mock", "has_more": False})
+    with service.client() as coe:
+        record = coe.explain(coe.chat("hi"))
+        assert record.route is not None
+        assert (record.route.reason, record.prompt) == ("because", None)
+        assert record.route.calls[0].phases == {"prefill": 0.25}
+        assert coe.explain("req-mock").outcome == "ok"
+        [listed] = coe.routes(expert="a b", limit=5)
+    assert (listed.id, listed.route, listed.score) == ("req-mock", None, None)
+    assert [(request.method, request.path) for request in service.requests[1:]] == [
+        ("GET", "/v1/routes/chatcmpl-mock"),
+        ("GET", "/v1/routes/req-mock"),
+        ("GET", "/v1/routes"),
+    ]
+
+
 def test_models_and_experts_are_listed() -> None:
     service = MockService()
     service.reply(

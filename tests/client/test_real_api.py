@@ -47,6 +47,19 @@ async def test_every_field_of_an_answer_is_read(served: Served) -> None:
     assert not route.model_extra  # nothing comes that the client has no name for
 
 
+async def test_every_field_of_a_decision_record_is_read(served: Served) -> None:
+    answer = await served.coe.chat("some sql please", coe=Options(explain=True))
+    await served.coe.feedback(answer, score=0.5)
+    record = await served.coe.explain(answer)
+    assert record.route == answer.route
+    assert (record.outcome, record.expert, record.experts, record.score) == ("ok", SQL, (SQL,), 0.5)
+    assert record.model_extra == {"object": "route.record"}
+    [listed] = await served.coe.routes(expert=SQL)
+    assert (listed.id, listed.created, listed.route) == (record.id, record.created, None)
+    assert listed.model_extra == {"object": "route.summary"}
+    assert await served.coe.routes(after=listed.id) == ()
+
+
 async def test_a_stream_is_the_same_answer(served: Served) -> None:
     whole = await served.coe.chat("one two", model=SQL)
     async with served.coe.chat_stream("one two", model=SQL) as stream:
