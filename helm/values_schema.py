@@ -134,6 +134,7 @@ def values_schema() -> dict[str, Any]:
         serviceAccount=_object(annotations=TEXTS),
         monitoring=_object(
             serviceMonitor=_object(enabled=FLAG, interval=TEXT, labels=TEXTS),
+            podMonitor=_object(enabled=FLAG, interval=TEXT, labels=TEXTS),
             rules=_object(enabled=FLAG, labels=TEXTS),
             dashboard=_object(enabled=FLAG, labels=TEXTS),
         ),

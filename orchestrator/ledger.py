@@ -23,10 +23,14 @@ NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
 
 
 class Ledger:
-    """budget: a call that it does not allow is not made and ends as a failure."""
+    """budget: a call that it does not allow is not made and ends as a failure.
+
+    drafted: when the last draft ended that was wanted until its end, on the clock of `time.perf_counter`; None before.
+    """
 
     def __init__(self, ask: Ask, calls: Calls, registry: Registry, budget: Budget = NO_BOUND) -> None:
         self._ask, self._calls, self._registry, self._spent = ask, calls, registry, Spent(budget)
+        self.drafted: float | None = None
         self._began = 0
         self._made: dict[int, CallMade] = {}
         self._of_expert: dict[str, int] = {}
@@ -118,6 +122,8 @@ class Ledger:
     ) -> CallMade:
         seconds = time.perf_counter() - began
         cost = _cost(self._registry.get(expert), usage) if usage else None
+        if role == "draft" and end is not None:
+            self.drafted = time.perf_counter()
         if isinstance(end, Finish):
             self._spent.end(number, cost or 0.0)
             return CallMade(expert, role, seconds, usage, end.expert, cost, phases=end.phases)

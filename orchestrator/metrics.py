@@ -1,6 +1,7 @@
-"""Prometheus metrics: every name of the service stands in this file.
+"""Prometheus metrics: every name of the service stands in this file. docs/metrics.md is made of it (`helm.dashboards`).
 
-Labels are bounded: `expert` is the name of a configured expert or "none", never what a caller wrote.
+Labels are bounded: `expert` is the name of a configured expert or "none", never what a caller wrote, and `key_class` is
+the priority of the key, never a key.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,10 +11,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.events import READY_TIERS
-from workers.base import Usage, WorkerStats
+from orchestrator.events import READY_TIERS, CallMade
+from workers.base import WorkerStats
 
-NO_EXPERT = "none"
+NO_EXPERT = NO_CATEGORY = "none"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _Values = Mapping[str, float]
@@ -21,6 +22,9 @@ _Family = type[GaugeMetricFamily] | type[CounterMetricFamily]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _ROUTER_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5)
+_PHASE_SECONDS = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+_SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 _PLANNING_SECONDS = (0.1, 0.5, 1, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 
@@ -31,9 +35,9 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
             "coe_requests",
-            "Requests that were routed, by answering expert, route (auto, ensemble or named) and outcome (ok, "
-            "client_gone or the cause of the error).",
-            ("expert", "route", "outcome"),
+            "Requests that were routed, by answering expert, route (auto, ensemble or named), outcome (ok, client_gone "
+            "or the cause of the error) and class of the key (interactive, normal or batch).",
+            ("expert", "route", "outcome", "key_class"),
             registry=registry,
         )
         self.errors = Counter("coe_errors", "Errors answered, also within streams.", ("cause",), registry=registry)
@@ -47,7 +51,72 @@ class Metrics:
             "coe_router_seconds", "Time of a routing decision.", buckets=_ROUTER_SECONDS, registry=registry
         )
         self.tokens = Counter(
-            "coe_tokens", "Tokens, by kind: prompt, completion, cached.", ("expert", "kind"), registry=registry
+            "coe_tokens",
+            "Tokens of all calls, by kind: prompt, completion, cached (of the prompt's).",
+            ("expert", "kind", "route", "key_class"),
+            registry=registry,
+        )
+        self.cost = Counter(
+            "coe_cost_usd",
+            "US dollars of all calls to experts with a price.",
+            ("expert", "route", "key_class"),
+            registry=registry,
+        )
+        self.calls = Counter(
+            "coe_calls",
+            "Calls to experts, by role (answer, draft, judge, writer, layer 1 and so on) and outcome (ok, cancelled or "
+            "what failed).",
+            ("expert", "role", "outcome"),
+            registry=registry,
+        )
+        self.phases = Histogram(
+            "coe_call_seconds",
+            "Where calls spent their time in the engine, by phase: queue (before the first step), swap, prefill (to "
+            "the first token), decode.",
+            ("expert", "phase"),
+            buckets=_PHASE_SECONDS,
+            registry=registry,
+        )
+        self.gap = Histogram(
+            "coe_inter_token_seconds",
+            "Between two tokens of an answer: the mean of a call after its first token.",
+            ("expert",),
+            buckets=_GAP_SECONDS,
+            registry=registry,
+        )
+        self.admitted = Histogram(
+            "coe_admission_seconds",
+            "Waiting for the limits of the key and for a place, until the router is asked.",
+            ("key_class",),
+            buckets=_PHASE_SECONDS,
+            registry=registry,
+        )
+        self.aggregated = Histogram(
+            "coe_aggregation_seconds",
+            "From the last draft to the end of the answer, where several experts were asked.",
+            ("aggregator",),
+            buckets=_PHASE_SECONDS,
+            registry=registry,
+        )
+        self.routed = Counter(
+            "coe_routed",
+            "Decisions by router and category, none where it has none.",
+            ("router", "category"),
+            registry=registry,
+        )
+        self.margin = Histogram(
+            "coe_route_margin",
+            "Probability of the best category minus that of the second, of the router's decisions.",
+            ("router",),
+            buckets=_SHARES,
+            registry=registry,
+        )
+        self.feedback = Histogram(
+            "coe_feedback_score",
+            "What users said of answers, from 0 to 1, by answering expert.",
+            ("expert",),
+            buckets=_SHARES,
+            registry=registry,
         )
         self.in_flight = Gauge("coe_requests_in_flight", "Requests admitted and not ended.", registry=registry)
         self.waiting = Gauge("coe_requests_waiting", "Requests that wait to be admitted.", registry=registry)
@@ -79,15 +148,33 @@ class Metrics:
         self._workers = _WorkerCollector()
         registry.register(self._workers)
 
-    def count_usage(self, expert: str, usage: Usage) -> None:
-        self.tokens.labels(expert, "prompt").inc(usage.prompt_tokens)
-        self.tokens.labels(expert, "completion").inc(usage.completion_tokens)
-        self.tokens.labels(expert, "cached").inc(usage.cached_tokens)
+    def count_call(self, call: CallMade, route: str, key_class: str) -> None:
+        """Of a request that took this route, with a key of this class."""
+        expert, usage, phases = call.expert, call.usage, call.phases
+        self.calls.labels(expert, call.role, _outcome(call.error)).inc()
+        if call.cost is not None:
+            self.cost.labels(expert, route, key_class).inc(call.cost)
+        if usage is not None:
+            self.tokens.labels(expert, "prompt", route, key_class).inc(usage.prompt_tokens)
+            self.tokens.labels(expert, "completion", route, key_class).inc(usage.completion_tokens)
+            self.tokens.labels(expert, "cached", route, key_class).inc(usage.cached_tokens)
+        if phases is not None:
+            self.phases.labels(expert, "queue").observe(phases.queue)
+            self.phases.labels(expert, "swap").observe(phases.swap)
+            self.phases.labels(expert, "prefill").observe(phases.prefill)
+            self.phases.labels(expert, "decode").observe(phases.decode)
+            if usage is not None and usage.completion_tokens > 1:
+                self.gap.labels(expert).observe(phases.decode / (usage.completion_tokens - 1))
 
     def render(self, workers: Mapping[str, WorkerStats | str]) -> bytes:
         """Text exposition. workers: family -> its worker's stats, or why there are none."""
         self._workers.stats = workers
         return generate_latest(self.registry)
+
+
+def _outcome(error: str | None) -> str:
+    """A call's error is told as "code: message", or in two words where it is internal."""
+    return "ok" if error is None else error.partition(":")[0].partition(" ")[0]
 
 
 class BatchMetrics:

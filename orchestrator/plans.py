@@ -133,6 +133,7 @@ def _make_local_engine(plan: FamilyPlan) -> SleepingEngine:
             ),
             engine_args=config.engine_args,
             shares_device=config.device is not None,
+            metrics=config.engine_metrics,
         ),
     )
 

@@ -13,7 +13,7 @@ from orchestrator.errors import from_exception
 from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
 from orchestrator.groups import Groups
 from orchestrator.ledger import Ledger
-from orchestrator.metrics import NO_EXPERT, Metrics
+from orchestrator.metrics import NO_CATEGORY, NO_EXPERT, Metrics
 from orchestrator.store import DECISION_TTL_S, MAX_DECISIONS, Store, StoreUnavailable
 from routers.ask import ask as text_of
 from routers.base import Route
@@ -22,6 +22,8 @@ from workers.base import Delta, Usage
 _ROUTE = tuple(field.name for field in fields(Route))
 MAX_UNWRITTEN = 1000
 """Decision records that may wait for a slow Redis; more are dropped and counted."""
+NAMED = "named"
+"""The router of a request whose caller has decided."""
 MAX_PROMPT = 8192
 """Characters of a prompt that are stored: as many as encoders read, see `routers.encoders.base`."""
 ROUTED = "routed"
@@ -64,18 +66,32 @@ class Recorder:
 
     def _keep(self, record: "Record") -> None:
         """Metrics and log at once; the store without waiting for it."""
-        expert, seconds = record.expert, time.perf_counter() - record.began
-        model = record.ask.model
-        route = "auto" if model == AUTO else "ensemble" if is_ensemble(model) else "named"
-        self._metrics.requests.labels(expert, route, record.outcome).inc()
-        self._metrics.seconds.labels(expert).observe(seconds)
-        if record.first_token is not None:
-            self._metrics.first_token.labels(expert).observe(record.first_token)
-        for name, usage in record.usage_by_expert.items():
-            self._metrics.count_usage(name, usage)
+        seconds = time.perf_counter() - record.began
+        self._count(record, seconds)
         log.info("request", **record.line(seconds))
         if record.routed is not None:
             self._store_soon(record.decision(seconds), record.ask)
+
+    def _count(self, record: "Record", seconds: float) -> None:
+        metrics, expert, model, key_class = self._metrics, record.expert, record.ask.model, record.ask.grant.priority
+        route = "auto" if model == AUTO else "ensemble" if is_ensemble(model) else "named"
+        metrics.requests.labels(expert, route, record.outcome, key_class).inc()
+        metrics.admitted.labels(key_class).observe(record.waited)
+        metrics.seconds.labels(expert).observe(seconds)
+        if record.first_token is not None:
+            metrics.first_token.labels(expert).observe(record.first_token)
+        if record.routed is not None and record.routed.route.router != NAMED:
+            chosen = record.routed.route
+            metrics.routed.labels(chosen.router, chosen.category or NO_CATEGORY).inc()
+            if chosen.probabilities:
+                metrics.margin.labels(chosen.router).observe(chosen.margin)
+        if record.ledger is None:
+            return
+        for call in record.ledger.calls:
+            metrics.count_call(call, route, key_class)
+        if record.answered and record.routed and record.ledger.drafted is not None:
+            aggregated = time.perf_counter() - record.ledger.drafted
+            metrics.aggregated.labels(record.routed.route.aggregator).observe(aggregated)
 
     def decided(self, ask: Ask, routed: Routed) -> None:
         """Keeps a decision of which nothing was generated."""

@@ -176,7 +176,7 @@ class Phases:
     """Where a call's seconds went in its engine.
 
     queue: before its first step. swap: in swaps that it took part in. prefill: from the first step to the first token;
-    decode: from there to the end; both without swaps.
+    decode: from there to the end; both without swaps. Of a remote model, whose queue nobody sees, that is in prefill.
     """
 
     queue: float = 0.0
@@ -189,7 +189,7 @@ class Phases:
 class Finish:
     """The end of an answer. `expert` is the engine's stamp: the expert whose weights computed every step of it.
 
-    phases: None where the engine does not tell, as with a remote model.
+    phases: None where the engine does not tell.
     """
 
     reason: FinishReason

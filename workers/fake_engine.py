@@ -91,6 +91,7 @@ class FakeEngine:
         self._computing: Counter[Image] = Counter()  # its requests under way
         self._loads = 0
         self._busy_seconds, self._busy_since = 0.0, 0.0
+        self._seconds = {"queue": 0.0, "execute": 0.0}  # of finished requests
         self._broken: dict[str, str] = {}
         self._scripts: deque[_Script] = deque()
         self._start_failures: deque[str] = deque()
@@ -207,6 +208,9 @@ class FakeEngine:
             restarts=max(0, self._starts - 1),
             loads={"disk": self._loads} if bounded else {},
             moved_bytes={"disk": self._loads} if bounded else {},
+            moved_seconds={"disk": 0.0} if bounded else {},
+            tier_bytes={"device": len(self._device)} if bounded else {},
+            request_seconds=dict(self._seconds),
             room_bytes={"device": self._images} if self._images is not None else {},
             image_bytes=dict.fromkeys(self._experts, 1) if bounded else {},
             busy_seconds=self._busy_seconds + since,
@@ -268,6 +272,8 @@ class FakeEngine:
                         first = first or time.monotonic()
                         if isinstance(event, Finish):
                             event = replace(event, phases=_phases(came, began, first, time.monotonic()))
+                            self._seconds["queue"] += began - came
+                            self._seconds["execute"] += time.monotonic() - began
                         if isinstance(event, Finish | Failure):
                             ended = True
                             self.finished += isinstance(event, Finish)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from importlib import import_module
@@ -20,6 +21,7 @@ from workers.base import (
     FinishReason,
     Form,
     Logprob,
+    Phases,
     TokenLogprobs,
     Usage,
     WorkerStats,
@@ -83,6 +85,7 @@ class RemoteEngine:
         stop = StopAt((*call.sampling.stop, *spec.sampling.stop))
         prompt_tokens = completion_tokens = 0
         limited = called = False
+        began, first = time.monotonic(), 0.0
         try:
             async with seconds_left(call):
                 async for chunk in _with_tools(model, call).astream(list(call.messages), **_arguments(call, spec)):
@@ -94,6 +97,7 @@ class RemoteEngine:
                     called |= bool(calls)
                     logprobs = _logprobs(chunk.response_metadata)
                     if text or calls or logprobs:
+                        first = first or time.monotonic()
                         yield Delta(text, calls=calls, logprobs=logprobs)
                     if stop.stopped:
                         break
@@ -107,7 +111,9 @@ class RemoteEngine:
         if rest := stop.flush():
             yield Delta(rest)
         reason: FinishReason = "length" if limited else "tool_calls" if called else "stop"
-        yield Finish(reason, call.expert, Usage(prompt_tokens, completion_tokens))
+        ended = time.monotonic()
+        phases = Phases(prefill=(first or ended) - began, decode=ended - (first or ended))
+        yield Finish(reason, call.expert, Usage(prompt_tokens, completion_tokens), phases)
 
     async def stats(self) -> WorkerStats:
         return WorkerStats(

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -64,7 +65,8 @@ class VllmSettings:
     KV cache; asynchronous: schedule a step ahead of its outputs, None = as vLLM does on this platform; engine_args:
     further arguments of vLLM's AsyncEngineArgs, as they are; policy: what decides about swaps, for comparisons; strict:
     refuse a request when the bound on waiting could not be kept for it, instead of letting it wait longer;
-    shares_device: with engines of other families, so that `sleep` must give its memory back.
+    shares_device: with engines of other families, so that `sleep` must give its memory back; metrics: vLLM's own, told
+    through Ray, in whose worker the engine then runs.
     """
 
     dtype: str = "float32"
@@ -78,6 +80,7 @@ class VllmSettings:
     policy: type = SwapPolicy
     strict: bool = False
     shares_device: bool = False
+    metrics: bool = False
 
 
 class VllmEngine:
@@ -176,7 +179,12 @@ class VllmEngine:
         args = AsyncEngineArgs(**arguments)
         config = await asyncio.to_thread(args.create_engine_config)
         config.scheduler_config.async_scheduling = asynchronous  # the CPU platform says no, and works with it
-        self._llm = await asyncio.to_thread(AsyncLLM.from_vllm_config, config)
+        loggers: list[Any] = []
+        if settings.metrics:
+            from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+            loggers.append(RayPrometheusStatLogger)
+        self._llm = await asyncio.to_thread(partial(AsyncLLM.from_vllm_config, config, stat_loggers=loggers or None))
         self._context_length = config.model_config.max_model_len
         self._sleeps = config.model_config.enable_sleep_mode
 

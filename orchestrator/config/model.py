@@ -126,6 +126,9 @@ class FamilyConfig(Frozen):
     )
     swap: SwapConfig = SwapConfig()
     images: ImagesConfig = ImagesConfig()
+    engine_metrics: bool = Field(
+        False, description="vLLM's own metrics at the metrics port of its Ray node; see docs/metrics.md."
+    )
     engine_args: dict[str, Any] = Field(
         default_factory=dict,
         repr=False,  # may hold a token

@@ -84,7 +84,7 @@ def create_app(
     configuration, None = nothing does."""
     api = _Api(pipeline, registry, keys, limits, metrics)
     health = Health(pipeline.not_ready, keys.store, serving or Serving(len(registry), ready_s, time.monotonic()))
-    feedback = Feedback(keys.store, limits.body_bytes, pipeline.recorded)
+    feedback = Feedback(keys.store, metrics, limits.body_bytes, pipeline.recorded)
     models = Models(pipeline, registry, encoder, settings or {})
     embeddings = Embeddings(encoder, pipeline, limits)
     admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)

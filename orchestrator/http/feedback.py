@@ -12,6 +12,7 @@ from orchestrator.errors import ApiError, quote
 from orchestrator.http.chat import request_id_of
 from orchestrator.http.reading import parse_feedback, read_body
 from orchestrator.http.wire_batches import Query, query_of
+from orchestrator.metrics import NO_EXPERT, Metrics
 from orchestrator.store import Store
 
 
@@ -25,8 +26,10 @@ class FeedbackQuery(Query):
 class Feedback:
     """The methods of the path, on the store that has the decision records. body_bytes: limit of a body."""
 
-    def __init__(self, store: Store, body_bytes: int, recorded: Callable[[], Awaitable[None]]) -> None:
-        self._store, self._body_bytes, self._recorded = store, body_bytes, recorded
+    def __init__(
+        self, store: Store, metrics: Metrics, body_bytes: int, recorded: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._store, self._metrics, self._body_bytes, self._recorded = store, metrics, body_bytes, recorded
 
     async def put(self, request: Request) -> Response:
         """POST /v1/feedback. What is said of an answer again takes the place of what was said before."""
@@ -51,6 +54,7 @@ class Feedback:
         }
         hidden = {name: decision[name] for name in ("key", "prompt") if name in decision}
         await self._store.put_feedback(request_id, row | hidden, row["at"])
+        self._metrics.feedback.labels(row["expert"] or NO_EXPERT).observe(said.value)
         return Response(orjson.dumps({"object": "feedback", **row}), media_type="application/json")
 
     async def list(self, request: Request) -> Response:

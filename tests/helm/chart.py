@@ -110,7 +110,7 @@ MATRIX: Mapping[str, Object] = {
         "keeper": {"nodeSelector": {"c": "d"}, "tolerations": [{"operator": "Exists"}]},
         "serviceAccount": {"annotations": {"a": "b"}},
         "redis": {"bundled": {"enabled": True, "storageClass": "fast"}},
-        "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboard")},
+        "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "rules", "dashboard")},
         "networkPolicy": {
             "monitoring": MONITORED,
             "gatewayEgress": [{"ports": [{"port": 4318}], "to": [{"podSelector": {"matchLabels": {"app": "otel"}}}]}],

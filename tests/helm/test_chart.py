@@ -79,6 +79,16 @@ OF_PROMETHEUS: Object = {
             ),
         },
     ),
+    "PodMonitor": _text(
+        selector=_text(
+            matchLabels=STRINGS,
+            matchExpressions={
+                "type": "array",
+                "items": _text(key=STRING, operator={"const": "In"}, values={"type": "array", "items": STRING}),
+            },
+        ),
+        podMetricsEndpoints={"type": "array", "minItems": 1, "items": _text(port=STRING, interval=STRING)},
+    ),
     "PrometheusRule": _text(
         groups={
             "type": "array",

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from helm.dashboards import DASHBOARDS, files
+from helm.metrics_page import PATH, described, page, seen_in
 from orchestrator.errors import TABLE
 from orchestrator.metrics import Metrics
 from tests.helm.chart import case, one
 from tests.helm.tools import PROMQL
-from workers.base import Usage, WorkerStats
 
 OTHERS = {"up"}
 """Metrics that Prometheus makes itself."""
@@ -24,33 +25,26 @@ def queries() -> Iterator[tuple[str, str]]:
     for group in one(case("ha"), "PrometheusRule")["spec"]["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], rule["expr"]
-    for panel in dashboard()["panels"]:
-        for target in panel["targets"]:
-            yield panel["title"], target["expr"]
+    for dashboard in dashboards():
+        for panel in dashboard["panels"]:
+            for target in panel["targets"]:
+                yield f"{dashboard['title']}: {panel['title']}", target["expr"]
 
 
-def dashboard() -> dict[str, Any]:
+def dashboards() -> list[dict[str, Any]]:
     data = one(case("ha"), "ConfigMap", "coe-dashboard")["data"]
-    found: dict[str, Any] = json.loads(data["coe.json"])
-    return found
+    assert [*data] == [f"coe-{own.name}.json" for own in sorted(DASHBOARDS, key=lambda own: own.name)]
+    return [json.loads(text) for text in data.values()]
 
 
 @pytest.fixture(scope="module")
 def samples() -> dict[str, set[str]]:
-    """Name of each sample that /metrics has -> its labels."""
-    metrics = Metrics()
-    metrics.requests.labels("a", "auto", "ok").inc()
-    metrics.errors.labels("internal").inc()
-    metrics.refused.labels("door").inc()
-    metrics.seconds.labels("a").observe(1)
-    metrics.first_token.labels("a").observe(1)
-    metrics.count_usage("a", Usage(1, 1, 1))
-    stats = WorkerStats("f", {"a": "device"}, loads={"disk": 1}, moved_bytes={"disk": 1}, moved_seconds={"disk": 1.0},
-                        tier_bytes={"device": 1}, request_seconds={"queue": 1.0})  # fmt: skip
+    """Name of each sample that /metrics may have -> its labels."""
     found: dict[str, set[str]] = {}
-    for line in metrics.render({"f": stats}).decode().splitlines():
-        if match := re.match(r"([a-z_]+)(?:\{([^}]*)\})? ", line):
-            found.setdefault(match[1], set()).update(re.findall(r'([a-z_]+)="', match[2] or ""))
+    for own in described():
+        ends = ("_bucket", "_sum", "_count") if own.kind == "histogram" else ("",)
+        for end in ends:
+            found[own.name + end] = {*own.labels, *(["le"] if end == "_bucket" else [])}
     return found
 
 
@@ -108,3 +102,38 @@ def test_the_monitor_finds_the_gateways_service_alone() -> None:
     assert found == ["coe"]
     ports = {port["name"] for port in one(objects, "Service", "coe")["spec"]["ports"]}
     assert {own["port"] for own in one(objects, "ServiceMonitor")["spec"]["endpoints"]} <= ports
+
+
+def test_the_monitor_of_pods_finds_rays_pods_alone_and_may_reach_them() -> None:
+    objects = case("everything")
+    selector = one(objects, "PodMonitor")["spec"]["selector"]
+    [of] = [own["values"] for own in selector["matchExpressions"]]
+    cluster = one(objects, "RayCluster")["spec"]
+    pods = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    for pod in pods:
+        labels = pod["metadata"]["labels"]
+        assert selector["matchLabels"].items() <= labels.items()
+        assert labels["app.kubernetes.io/component"] in of
+        [port] = [own for own in pod["spec"]["containers"][0]["ports"] if own["name"] == "metrics"]
+        policy = one(objects, "NetworkPolicy", "coe-ray-metrics")["spec"]
+        assert [own["port"] for own in policy["ingress"][0]["ports"]] == [port["containerPort"]]
+
+
+# Files that are made
+
+
+def test_dashboards_and_page_are_current() -> None:
+    for path, content in (*files(), (PATH, page())):
+        assert path.read_text() == content, f"{path.name} is out of date: python -m helm.dashboards"
+
+
+def test_no_metric_is_without_a_panel_or_an_alert() -> None:
+    assert seen_in().keys() == {own.name for own in described()}
+
+
+def test_panels_have_titles_of_their_own_and_do_not_overlap() -> None:
+    for dashboard in dashboards():
+        titles = [panel["title"] for panel in dashboard["panels"]]
+        assert len(set(titles)) == len(titles)
+        places = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]}
+        assert len(places) == len(titles)

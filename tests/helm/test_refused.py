@@ -65,6 +65,7 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
         ({"workers": {"cpu": None}, "redis": {"address": "redis:6379"}}, "networkPolicy.redisEgress: missing"),
         ({**CPU, "ray": {"autoscaling": {"enabled": True}}}, "networkPolicy.apiServer: missing"),
         ({**CPU, "monitoring": {"serviceMonitor": {"enabled": True}}}, "networkPolicy.monitoring: missing"),
+        ({**CPU, "monitoring": {"podMonitor": {"enabled": True}}}, "networkPolicy.monitoring: missing"),
         ({**BUNDLED, "workers": {"one": None, "two": None}}, "workers.one and workers.two name no families"),
         (
             {**BUNDLED, "config": LOCAL, "workers": {"gpu": {"families": ["b"]}}},

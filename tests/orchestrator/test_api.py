@@ -489,7 +489,7 @@ async def test_metrics_need_no_key_and_have_no_label_that_a_caller_made_up(servi
     del client.headers["authorization"]
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
-    assert 'coe_requests_total{expert="sql",outcome="ok",route="auto"} 1.0' in response.text
+    assert 'coe_requests_total{expert="sql",key_class="normal",outcome="ok",route="auto"} 1.0' in response.text
     assert 'coe_errors_total{cause="model_not_found"} 1.0' in response.text
     assert 'coe_errors_total{cause="unknown_parameter"} 1.0' in response.text
     assert 'coe_expert_tier{expert="sql",family="small",tier="device"} 1.0' in response.text

@@ -32,7 +32,13 @@ def text(made: list[PipelineEvent]) -> str:
 
 
 def count(service: Service, metric: str, **labels: str) -> float:
-    return service.metrics.registry.get_sample_value(metric, labels) or 0.0
+    """The sum over all samples with these labels."""
+    return sum(
+        sample.value
+        for family in service.metrics.registry.collect()
+        for sample in family.samples
+        if sample.name == metric and labels.items() <= sample.labels.items()
+    )
 
 
 class OneWorker:
@@ -342,8 +348,25 @@ async def test_metrics_count_tokens_and_times(service: Service) -> None:
     for kind, tokens in (("prompt", 2), ("completion", 6), ("cached", 0)):
         assert count(service, "coe_tokens_total", expert=SQL, kind=kind) == tokens
     assert count(service, "coe_requests_total", expert=SQL, route="named", outcome="ok") == 1
+    assert count(service, "coe_requests_total", key_class="normal") == 2
     assert count(service, "coe_first_token_seconds_count", expert=SQL) == 2
+    assert count(service, "coe_admission_seconds_count", key_class="normal") == 2
     assert count(service, "coe_router_seconds_count") == 1
+    assert count(service, "coe_routed_total", router="keyword") == 1, "the other one was named"
+    assert count(service, "coe_route_margin_sum", router="keyword") == 0.5
+    assert count(service, "coe_calls_total", expert=SQL, role="answer", outcome="ok") == 2
+    for phase in ("queue", "swap", "prefill", "decode"):
+        assert count(service, "coe_call_seconds_count", expert=SQL, phase=phase) == 2
+    assert count(service, "coe_inter_token_seconds_count", expert=SQL) == 2
+
+
+async def test_aggregation_is_what_comes_after_the_last_draft_that_was_wanted(service: Service) -> None:
+    await events(service, ask("sql", k=3))
+    await events(service, ask("sql", k=3, aggregator="first"))
+    await events(service, ask("sql"))
+    for aggregator in ("joined", "first"):
+        assert count(service, "coe_aggregation_seconds_count", aggregator=aggregator) == 1
+    assert count(service, "coe_aggregation_seconds_count") == 2
 
 
 async def test_ready_means_that_every_expert_can_answer(service: Service) -> None:

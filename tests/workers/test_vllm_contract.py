@@ -184,6 +184,19 @@ def test_asynchronous_scheduling_is_chosen_by_the_configuration() -> None:
     assert "max_concurrent_batches" in inspect.getsource(core.EngineCore.__init__)
 
 
+def test_an_engine_tells_its_metrics_through_ray_and_its_times_with_each_output() -> None:
+    from vllm.outputs import RequestOutput
+    from vllm.v1.engine import EngineCoreOutput
+    from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.metrics.loggers import StatLoggerBase
+    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
+
+    assert "stat_loggers" in inspect.signature(AsyncLLM.from_vllm_config).parameters
+    assert issubclass(RayPrometheusStatLogger, StatLoggerBase)
+    assert "kv_transfer_params" in EngineCoreOutput.__struct_fields__
+    assert "kv_transfer_params" in inspect.signature(RequestOutput.__init__).parameters
+
+
 def test_requests_without_an_adapter_compute_with_the_last_lora_slot_on_the_cpu() -> None:
     """Why the engine keeps one slot more than adapters there. When this fails, vLLM has mended it."""
     import torch

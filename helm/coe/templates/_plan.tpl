@@ -154,7 +154,8 @@
 {{- if and .Values.ray.autoscaling.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.apiServer) -}}
 {{- fail "networkPolicy.apiServer: missing; ray.autoscaling asks the Kubernetes API, whose address `kubectl get endpoints kubernetes` tells: [{ipBlock: {cidr: ADDRESS/32}}]" -}}
 {{- end -}}
-{{- if and .Values.monitoring.serviceMonitor.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) -}}
+{{- $monitored := or .Values.monitoring.serviceMonitor.enabled .Values.monitoring.podMonitor.enabled -}}
+{{- if and $monitored .Values.networkPolicy.enabled (not .Values.networkPolicy.monitoring) -}}
 {{- fail "networkPolicy.monitoring: missing; name the namespace of Prometheus: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]" -}}
 {{- end -}}
 {{- $batch := .Values.config.batch | default dict -}}
