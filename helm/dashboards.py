@@ -96,6 +96,7 @@ OVERVIEW = Dashboard(
             "sum(rate(coe_settlements_lost_total[5m])) => use not counted",
             "sum(rate(coe_decision_records_lost_total[5m])) => records lost",
         ),
+        _panel("Spans that no collector took", "short", "sum(coe_trace_spans_lost) => spans"),
         _panel(
             "Batches",
             "short",

@@ -39,7 +39,7 @@ class Deployed(Protocol):
 
     owner: str | None
 
-    def workers(self, found: Mapping[str, Plan], registry: Registry) -> SwitchedWorkers: ...
+    def workers(self, found: Mapping[str, Plan], registry: Registry, traces: str = "") -> SwitchedWorkers: ...
 
     def check_room(self, found: Mapping[str, Plan]) -> None: ...
 
@@ -82,7 +82,7 @@ class Gateway:
 
     async def start(self, config: Config, found: Mapping[str, Plan], deciders: Deciders) -> None:
         """With the first configuration, whose workers are deployed."""
-        workers = self._fleet.workers(found, config.registry())
+        workers = self._fleet.workers(found, config.registry(), self._shared.tracing.url)
         change = None if self._source is None else self.apply
         self._site = make_site(self._shared, config, found, deciders, workers, change)
         await workers.open()

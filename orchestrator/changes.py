@@ -16,6 +16,7 @@ STAYS: Mapping[str, tuple[str, ...]] = {
         "ready_s",
     ),
     "batch": (),
+    "traces": (),
 }  # fmt: skip
 """Keys by section that are as they were at the start; without keys all of a section is. The socket, the connections to
 Redis and Ray, the door and the places in it are made once."""

@@ -165,7 +165,7 @@ class ServeWorkers:
     """The workers of a configuration's families, which Serve keeps alive (`orchestrator.calls.Workers`).
 
     found: their applications. known: connections that are there, by application. placing: who tells them which experts
-    live on them, where that is for this process to do.
+    live on them, where that is for this process to do. traces: see `workers.channel.frames.Hello`.
     """
 
     def __init__(
@@ -174,10 +174,11 @@ class ServeWorkers:
         registry: Registry,
         known: Mapping[str, Links] = MappingProxyType({}),
         placing: Placing | None = None,
+        traces: str = "",
     ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
-        self._registry, self._placing = registry, placing or Placing()
-        self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls) for app in found}
+        self._registry, self._placing, self._traces = registry, placing or Placing(), traces
+        self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls, traces) for app in found}
         self._new = [links for app, links in self._links.items() if app not in known]
         self._families = {app: tuple(own.family for own in families_of(plan)) for app, plan in found.items()}
         self._of_family = {family: self._links[app] for app, own in self._families.items() for family in own}
@@ -189,7 +190,7 @@ class ServeWorkers:
 
     def followed_by(self, found: Mapping[str, Plan], registry: Registry) -> "ServeWorkers":
         """Those of another configuration, with the connections to the same applications."""
-        return ServeWorkers(found, registry, self._links, self._placing)
+        return ServeWorkers(found, registry, self._links, self._placing, self._traces)
 
     def place(self, planned: Mapping[str, Planner]) -> None:
         """Their experts live where these planners say from now on, see `orchestrator.placing.Placing.follow`."""
@@ -310,8 +311,8 @@ class Fleet:
     def __init__(self, found: Mapping[str, Plan], owner: str | None, *, is_local: bool) -> None:
         self.found, self.owner, self._is_local = dict(found), owner, is_local
 
-    def workers(self, found: Mapping[str, Plan], registry: Registry) -> ServeWorkers:
-        return ServeWorkers(found, registry)
+    def workers(self, found: Mapping[str, Plan], registry: Registry, traces: str = "") -> ServeWorkers:
+        return ServeWorkers(found, registry, traces=traces)
 
     def check_room(self, found: Mapping[str, Plan]) -> None:
         """Raises TooFewCores if a local Ray has no room for these."""

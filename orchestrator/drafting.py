@@ -14,6 +14,7 @@ from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Pa
 from orchestrator.events import Answered, Ask, Routed
 from orchestrator.ledger import Ledger, public
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
+from workers.tracing import names
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -39,6 +40,9 @@ async def several(
 ) -> AsyncGenerator[Delta | Answered | Failure, None]:
     """Deltas, then one Answered or Failure. Closing it aborts every call."""
     drafts = RouteDrafts(request, ledger)
+    span = ledger.span = ledger.span.child(
+        names.aggregate(aggregator.name), attributes={names.AGGREGATOR: aggregator.name}
+    )
     end: Verdict | Failure = Failure("internal", f"aggregator {aggregator.name} ended without a verdict")
     try:
         async with aclosing(aggregator.aggregate(request, drafts, OwnCalls(request.id, ledger))) as pieces:
@@ -53,6 +57,11 @@ async def several(
         end = Failure(_code((error.draft,)), str(error))
     finally:
         await drafts.aclose()
+        if isinstance(end, Verdict):
+            span.set({names.USED: end.used})
+        else:
+            span.fail(end.code)
+        span.end()
     yield end if isinstance(end, Failure) else _answered(end, ledger)
 
 

@@ -10,6 +10,7 @@ from routers.base import Route
 from routers.policies.base import Wish
 from routers.policies.budget import NO_BOUND, Budget
 from workers.base import Delta, Failure, FinishReason, Phases, Sampling, Tools, Usage
+from workers.tracing.spans import NO_SPAN, AnySpan
 
 AUTO = "auto"
 """The model name with which the router chooses."""
@@ -29,7 +30,7 @@ class Ask:
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     stream: the caller looks on. n: answers, all of one expert. tools: that it may call. texts: to be continued as they
     are, see workers.base.ChatCall; n is a multiple of their number, and the answers to the first one come first.
-    decided: who answers, where that was decided before, as for the lines of a batch.
+    decided: who answers, where that was decided before, as for the lines of a batch. span: of its trace.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Ask:
     tools: Tools | None = None
     texts: tuple[str, ...] = ()
     decided: "Routed | None" = None
+    span: AnySpan = field(default=NO_SPAN, compare=False, repr=False)
 
     @property
     def is_for_one(self) -> bool:

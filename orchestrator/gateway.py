@@ -55,6 +55,7 @@ async def run_gateway(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await gateway.stop()
+        await asyncio.to_thread(shared.tracing.close)
         await shared.store.close()
 
 

@@ -14,6 +14,9 @@ from orchestrator.spending import Spent
 from routers.policies.budget import NO_BOUND, Budget, most_usd
 from routers.policies.constraints import estimated_tokens
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling, Usage
+from workers.tracing import names
+from workers.tracing.content import message_out, messages_in
+from workers.tracing.spans import AnySpan
 
 CANCELLED = "cancelled"
 WHOLE_S = 0.5
@@ -25,11 +28,13 @@ NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
 class Ledger:
     """budget: a call that it does not allow is not made and ends as a failure.
 
+    span: of the trace, under which calls are.
     drafted: when the last draft ended that was wanted until its end, on the clock of `time.perf_counter`; None before.
     """
 
     def __init__(self, ask: Ask, calls: Calls, registry: Registry, budget: Budget = NO_BOUND) -> None:
         self._ask, self._calls, self._registry, self._spent = ask, calls, registry, Spent(budget)
+        self.span = ask.span
         self.drafted: float | None = None
         self._began = 0
         self._made: dict[int, CallMade] = {}
@@ -71,6 +76,7 @@ class Ledger:
         if text is not None:
             messages = ({"role": "user", "content": text},)
         number, self._began, began = self._began, self._began + 1, time.perf_counter()
+        span = self._span(expert, role, text is not None)
         call = ChatCall(
             self._id(expert),
             expert,
@@ -83,9 +89,14 @@ class Ledger:
             text,
             0.0 if self._ask.stream or role != "answer" else WHOLE_S,
             tuple(self._drafting.values()) if role == "draft" else (),
+            span.traceparent,
         )
         if role == "draft":
             self._drafting[number] = expert
+        texts: list[str] | None = None
+        if span.content:
+            span.set({names.INPUT_MESSAGES: messages_in(call.messages)})
+            texts = []
         end: Event | None = None
         usage: Usage | None = None
         said = 0
@@ -97,6 +108,8 @@ class Ledger:
                     if isinstance(event, Delta):
                         usage = event.usage or usage
                         said += 1
+                        if texts is not None:
+                            texts.append(event.text)
                     else:
                         end = event
                         usage = event.usage if isinstance(event, Finish) else usage
@@ -108,6 +121,29 @@ class Ledger:
                 self._made[number] = self._entry(number, expert, role, began, usage, None)
             if said and self._made[number].usage is None:
                 self._untold[number] = Usage(_prompt_tokens(call), said)
+            if texts is not None:
+                reason = end.reason if isinstance(end, Finish) else None
+                span.set({names.OUTPUT_MESSAGES: message_out("".join(texts), reason)})
+            _end(span, self._made[number], end)
+
+    def _span(self, expert: str, role: str, is_completion: bool) -> AnySpan:
+        if not self.span.is_on:
+            return self.span
+        operation, sampling = names.COMPLETION if is_completion else names.CHAT, self._ask.sampling
+        return self.span.child(
+            names.call(operation, expert),
+            "client",
+            {
+                names.OPERATION: operation,
+                names.PROVIDER: names.OWN_PROVIDER,
+                names.REQUEST_MODEL: expert,
+                names.ROLE: role,
+                names.MAX_TOKENS: sampling.max_tokens,
+                names.TEMPERATURE: sampling.temperature,
+                names.TOP_P: sampling.top_p,
+                names.SEED: sampling.seed,
+            },
+        )
 
     def _id(self, expert: str) -> str:
         """The request's id, of which an engine makes its own with the expert's name: further calls need another."""
@@ -130,6 +166,20 @@ class Ledger:
         if isinstance(end, Failure) and end.code in NOT_BEGUN:
             self._spent.undo(number)
         return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else CANCELLED)
+
+
+def _end(span: AnySpan, made: CallMade, end: Event | None) -> None:
+    """Of a call as it was made."""
+    if not span.is_on:
+        return
+    if made.usage is not None:
+        span.set({names.INPUT_TOKENS: made.usage.prompt_tokens, names.OUTPUT_TOKENS: made.usage.completion_tokens})
+    span.set({names.COST: made.cost})
+    if isinstance(end, Finish):
+        span.set({names.RESPONSE_MODEL: end.expert, names.FINISH_REASONS: (end.reason,)})
+    else:
+        span.fail(end.code if isinstance(end, Failure) else CANCELLED)
+    span.end()
 
 
 def _prompt_tokens(call: ChatCall) -> int:

@@ -123,6 +123,9 @@ class Metrics:
         self.records_lost = Counter(
             "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
         )
+        self.spans_lost = Gauge(
+            "coe_trace_spans_lost", "Spans of this gateway that no collector took, since its start.", registry=registry
+        )
         self.refused = Counter(
             "coe_refusals",
             "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "

@@ -20,7 +20,7 @@ from orchestrator.calls import Calls, Workers
 from orchestrator.choices import many, one
 from orchestrator.drafting import request_of, several
 from orchestrator.ensembles import Ensembles, UnknownEnsemble
-from orchestrator.errors import Overloaded
+from orchestrator.errors import Overloaded, from_exception
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
@@ -29,8 +29,11 @@ from orchestrator.records import KEPT, Kept, Recorder
 from orchestrator.routing import Deciding, Routing, Tenant
 from orchestrator.store import Store
 from workers.base import Delta, Failure, WorkerStats
+from workers.tracing import names
 
 STATS_S = 5.0
+SHOWN_S = 0.001
+"""A shorter wait for admission has no span."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -112,8 +115,11 @@ class Pipeline:
             self._allowed(ask, self._routing.most_used) as spending,
             self._admitted(ask) as place,
         ):
-            with self._recorder.of(ask, time.perf_counter() - came) as record:
-                routed = replace(ask.decided or await self._routing.route(ask), allowance=spending.allowance)
+            waited = time.perf_counter() - came
+            if waited >= SHOWN_S:
+                ask.span.child(names.ADMISSION, began=time.time_ns() - int(waited * 1e9)).end()
+            with self._recorder.of(ask, waited) as record:
+                routed = replace(ask.decided or await self._routed(ask), allowance=spending.allowance)
                 self._timely(ask, routed)
                 record.see(routed)
                 yield routed
@@ -134,7 +140,7 @@ class Pipeline:
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
         async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
-            routed = replace(await self._routing.route(ask), allowance=spending.allowance)
+            routed = replace(await self._routed(ask), allowance=spending.allowance)
         self._recorder.decided(ask, routed)
         return routed
 
@@ -216,6 +222,28 @@ class Pipeline:
         expert, lane = min(lanes.items(), key=lambda one: one[1].wait_s(now))
         who = f"the request to {expert!r}"
         self._admission.check(lane.wait_s(now), lane.fast_s, ask.deadline - time.time(), who)
+
+    async def _routed(self, ask: Ask) -> Routed:
+        """Raises as `Routing.route` does."""
+        span = ask.span.child(names.ROUTE)
+        try:
+            routed = await self._routing.route(ask)
+            route = routed.route
+            span.set(
+                {
+                    names.ROUTER: route.router,
+                    names.CATEGORY: route.category,
+                    names.MARGIN: route.margin,
+                    names.EXPERTS: route.experts,
+                    names.CANDIDATES: len(routed.candidates),
+                }
+            )
+            return routed
+        except Exception as error:
+            span.fail(from_exception(error).cause)
+            raise
+        finally:
+            span.end()
 
     # Answer
 

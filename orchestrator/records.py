@@ -18,6 +18,7 @@ from orchestrator.store import DECISION_TTL_S, MAX_DECISIONS, Store, StoreUnavai
 from routers.ask import ask as text_of
 from routers.base import Route
 from workers.base import Delta, Usage
+from workers.tracing import names
 
 _ROUTE = tuple(field.name for field in fields(Route))
 MAX_UNWRITTEN = 1000
@@ -66,8 +67,11 @@ class Recorder:
 
     def _keep(self, record: "Record") -> None:
         """Metrics and log at once; the store without waiting for it."""
-        seconds = time.perf_counter() - record.began
+        seconds, ask = time.perf_counter() - record.began, record.ask
         self._count(record, seconds)
+        ask.span.set({names.KEY_ID: ask.caller, names.KEY_CLASS: ask.grant.priority, names.EXPERT: record.expert})
+        if record.outcome != "ok":
+            ask.span.fail(record.outcome)
         log.info("request", **record.line(seconds))
         if record.routed is not None:
             self._store_soon(record.decision(seconds), record.ask)
@@ -191,6 +195,7 @@ class Record:
             "key": ask.caller,
             "key_name": ask.caller_name,
             "stream": ask.stream,
+            "trace_id": ask.span.trace,
             "admission_seconds": self.waited,
             "seconds": seconds,
             "first_token_seconds": self.first_token,

@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from orchestrator.records import Kept
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.tenants import going_on, tenants
+from workers.tracing.settings import open_tracing
+from workers.tracing.spans import OFF, Tracing
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -55,10 +58,13 @@ class Shared:
     bounds: Bounds
     serving: Serving
     storage: Storage | None
+    tracing: Tracing = OFF
 
     @classmethod
     def of(cls, config: Config, home: Path, redis_url: str) -> "Shared":
         store, metrics, limits = Store(redis_url), Metrics(), config.limits
+        tracing = open_tracing(config.traces.settings, "coe-gateway", os.environ)
+        metrics.spans_lost.set_function(lambda: float(tracing.lost))
         return cls(
             store=store,
             metrics=metrics,
@@ -67,6 +73,7 @@ class Shared:
             bounds=Bounds(connections=limits.connections, body_s=limits.body_s),
             serving=Serving(len(config.registry()), limits.ready_s, time.monotonic()),
             storage=open_storage(config.batch.files_url, home) if config.batch.enabled else None,
+            tracing=tracing,
         )
 
 
@@ -194,6 +201,7 @@ def make_site(
         cors=Cors(allowed_origins(config.server.cors_origins), config.server.cors_credentials),
         serving=shared.serving,
         change=change,
+        tracing=shared.tracing,
     )
     every: dict[str | None, Tenant] = {None: default}
     every.update(others)

@@ -78,7 +78,8 @@ class ChatCall:
     deadline: Unix time in seconds after which the answer is of no use. every: seconds for which what it says may be
     collected before it is sent, 0 for who looks on.
     priority: lower goes first, as in vLLM; caller: whose request it is, for a fair share among callers.
-    beside: experts whose drafts of the same request are under way.
+    beside: experts whose drafts of the same request are under way. trace: the W3C traceparent of the call's span, ""
+    for none.
     """
 
     request_id: str
@@ -92,6 +93,7 @@ class ChatCall:
     text: str | None = None
     every: float = 0.0
     beside: tuple[str, ...] = ()
+    trace: str = field(default="", compare=False)
 
 
 def seconds_left(call: ChatCall) -> asyncio.Timeout:

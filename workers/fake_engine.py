@@ -267,11 +267,13 @@ class FakeEngine:
         try:
             async with self._slots:
                 began = time.monotonic()
+                brought = image not in self._device
                 with self._held(image):
+                    computed = time.monotonic() if brought else began
                     async for event in self._tokens(call, spec, script):
                         first = first or time.monotonic()
                         if isinstance(event, Finish):
-                            event = replace(event, phases=_phases(came, began, first, time.monotonic()))
+                            event = replace(event, phases=_phases(came, began, computed, first, time.monotonic()))
                             self._seconds["queue"] += began - came
                             self._seconds["execute"] += time.monotonic() - began
                         if isinstance(event, Finish | Failure):
@@ -359,8 +361,8 @@ class FakeEngine:
         return words[:limit], "length" if len(words) > limit else "stop"
 
 
-def _phases(came: float, began: float, first: float, ended: float) -> Phases:
-    return Phases(queue=began - came, prefill=first - began, decode=ended - first)
+def _phases(came: float, began: float, computed: float, first: float, ended: float) -> Phases:
+    return Phases(queue=began - came, swap=computed - began, prefill=first - computed, decode=ended - first)
 
 
 def _context(spec: ExpertSpec) -> int:

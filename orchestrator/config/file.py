@@ -283,7 +283,7 @@ def _shown(value: object) -> str:
 
 def _message(details: ErrorDetails, loc: Loc, schema: dict[str, Any]) -> str:
     # What may hold a secret is never repeated.
-    secret = "options" in loc or "engine_args" in loc or loc[-1:] == ("redis_url",)
+    secret = "options" in loc or "engine_args" in loc or loc[-1:] in (("redis_url",), ("endpoint",))
     got = "got a value (not shown)" if secret else f"got {_shown(details['input'])}"
     wanted = schema_at(schema, loc)
     if details["type"] == "missing":

@@ -13,7 +13,7 @@ from orchestrator.config.aggregation import AggregationConfig, AggregatorName, E
 from orchestrator.config.batch import BatchConfig
 from orchestrator.config.file import Located
 from orchestrator.config.limits import Limits
-from orchestrator.config.observing import RecordsConfig
+from orchestrator.config.observing import RecordsConfig, TracesConfig
 from orchestrator.config.policies import Float, Int, PoliciesConfig
 from orchestrator.settings import Server, check_path
 
@@ -206,6 +206,7 @@ class Config(Frozen):
     limits: Limits = Limits()
     batch: BatchConfig = BatchConfig()
     records: RecordsConfig = RecordsConfig()
+    traces: TracesConfig = TracesConfig()
     server: Server = Server()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],

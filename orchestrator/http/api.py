@@ -1,7 +1,6 @@
 """The HTTP API: OpenAI's chat and models, the router's decision, health and metrics. docs/api.md describes it."""
 
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -11,14 +10,13 @@ import orjson
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experts.registry import Registry
 from orchestrator.access.grant import Grant
 from orchestrator.batch.service import Batches
-from orchestrator.errors import ApiError, from_exception
+from orchestrator.errors import ApiError
 from orchestrator.events import READY_TIERS, Ask
 from orchestrator.http import wire_answers as told
 from orchestrator.http.admin import Admin, only_admins
@@ -30,6 +28,7 @@ from orchestrator.http.chat import coe_field, route_headers
 from orchestrator.http.decisions import Decisions
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
 from orchestrator.http.feedback import Feedback, FeedbackQuery
+from orchestrator.http.frame import Frame
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
 from orchestrator.http.health import Health, Serving
 from orchestrator.http.models import Models
@@ -38,7 +37,6 @@ from orchestrator.http.openapi import ASKS, COUNTS, Described, document
 from orchestrator.http.reading import deadline, parse, parse_route, read_body
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
-from orchestrator.http.streams import ClientGone
 from orchestrator.http.wire import ChatRequest, FeedbackRequest, Generation, Limits, RouteRequest
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
@@ -48,12 +46,11 @@ from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
 from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
+from workers.tracing.spans import OFF, Tracing
 
 """Expert -> why it cannot answer; empty when every expert can."""
 
 T = TypeVar("T", bound=Generation)
-CLIENT_GONE = 499
-"""nginx's status for it; nobody reads it but the access log."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -77,11 +74,12 @@ def create_app(
     cors: Cors = NO_CORS,
     serving: Serving | None = None,
     change: Change | None = None,
+    tracing: Tracing = OFF,
 ) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`, which
     `serving` is, where an application went before this one in the process. settings: aggregator -> what is told of its
     settings. once: for requests with an Idempotency-Key. batches: None = there are none. change: takes a new
-    configuration, None = nothing does."""
+    configuration, None = nothing does. tracing: where requests are traced."""
     api = _Api(pipeline, registry, keys, limits, metrics)
     health = Health(pipeline.not_ready, keys.store, serving or Serving(len(registry), ready_s, time.monotonic()))
     feedback = Feedback(keys.store, metrics, limits.body_bytes, pipeline.recorded)
@@ -125,7 +123,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused_by_framework)
     app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())
     app.add_middleware(Guards, bounds=bounds)  # the last one that is added is the first to see a request
-    app.add_middleware(_Frame, metrics=metrics)
+    app.add_middleware(Frame, told=partial(_told, metrics), tracing=tracing)
     app.add_middleware(SafeHeaders, cors=cors)
     return app
 
@@ -177,7 +175,8 @@ class _Api:
     def _ask(self, request: Request, body: Generation) -> Ask:
         caller: KeyInfo = request.state.caller
         until = deadline(request, self._limits.timeout_s)
-        return ask_of(body, request.state.request_id, until, caller.lineage, caller.name, caller.grant)
+        state = request.state
+        return ask_of(body, state.request_id, until, caller.lineage, caller.name, caller.grant, state.span)
 
     # Route, experts
 
@@ -236,43 +235,8 @@ class _Api:
         return Response(self._metrics.render(await self._pipeline.stats()), headers={"content-type": CONTENT_TYPE})
 
 
-class _Frame:
-    """Around every request: when it came, its id, bound for the logs and sent as x-request-id, and the answer to every
-    exception."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = f"req-{uuid.uuid4().hex}"
-        scope.setdefault("state", {}).update(request_id=request_id, arrived=time.time())
-        started = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
-            await send(message)
-
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                await self._app(scope, receive, send_with_id)
-            except (ClientGone, ClientDisconnect):
-                log.info("client gone")
-                if not started:
-                    await Response(status_code=CLIENT_GONE)(scope, receive, send_with_id)
-            except Exception as error:
-                answer = _error(_told(self._metrics, from_exception(error), error), request_id)
-                if not started:
-                    await answer(scope, receive, send_with_id)
-
-
 async def _refused_by_framework(request: Request, error: Exception) -> Response:
-    """An unknown path or a wrong method, for `_Frame` to answer as everything else."""
+    """An unknown path or a wrong method, for `Frame` to answer as everything else."""
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path[:100]}"
     if error.status_code == 404:
@@ -296,10 +260,6 @@ def _told(metrics: Metrics, told: ApiError, error: Exception) -> ApiError:
         trace = error if told.cause == "internal" and not isinstance(error, ApiError) else None
         log.error("error answered", cause=told.cause, why=told.message, exc_info=trace)
     return told
-
-
-def _error(error: ApiError, request_id: str) -> Response:
-    return _json(error.body(request_id), error.row.status, {**error.headers, "x-coe-request-id": request_id})
 
 
 def _worker_field(family: str, worker: WorkerStats | str) -> dict[str, Any]:

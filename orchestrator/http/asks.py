@@ -12,9 +12,18 @@ from orchestrator.http.wire import Generation
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest
 from orchestrator.http.wire_responses import ResponseRequest
+from workers.tracing.spans import NO_SPAN, AnySpan
 
 
-def ask_of(body: Generation, request_id: str, deadline: float, caller: str, caller_name: str, grant: Grant) -> Ask:
+def ask_of(
+    body: Generation,
+    request_id: str,
+    deadline: float,
+    caller: str,
+    caller_name: str,
+    grant: Grant,
+    span: AnySpan = NO_SPAN,
+) -> Ask:
     """caller, caller_name: lineage and name of the key. deadline: Unix time in seconds."""
     return Ask(
         request_id=request_id,
@@ -36,6 +45,7 @@ def ask_of(body: Generation, request_id: str, deadline: float, caller: str, call
         n=body.n_answers,
         tools=body.called_tools,
         texts=body.texts,
+        span=span,
     )
 
 

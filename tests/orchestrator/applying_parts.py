@@ -53,7 +53,7 @@ class LocalFleet:
     full: Exception | None = None
     slow: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def workers(self, found: Mapping[str, Plan], registry: Registry) -> SwitchedWorkers:
+    def workers(self, found: Mapping[str, Plan], registry: Registry, traces: str = "") -> SwitchedWorkers:
         return LocalWorkers(self, registry)
 
     def check_room(self, found: Mapping[str, Plan]) -> None:

@@ -54,7 +54,7 @@ class TwoWorkers(LocalFleet):
     listed: list[Address] = field(default_factory=list)
     placing: Placing = field(default_factory=lambda: Placing(every_s=0.02))
 
-    def workers(self, found: Mapping[str, Plan], registry: Registry) -> SwitchedWorkers:
+    def workers(self, found: Mapping[str, Plan], registry: Registry, traces: str = "") -> SwitchedWorkers:
         return ServeWorkers(found, registry, {"coe-f": self.links}, self.placing)
 
     async def follow(self, found: Mapping[str, Plan]) -> None:

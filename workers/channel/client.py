@@ -73,9 +73,9 @@ class Link(Frames):
     """A connection to one worker. tiers: expert -> tier; told, placed, asked, pairs: as it told last (`frames.Stats`),
     of which told is empty before the first time."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, traces: str = "") -> None:
         super().__init__()
-        self.address = address
+        self.address, self._traces = address, traces
         self.bound = MOST_BYTES
         self.leaving = False
         self.heard = self.troubled_until = 0.0
@@ -98,7 +98,7 @@ class Link(Frames):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.heard = _now()
-        self.send(Hello(self.address.token))
+        self.send(Hello(self.address.token, traces=self._traces))
         self._ask()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -200,12 +200,12 @@ class Link(Frames):
 class Links:
     """The workers that serve the same families, and the connections to them.
 
-    find: tells which there are. Use as a context: while it is open, connections follow what `find` tells, looked at
-    every LOOK_S, and at once when one is lost.
+    find: tells which there are. traces: see `frames.Hello`. Use as a context: while it is open, connections follow what
+    `find` tells, looked at every LOOK_S, and at once when one is lost.
     """
 
-    def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
-        self._find, self._tls = find, tls
+    def __init__(self, find: Find, tls: ssl.SSLContext | None = None, traces: str = "") -> None:
+        self._find, self._tls, self._traces = find, tls, traces
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -259,7 +259,7 @@ class Links:
         await asyncio.gather(*map(self._connect, {*await self._find()} - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
-        link, loop = Link(address), asyncio.get_running_loop()
+        link, loop = Link(address, self._traces), asyncio.get_running_loop()
         host = None if self._tls is None else address.host
         try:
             async with asyncio.timeout(CONNECT_S):

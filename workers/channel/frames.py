@@ -38,8 +38,11 @@ class Address:
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """traces: the collector to which the gateway sends traces, "" for none; see `ChatCall.trace`."""
+
     token: str
     version: int = VERSION
+    traces: str = ""
 
     def is_welcome(self, token: str) -> bool:
         return self.version == VERSION and hmac.compare_digest(self.token.encode(), token.encode())

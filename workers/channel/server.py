@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import ssl
 import time
@@ -27,6 +28,10 @@ from workers.channel.frames import (
     events_of,
     to_worker,
 )
+from workers.tracing import names
+from workers.tracing.calls import end_call
+from workers.tracing.settings import told_tracing
+from workers.tracing.spans import NO_SPAN, OFF, AnySpan, Tracing
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
@@ -57,6 +62,7 @@ class ChannelServer:
         self.asked: dict[str, tuple[int, int]] = {}
         self.pairs: dict[str, dict[str, int]] = {}
         self.peers: set[_Peer] = set()
+        self.tracing: Tracing = OFF
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, tls: ssl.SSLContext | None = None) -> Address:
@@ -97,6 +103,15 @@ class ChannelServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(self.tracing.close)
+
+    def trace(self, url: str) -> None:
+        """Traces go there from now on, unless they go somewhere already."""
+        if url and not self.tracing.url:
+            try:
+                self.tracing = told_tracing(url, "coe-worker", os.environ)
+            except Exception:  # a worker answers without traces
+                logger.exception("%s: no traces", self.name)
 
 
 class _Run:
@@ -111,6 +126,8 @@ class _Run:
         clock = asyncio.get_running_loop().time
         every, sent = self._call.every, clock()
         ended, usage = False, None
+        end: Event | None = None
+        span = self._span()
         self._peer.server.count(self._call.expert, 1, 0)
         self._peer.server.count_beside(self._call)
         try:
@@ -119,6 +136,7 @@ class _Run:
                     add(self._waiting, event)
                     usage = usage if isinstance(event, Failure) else event.usage or usage
                     ended = not isinstance(event, Delta)
+                    end = event
                     if ended or (not self._peer.paused and clock() - sent >= every):
                         sent = clock()
                         self.tell()
@@ -132,6 +150,14 @@ class _Run:
         finally:
             self._peer.running.pop(self._number, None)
             self._peer.server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
+            end_call(span, end)
+
+    def _span(self) -> AnySpan:
+        call = self._call
+        if not call.trace:
+            return NO_SPAN
+        attributes = {names.OPERATION: names.CHAT, names.PROVIDER: names.OWN_PROVIDER, names.REQUEST_MODEL: call.expert}
+        return self._peer.server.tracing.follow(call.trace, names.engine(call.expert), attributes)
 
     def tell(self) -> None:
         """Sends what waits."""
@@ -202,6 +228,7 @@ class _Peer(Frames):
             self.refuse("a stranger")
             return
         self._known, self.bound = True, MOST_BYTES
+        self.server.trace(frame.traces)
         self._forget_timer()
         self.server.peers.add(self)
 

@@ -1,0 +1,231 @@
+"""One trace a request, in a gateway whose worker is behind a channel; the spans reach a collector over HTTP.
+
+tests/service/test_traces.py has the same across real processes.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from orchestrator.calls import Workers
+from orchestrator.http.api import create_app
+from orchestrator.store import Store
+from tests.orchestrator.parts import LIMITS, MATH, REGISTRY, SQL, Service
+from tests.otlp import FAST, Collector, Seen, collector, tree
+from workers.base import ChatCall, WorkerStats
+from workers.channel.client import Links
+from workers.channel.server import ChannelServer
+from workers.fake_engine import FakeEngine
+from workers.tracing import names
+from workers.tracing.settings import TraceSettings, open_tracing
+
+TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+CALLER = {"traceparent": f"00-{TRACE}-{ABOVE}-01"}
+
+
+class OfEngine:
+    """Implements `workers.channel.server.Served`."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.engine = engine
+
+    def generate(self, call: ChatCall) -> Any:
+        return self.engine.generate(call)
+
+    async def stats(self) -> Mapping[str, WorkerStats]:
+        return {self.engine.family: await self.engine.stats()}
+
+    def live(self, experts: Any) -> None: ...
+
+
+class Channelled:
+    """Implements `orchestrator.calls.Workers`: all that is asked goes over one channel."""
+
+    def __init__(self, links: Links) -> None:
+        self.links = links
+
+    def generate(self, call: ChatCall) -> Any:
+        return self.links.generate(call)
+
+    async def stats(self) -> dict[str, WorkerStats | str]:
+        return {family: own for told in await self.links.stats() for family, own in told.items()}
+
+
+@asynccontextmanager
+async def traced(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, *, content: bool = False
+) -> AsyncIterator[Service]:
+    """A service that traces, at this collector."""
+    for name, value in FAST.items():
+        monkeypatch.setenv(name, value)
+    service = await Service.start(store)
+    tracing = open_tracing(TraceSettings(url, content=content), "coe-gateway", FAST)
+    service.app = create_app(service.pipeline, REGISTRY, service.keys, LIMITS, service.metrics, tracing=tracing)
+    service.engine._images = 1
+    await service.engine.start()
+    server = ChannelServer(OfEngine(service.engine), "w")
+    address = await server.start("127.0.0.1")
+
+    async def find() -> list[Any]:
+        return [address]
+
+    async with Links(find, traces=tracing.url) as links:
+        while not links.up:
+            await asyncio.sleep(0.01)
+        workers: Workers = Channelled(links)
+        service.work_with(workers)
+        try:
+            yield service
+        finally:
+            await server.close(0)
+            await service.stop()
+            await asyncio.to_thread(tracing.close)
+
+
+async def ask(service: Service, prompt: str = "some sql, Rumpelstiltskin", **fields: Any) -> Any:
+    body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **fields}
+    return await service.http.post("/v1/chat/completions", json=body, headers=CALLER)
+
+
+async def seen(own: Collector, count: int) -> list[Seen]:
+    return await asyncio.to_thread(own.trace, TRACE, count)
+
+
+async def test_a_routed_chat_is_one_trace_from_http_to_the_engine(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            answer = await ask(service, temperature=0.5, max_tokens=7)
+            request_id = answer.headers["x-request-id"]
+            spans = await seen(own, 8)
+            record = await service.http.get(f"/v1/routes/{request_id}")
+    assert tree(spans) == {
+        "": ["POST /v1/chat/completions"],
+        "POST /v1/chat/completions": ["route", "chat sql"],
+        "chat sql": ["engine sql"],
+        "engine sql": ["queue", "swap", "prefill", "decode"],
+    }
+    by = {span.name: span for span in spans}
+    top, call, engine = by["POST /v1/chat/completions"], by["chat sql"], by["engine sql"]
+    assert (top.parent, top.kind, call.kind, engine.kind) == (ABOVE, "server", "client", "server")
+    assert (top.service, engine.service) == ("coe-gateway", "coe-worker")
+    assert top.attributes == {
+        names.HTTP_METHOD: "POST",
+        names.HTTP_ROUTE: "/v1/chat/completions",
+        names.HTTP_STATUS: 200,
+        names.REQUEST_ID: request_id,
+        names.KEY_ID: (await service.keys.list())[0].lineage,
+        names.KEY_CLASS: "normal",
+        names.EXPERT: SQL,
+    }
+    assert by["route"].attributes[names.EXPERTS] == [SQL]
+    assert call.attributes == {
+        names.OPERATION: "chat",
+        names.PROVIDER: "coe",
+        names.REQUEST_MODEL: SQL,
+        names.RESPONSE_MODEL: SQL,
+        names.ROLE: "answer",
+        names.MAX_TOKENS: 7,
+        names.TEMPERATURE: 0.5,
+        names.FINISH_REASONS: ["stop"],
+        names.INPUT_TOKENS: 3,
+        names.OUTPUT_TOKENS: 5,
+    }
+    assert top.began <= by["route"].began <= call.began <= engine.began
+    assert call.ended <= top.ended
+    assert record.json()["trace_id"] == TRACE
+
+
+async def test_an_ensemble_has_its_calls_under_the_aggregator(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            await ask(service, "sql and math", coe={"k": 2, "allow": [SQL, MATH]})
+            spans = await seen(own, 13)
+    found = tree(spans)
+    assert found["POST /v1/chat/completions"] == ["route", "aggregate joined"]
+    assert sorted(found["aggregate joined"]) == ["chat math", "chat sql"]
+    assert found["chat math"] == ["engine math"]
+    [aggregate] = [span for span in spans if span.name == "aggregate joined"]
+    assert sorted(aggregate.attributes[names.USED]) == [MATH, SQL]
+
+
+async def test_a_stream_ends_its_trace_with_its_last_chunk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            service.engine.token_delay = 0.01
+            answer = await ask(service, stream=True)
+            assert answer.text.endswith("data: [DONE]\n\n")
+            spans = await seen(own, 8)
+    by = {span.name: span for span in spans}
+    top, decode = by["POST /v1/chat/completions"], by["decode"]
+    assert top.ended - top.began > decode.ended - decode.began >= 30_000_000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_failed_says_so_by_its_code(store: Store, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            service.engine.fail_next("engine_died", "Rumpelstiltskin went down", after=2)
+            await ask(service, stream=stream)
+            spans = await seen(own, 4)
+    failed = {span.name: span.attributes.get(names.ERROR_TYPE) for span in spans if span.failed}
+    assert failed == dict.fromkeys(["POST /v1/chat/completions", "chat sql", "engine sql"], "engine_died")
+    assert not any(b"Rumpelstiltskin" in body for body in own.bodies)
+
+
+async def test_a_client_that_leaves_ends_all_its_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            service.engine.token_delay = 60
+            task = asyncio.create_task(ask(service))
+            await service.engine.reaches(running=1)
+            task.cancel()
+            await asyncio.wait([task])
+            await service.engine.reaches(running=0)
+            spans = await seen(own, 4)
+    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+    assert failed["engine sql"] == failed["chat sql"] == "cancelled"
+
+
+async def test_neither_content_nor_secrets_are_in_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            await ask(service, stop=["Rumpel"], user="Rumpelstiltskin", coe={"k": 2})
+            await ask(service, model="Rumpelstiltskin")
+            await service.http.post("/v1/route", json={"prompt": "Rumpelstiltskin"}, headers=CALLER)
+            await service.http.post("/v1/Rumpelstiltskin", headers=CALLER)
+            await seen(own, 16)
+    sent = b"".join(own.bodies)
+    assert b"Rumpel" not in sent
+    assert b"heard" not in sent
+    assert service.key.encode() not in sent
+
+
+async def test_content_is_in_spans_where_it_is_allowed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch, content=True) as service:
+            await ask(service, "some sql")
+            spans = await seen(own, 8)
+    [call] = [span for span in spans if span.name == "chat sql"]
+    said = {"role": "user", "parts": [{"type": "text", "content": "some sql"}]}
+    answered = {"role": "assistant", "parts": [{"type": "text", "content": "sql heard: some sql"}]}
+    assert json.loads(call.attributes[names.INPUT_MESSAGES]) == [said]
+    assert json.loads(call.attributes[names.OUTPUT_MESSAGES]) == [answered | {"finish_reason": "stop"}]
+
+
+async def test_a_collector_that_is_away_harms_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with traced(store, "http://127.0.0.1:1", monkeypatch) as service:
+        answers = [(await ask(service)).status_code for _ in range(3)]
+    assert answers == [200, 200, 200]
+
+
+async def test_without_a_collector_there_is_no_trace(service: Service) -> None:
+    answer = await ask(service)
+    record = (await service.http.get(f"/v1/routes/{answer.json()['id']}")).json()
+    assert record["trace_id"] is None
+    assert service.engine.calls[-1].trace == ""

@@ -1,0 +1,256 @@
+"""Spans: what is recorded, what is sent, and what it costs where nobody takes them."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import pytest
+
+from tests.otlp import FAST, collector
+from workers.base import Failure, Finish, Phases, Usage
+from workers.tracing import names
+from workers.tracing.calls import end_call
+from workers.tracing.otlp import OtlpTracing
+from workers.tracing.settings import TraceSettings, open_tracing
+from workers.tracing.spans import NO_SPAN, OFF, NoSpan, Parent, Span
+
+TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{ABOVE}-01"
+
+
+class Kept:
+    """A sink that keeps spans."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+
+    def put(self, span: Span) -> None:
+        self.spans.append(span)
+
+
+# Trace context
+
+
+def test_a_traceparent_is_read_as_w3c_has_it() -> None:
+    assert Parent.of(TRACEPARENT) == Parent(int(TRACE, 16), int(ABOVE, 16), True)
+    assert Parent.of(f"00-{TRACE}-{ABOVE}-00") == Parent(int(TRACE, 16), int(ABOVE, 16), False)
+    later = Parent.of(f"cc-{TRACE}-{ABOVE}-01-what-the-future-will-be-like")
+    assert later == Parent(int(TRACE, 16), int(ABOVE, 16), True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "nonsense",
+        f"ff-{TRACE}-{ABOVE}-01",
+        f"00-{TRACE}-{ABOVE}-01-more",
+        f"00-{'0' * 32}-{ABOVE}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{ABOVE}-01",
+        f"00-{TRACE}-{ABOVE}-1",
+        f"00-{TRACE}-{ABOVE}-01\u00e9",
+    ],
+)
+def test_what_is_none_is_as_none(text: str) -> None:
+    assert Parent.of(text) is None
+
+
+def test_a_child_is_of_its_parents_trace_and_ends_once() -> None:
+    kept = Kept()
+    top = Span(kept, "top", "server", 7, 0, {"a": 1})
+    below = top.child("below", "client", {"b": None})
+    assert isinstance(below, Span)
+    assert (below.trace_id, below.parent_id, below.kind) == (7, top.span_id, "client")
+    assert top.traceparent == f"00-{7:032x}-{top.span_id:016x}-01"
+    below.set({"b": 2})
+    below.end(at=5)
+    below.end(at=6)
+    assert [(span.name, span.ended, span.attributes) for span in kept.spans] == [("below", 5, {"b": 2})]
+
+
+def test_without_traces_a_span_is_nothing() -> None:
+    span = OFF.request("POST /", TRACEPARENT)
+    assert span is NO_SPAN
+    assert span.child("a").child("b") is span
+    assert (span.traceparent, span.trace, span.is_on, span.content) == ("", None, False, False)
+
+
+# The spans of a call in its worker
+
+
+def test_a_calls_phases_stand_one_behind_the_other() -> None:
+    kept = Kept()
+    span = Span(kept, "engine a", "server", 7, 1, None, began=1_000)
+    end_call(span, Finish("stop", "a", Usage(3, 4), Phases(queue=1e-6, swap=2e-6, prefill=3e-6, decode=4e-6)))
+    assert [(own.name, own.began, own.ended) for own in kept.spans[:-1]] == [
+        ("queue", 1_000, 2_000),
+        ("swap", 2_000, 4_000),
+        ("prefill", 4_000, 7_000),
+        ("decode", 7_000, 11_000),
+    ]
+    assert {own.parent_id for own in kept.spans[:-1]} == {span.span_id}
+    assert kept.spans[-1].attributes[names.OUTPUT_TOKENS] == 4
+
+
+def test_a_call_without_a_swap_has_no_span_of_one() -> None:
+    kept = Kept()
+    end_call(Span(kept, "engine a", "server", 7, 1, None), Finish("stop", "a", Usage(), Phases(prefill=1.0)))
+    assert [own.name for own in kept.spans] == ["queue", "prefill", "decode", "engine a"]
+
+
+@pytest.mark.parametrize(("last", "error"), [(Failure("deadline", "secret words"), "deadline"), (None, "cancelled")])
+def test_a_call_that_failed_tells_its_code_and_no_message(last: Failure | None, error: str) -> None:
+    kept = Kept()
+    end_call(Span(kept, "engine a", "server", 7, 1, None), last)
+    [own] = kept.spans
+    assert own.error == error
+    assert "secret" not in str(own.attributes)
+
+
+# Where they go
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environment", "url"),
+    [
+        (None, {}, ""),
+        ("http://a:4318", {}, "http://a:4318/v1/traces"),
+        ("http://a:4318/", {}, "http://a:4318/v1/traces"),
+        ("http://a:4318", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://b:1/x"}, "http://b:1/x/v1/traces"),
+        (None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://b:1/own"}, "http://b:1/own"),
+        ("http://a:4318", {"OTEL_SDK_DISABLED": "true"}, ""),
+        ("http://a:4318", {"OTEL_TRACES_EXPORTER": "none"}, ""),
+        ("http://a:4318", {"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, "http://a:4318/v1/traces"),
+    ],
+)
+def test_the_standard_variables_come_before_the_file(
+    endpoint: str | None, environment: Mapping[str, str], url: str
+) -> None:
+    assert TraceSettings(endpoint).url(environment) == url
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        ("workers.channel.server, workers.channel.client, workers.fake_engine", "opentelemetry"),
+        # Redis' client imports a part of it, where it is there, and never the exporter.
+        ("orchestrator.site, orchestrator.gateway", "opentelemetry.exporter"),
+    ],
+)
+def test_off_imports_nothing_of_opentelemetry(modules: str, unwanted: str) -> None:
+    code = (
+        f"import sys; import {modules}\n"
+        "from workers.tracing.settings import TraceSettings, open_tracing\n"
+        "open_tracing(TraceSettings(), 'coe', {})\n"
+        f"print([name for name in sys.modules if name.startswith(('{unwanted}', 'workers.tracing.otlp'))])"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told == "[]\n"
+
+
+def test_spans_reach_the_collector_with_their_resource(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
+    with collector() as own:
+        tracing = open_tracing(TraceSettings(own.url), "coe-test", FAST)
+        span = tracing.request("POST /x", TRACEPARENT, {names.HTTP_METHOD: "POST", "none": None})
+        span.child("below", attributes={names.EXPERTS: ("a", "b"), "f": 0.5, "t": True}).end()
+        span.fail("deadline")
+        span.end()
+        top, below = own.trace(TRACE, 2)
+        tracing.close()
+    assert (top.name, top.kind, top.parent, top.service, top.failed) == ("POST /x", "server", ABOVE, "coe-test", True)
+    assert top.attributes == {names.HTTP_METHOD: "POST", names.ERROR_TYPE: "deadline"}
+    assert (below.parent, below.attributes) == (top.span, {names.EXPERTS: ["a", "b"], "f": 0.5, "t": True})
+    assert not below.failed
+
+
+def test_headers_for_the_collector_come_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-token=hunter2")
+    with collector() as own:
+        tracing = open_tracing(TraceSettings(own.url), "coe-test", FAST)
+        tracing.request("POST /x", TRACEPARENT).end()
+        own.trace(TRACE, 1)
+        tracing.close()
+    assert own.headers[0]["x-token"] == "hunter2"
+
+
+def test_what_has_ended_is_sent_at_the_end() -> None:
+    with collector() as own:
+        tracing = open_tracing(TraceSettings(own.url), "coe-test", {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
+        for _ in range(3):
+            tracing.request("POST /x", "").end()
+        tracing.close(within=60)
+        assert len(own.spans) == 3
+
+
+def test_the_caller_decides_whether_its_trace_is_recorded() -> None:
+    with collector() as own:
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", 0.0, FAST)
+        assert tracing.request("POST /x", TRACEPARENT).is_on
+        declined = tracing.request("POST /x", f"00-{TRACE}-{ABOVE}-00")
+        unsampled = tracing.request("POST /x", "")
+        assert isinstance(declined, NoSpan)
+        assert declined.traceparent.startswith(f"00-{TRACE}-")
+        assert declined.traceparent.endswith("-00")
+        assert isinstance(unsampled, NoSpan)
+        assert tracing.follow(declined.traceparent, "engine") is NO_SPAN
+        assert tracing.follow("nonsense", "engine") is NO_SPAN
+        assert OtlpTracing(f"{own.url}/v1/traces", "coe", 1.0, FAST).request("POST /x", "").is_on
+        tracing.close()
+
+
+def test_a_share_of_traces_is_recorded() -> None:
+    with collector() as own:
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", 0.25, FAST)
+        recorded = sum(tracing.request("POST /x", "").is_on for _ in range(2000))
+        tracing.close()
+    assert 350 < recorded < 650  # 8 standard deviations
+
+
+def test_a_collector_that_is_away_costs_spans_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    tracing = OtlpTracing("http://127.0.0.1:1/v1/traces", "coe", None, {**FAST, "OTEL_BSP_MAX_QUEUE_SIZE": "10"})
+    for _ in range(1000):
+        tracing.request("POST /x", "").end()
+    tracing.close(within=0.2)
+    assert tracing.lost == 1000
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("traces are lost: the collector does not take them") <= 1
+
+
+def test_a_collector_that_refuses_is_told_once_and_again_when_it_takes_them(caplog: pytest.LogCaptureFixture) -> None:
+    with collector() as own:
+        own.status = 400
+        tracing = open_tracing(TraceSettings(own.url), "coe", FAST)
+        assert isinstance(tracing, OtlpTracing)
+        for _ in range(2):
+            seen = len(own.headers)
+            tracing.request("POST /x", TRACEPARENT).end()
+            with own.news:
+                assert own.news.wait_for(lambda seen=seen: len(own.headers) > seen, 60)  # type: ignore[misc]
+        own.status = 200
+        tracing.request("POST /x", TRACEPARENT).end()
+        own.trace(TRACE, 1)
+        tracing.close()
+    told = [record.getMessage() for record in caplog.records if record.name == "workers.tracing.otlp"]
+    assert told == [
+        "traces are lost: the collector does not take them",
+        "traces are taken again; 2 spans were lost",
+    ]
+
+
+def test_names_are_those_of_the_semantic_conventions() -> None:
+    from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
+    from opentelemetry.semconv.attributes import error_attributes, http_attributes
+
+    standard = {
+        value
+        for module in (gen_ai, error_attributes, http_attributes)
+        for value in vars(module).values()
+        if isinstance(value, str)
+    }
+    own = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str) and "." in value}
+    assert len(own) > 20
+    assert {name for name in own if not name.startswith("coe.")} <= standard
+    operations = {operation.value for operation in gen_ai.GenAiOperationNameValues}
+    assert {names.CHAT, names.COMPLETION} <= operations

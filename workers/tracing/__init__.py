@@ -1,0 +1,1 @@
+"""Traces: where a request's time goes, across processes. Nothing of OpenTelemetry is imported where they are off."""
