@@ -1,6 +1,6 @@
 """What the path costs: the service with a fake engine beside uvicorn alone and LiteLLM; same client, same run.
 
-    python -m benchmarks.overhead [--json] [--litellm COMMAND] [--requests N] [--soak N]
+    python -m benchmarks.overhead [--json] [--litellm COMMAND] [--requests N] [--soak N] [--observed]
 
 uvicorn alone answers with a canned chat from a FastAPI route. LiteLLM forwards to that same server; its command comes
 from an environment of its own (`pip install 'litellm[proxy]'`), since it is no part of the lock. The service adds key,
@@ -28,6 +28,7 @@ import httpx
 import psutil
 import uvloop
 
+from benchmarks import observed
 from benchmarks.http_load import Load, closed, opened, request
 from benchmarks.live import ROOT, Live, free_port, service, stop
 from benchmarks.report import emit, table
@@ -281,17 +282,43 @@ def soak(client: Client, ours: Peer, pid: int, requests: int) -> dict[str, Any]:
     }
 
 
+def traced_and_not(client: Client, router: Path, requests: int, as_json: bool) -> None:
+    """What traces and metrics add; see `benchmarks.observed`."""
+    with contextlib.ExitStack() as stack:
+        url, taken = stack.enter_context(observed.collector())
+        lives = {"off": fake_service(stack, router), "on": fake_service(stack, router, traces={"endpoint": url})}
+        peers = {name: Peer(name, live.url, live.key, "auto") for name, live in lives.items()}
+
+        def load(name: str, concurrency: int) -> Load:
+            return client.closed(peers[name], peers[name].requests(requests), concurrency)
+
+        def cpu(name: str) -> float:
+            times = psutil.Process(lives[name].process.pid).cpu_times()
+            return float(times.user + times.system)
+
+        for name in peers:
+            load(name, 4)  # warm
+        rows, figures = observed.compare(load, cpu, requests, taken)
+    print(table(("load", "", "good/s", "p50 ms", "gateway's CPU, ms"), rows))
+    emit({"requests": requests, "rounds": observed.ROUNDS}, figures, as_json)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
     parser.add_argument("--litellm", help="command that starts the LiteLLM proxy; without it there is no such peer")
     parser.add_argument("--requests", type=int, default=300, help="requests one at a time (default 300)")
     parser.add_argument("--soak", type=int, default=0, help="requests of a soak at the end, for the gateway's memory")
+    parser.add_argument("--observed", action="store_true", help="only this: what traces and metrics add")
     parser.add_argument("--home", type=Path, help="where the router is fitted (default: COE_HOME or ~/.coe)")
     arguments = parser.parse_args()
     client = Client()
+    router = fitted_router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
+    if arguments.observed:
+        traced_and_not(client, router, arguments.requests, arguments.json)
+        client.end()
+        return
     with contextlib.ExitStack() as stack:
-        router = fitted_router(arguments.home or Path(os.environ.get("COE_HOME", "~/.coe")).expanduser())
         live = fake_service(stack, router)
         ours = Peer("ours", live.url, live.key, "auto")
         headers = {"Authorization": f"Bearer {live.key}"}

@@ -5,6 +5,7 @@ the priority of the key, never a key.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -147,6 +148,7 @@ class Metrics:
             ("expert",),
             registry=registry,
         )
+        self._of_call: dict[tuple[str, str, str], _OfCall] = {}
         self.batch = BatchMetrics(registry)
         self._workers = _WorkerCollector()
         registry.register(self._workers)
@@ -154,25 +156,55 @@ class Metrics:
     def count_call(self, call: CallMade, route: str, key_class: str) -> None:
         """Of a request that took this route, with a key of this class."""
         expert, usage, phases = call.expert, call.usage, call.phases
+        own = self._of_call.get((expert, route, key_class)) or self._find(expert, route, key_class)
         self.calls.labels(expert, call.role, _outcome(call.error)).inc()
         if call.cost is not None:
             self.cost.labels(expert, route, key_class).inc(call.cost)
         if usage is not None:
-            self.tokens.labels(expert, "prompt", route, key_class).inc(usage.prompt_tokens)
-            self.tokens.labels(expert, "completion", route, key_class).inc(usage.completion_tokens)
-            self.tokens.labels(expert, "cached", route, key_class).inc(usage.cached_tokens)
+            own.prompt.inc(usage.prompt_tokens)
+            own.completion.inc(usage.completion_tokens)
+            own.cached.inc(usage.cached_tokens)
         if phases is not None:
-            self.phases.labels(expert, "queue").observe(phases.queue)
-            self.phases.labels(expert, "swap").observe(phases.swap)
-            self.phases.labels(expert, "prefill").observe(phases.prefill)
-            self.phases.labels(expert, "decode").observe(phases.decode)
+            own.queue.observe(phases.queue)
+            own.swap.observe(phases.swap)
+            own.prefill.observe(phases.prefill)
+            own.decode.observe(phases.decode)
             if usage is not None and usage.completion_tokens > 1:
-                self.gap.labels(expert).observe(phases.decode / (usage.completion_tokens - 1))
+                own.gap.observe(phases.decode / (usage.completion_tokens - 1))
+
+    def _find(self, expert: str, route: str, key_class: str) -> "_OfCall":
+        tokens = partial(self.tokens.labels, expert)
+        phases = partial(self.phases.labels, expert)
+        own = self._of_call[expert, route, key_class] = _OfCall(
+            tokens("prompt", route, key_class),
+            tokens("completion", route, key_class),
+            tokens("cached", route, key_class),
+            phases("queue"),
+            phases("swap"),
+            phases("prefill"),
+            phases("decode"),
+            self.gap.labels(expert),
+        )
+        return own
 
     def render(self, workers: Mapping[str, WorkerStats | str]) -> bytes:
         """Text exposition. workers: family -> its worker's stats, or why there are none."""
         self._workers.stats = workers
         return generate_latest(self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfCall:
+    """What every call counts, found once: to look a label up costs as much as to count."""
+
+    prompt: Counter
+    completion: Counter
+    cached: Counter
+    queue: Histogram
+    swap: Histogram
+    prefill: Histogram
+    decode: Histogram
+    gap: Histogram
 
 
 def _outcome(error: str | None) -> str:

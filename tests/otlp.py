@@ -49,7 +49,7 @@ class Collector:
             self.headers.append(headers)
             if self.status == 200:
                 self.bodies.append(body)
-                self.spans += _spans(body)
+                self.spans += spans_of(body)
             self.news.notify_all()
 
     def trace(self, trace_id: str, count: int, within: float = 60) -> list[Seen]:
@@ -61,7 +61,7 @@ class Collector:
         return sorted(found, key=lambda span: (span.began, -span.ended))
 
 
-def _spans(body: bytes) -> Iterator[Seen]:
+def spans_of(body: bytes) -> Iterator[Seen]:
     for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
         of = _attributes(resource.resource.attributes)
         for scope in resource.scope_spans:

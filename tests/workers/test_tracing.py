@@ -5,14 +5,16 @@ import sys
 from collections.abc import Mapping
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.otlp import FAST, collector
+from tests.otlp import FAST, collector, spans_of
 from workers.base import Failure, Finish, Phases, Usage
 from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.otlp import OtlpTracing
 from workers.tracing.settings import TraceSettings, open_tracing
-from workers.tracing.spans import NO_SPAN, OFF, NoSpan, Parent, Span
+from workers.tracing.spans import NO_SPAN, OFF, NoSpan, Parent, Span, Value
+from workers.tracing.wire import request
 
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{ABOVE}-01"
@@ -237,6 +239,64 @@ def test_a_collector_that_refuses_is_told_once_and_again_when_it_takes_them(capl
         "traces are lost: the collector does not take them",
         "traces are taken again; 2 spans were lost",
     ]
+
+
+def test_every_kind_of_value_is_read_by_the_generated_classes() -> None:
+    kept = Kept()
+    values: dict[str, Value | None] = {
+        "text": "naïve \u2192 \U0001f600",
+        "empty": "",
+        "no": False,
+        "yes": True,
+        "one": 1,
+        "zero": 0,
+        "large": 2**63 - 1,
+        "negative": -5,
+        "double": 0.1,
+        "list": ("a", "b"),
+        "nothing": (),
+        "long": "x" * 100_000,
+        names.REQUEST_ID: "req-1",
+        "none": None,
+    }
+    span = Span(kept, "a name", "client", 2**127 + 5, 2**63 + 9, values, began=2**60, remote=True)
+    span.fail("why")
+    span.end(2**60 + 7)
+    below = Span(kept, "below", "internal", 5, 0, None, began=1)
+    below.end(2)
+    body = request({"service.name": "coe", "process.pid": 7}, "scope", kept.spans)
+    read = ExportTraceServiceRequest.FromString(body)
+    [resource] = read.resource_spans
+    [scope] = resource.scope_spans
+    assert scope.scope.name == "scope"
+    assert [own.flags for own in scope.spans] == [0x301, 0x101]
+    first, second = spans_of(body)
+    assert (first.name, first.kind, first.began, first.ended, first.failed) == (
+        "a name",
+        "client",
+        2**60,
+        2**60 + 7,
+        True,
+    )
+    assert (first.trace, first.span, first.parent) == (
+        f"{2**127 + 5:032x}",
+        f"{span.span_id:016x}",
+        f"{2**63 + 9:016x}",
+    )
+    wanted = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    del wanted["none"]
+    assert first.attributes == wanted | {names.ERROR_TYPE: "why"}
+    assert [type(first.attributes[name]) for name in ("yes", "one", "no", "zero")] == [bool, int, bool, int]
+    assert (second.parent, second.kind, second.attributes, second.failed) == ("", "internal", {}, False)
+    assert (first.service, first.process) == ("coe", 7)
+
+
+def test_the_exporter_sends_bytes_by_what_ours_calls() -> None:
+    import inspect
+
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter
+
+    assert "self._client.export(serialized_data)" in inspect.getsource(trace_exporter.OTLPSpanExporter.export)
 
 
 def test_names_are_those_of_the_semantic_conventions() -> None:

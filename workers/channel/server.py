@@ -31,7 +31,7 @@ from workers.channel.frames import (
 from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.settings import told_tracing
-from workers.tracing.spans import NO_SPAN, OFF, AnySpan, Tracing
+from workers.tracing.spans import NO_SPAN, OFF, AnySpan, Attributes, Tracing
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
@@ -156,7 +156,11 @@ class _Run:
         call = self._call
         if not call.trace:
             return NO_SPAN
-        attributes = {names.OPERATION: names.CHAT, names.PROVIDER: names.OWN_PROVIDER, names.REQUEST_MODEL: call.expert}
+        attributes: Attributes = {
+            names.OPERATION: names.CHAT,
+            names.PROVIDER: names.OWN_PROVIDER,
+            names.REQUEST_MODEL: call.expert,
+        }
         return self._peer.server.tracing.follow(call.trace, names.engine(call.expert), attributes)
 
     def tell(self) -> None:

@@ -1,29 +1,25 @@
 """The one place that knows OpenTelemetry's SDK: spans go to a collector, by OTLP over HTTP with protobuf.
 
-Requests record plain `Span`s. A thread makes the SDK's of them and sends them, some hundred at a time. A collector that
-is away, or slow, costs spans and nothing else: what finds the queue full is dropped and counted.
+Requests record plain `Span`s. A thread writes and sends them, some hundred at a time. A collector that is away, or
+slow, costs spans and nothing else: what finds the queue full is dropped and counted.
 """
 
 import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import Decision, ParentBasedTraceIdRatio, Sampler
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
-from opentelemetry.trace.status import Status, StatusCode
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, ParentBasedTraceIdRatio, Sampler
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
-from workers.tracing.names import ERROR_TYPE
-from workers.tracing.spans import NO_SPAN, AnySpan, Attributes, NoSpan, Parent, Span, new_id, traceparent
+from workers.tracing.spans import NO_SPAN, AnySpan, Attributes, NoSpan, Parent, Span, Value, new_id, traceparent
+from workers.tracing.wire import request
 
-SCOPE = InstrumentationScope("coe")
-_KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+SCOPE = "coe"
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 
 logger = logging.getLogger(__name__)
@@ -32,9 +28,8 @@ logger = logging.getLogger(__name__)
 class OtlpTracing:
     """Implements `workers.tracing.spans.Tracing`. lost: spans that did not reach the collector.
 
-    exporter: in place of the one that sends to `url`. The standard variables hold: OTEL_SERVICE_NAME,
-    OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*, and OTEL_EXPORTER_OTLP_* (headers, certificates,
-    compression, timeout).
+    The standard variables hold: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*, and
+    OTEL_EXPORTER_OTLP_* (headers, certificates, compression, timeout).
     """
 
     def __init__(
@@ -45,14 +40,13 @@ class OtlpTracing:
         environment: Mapping[str, str],
         *,
         content: bool = False,
-        exporter: SpanExporter | None = None,
     ) -> None:
         self.url, self.content = url, content
         # Its complaints are told by `_Shipping`, once and not with each batch.
         logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
         self._sampler = _sampler(sample)
         self._shipping = _Shipping(
-            exporter or OTLPSpanExporter(endpoint=url),
+            _Exporter(endpoint=url),
             _resource(service, environment),
             delay=_whole(environment, "OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000,
             queue=_whole(environment, "OTEL_BSP_MAX_QUEUE_SIZE", 4096),
@@ -69,7 +63,9 @@ class OtlpTracing:
         if not self._is_sampled(parent, trace_id, name):
             return _unsampled(trace_id)
         above = parent.span_id if parent else 0
-        return Span(self._shipping, name, "server", trace_id, above, attributes, remote=True, content=self.content)
+        return Span(
+            self._shipping, name, "server", trace_id, above, attributes, remote=bool(above), content=self.content
+        )
 
     def follow(self, traceparent: str, name: str, attributes: Attributes | None = None) -> AnySpan:
         parent = Parent.of(traceparent)
@@ -81,6 +77,8 @@ class OtlpTracing:
         self._shipping.close(within)
 
     def _is_sampled(self, parent: Parent | None, trace_id: int, name: str) -> bool:
+        if self._sampler is DEFAULT_ON:
+            return parent is None or parent.sampled
         context = None
         if parent is not None:
             flags = _SAMPLED if parent.sampled else TraceFlags(TraceFlags.DEFAULT)
@@ -96,16 +94,17 @@ def _unsampled(trace_id: int) -> NoSpan:
 def _sampler(sample: float | None) -> Sampler:
     """By default what the environment says, which the SDK reads itself: all, unless it says otherwise."""
     if sample is not None and "OTEL_TRACES_SAMPLER" not in os.environ:
-        return ParentBasedTraceIdRatio(sample)
+        return DEFAULT_ON if sample == 1 else ParentBasedTraceIdRatio(sample)
     return TracerProvider(shutdown_on_exit=False).sampler
 
 
-def _resource(service: str, environment: Mapping[str, str]) -> Resource:
+def _resource(service: str, environment: Mapping[str, str]) -> dict[str, Value]:
     attributes: dict[str, str | int] = {"process.pid": os.getpid()}
     named = "service.name=" in environment.get("OTEL_RESOURCE_ATTRIBUTES", "")
     if not environment.get("OTEL_SERVICE_NAME") and not named:
         attributes["service.name"] = service
-    return Resource.create(attributes)
+    found = Resource.create(attributes).attributes
+    return {name: value for name, value in found.items() if isinstance(value, str | int | float)}
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -114,10 +113,20 @@ def _whole(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(text) if text.isdecimal() and int(text) else default
 
 
+class _Exporter(OTLPSpanExporter):
+    """The SDK's, for requests that are written already; tests/workers/test_tracing.py holds what it relies on."""
+
+    def send(self, body: bytes) -> bool:
+        """Has the collector taken it? Tries again for as long as OTEL_EXPORTER_OTLP_TIMEOUT says."""
+        return self._client.export(body).success
+
+
 class _Shipping:
     """Sends spans from a thread of its own: after `delay` seconds, or when a batch is full."""
 
-    def __init__(self, exporter: SpanExporter, resource: Resource, *, delay: float, queue: int, batch: int) -> None:
+    def __init__(
+        self, exporter: _Exporter, resource: Mapping[str, Value], *, delay: float, queue: int, batch: int
+    ) -> None:
         self._exporter, self._resource, self._delay, self._batch = exporter, resource, delay, min(batch, queue)
         self._waiting: deque[Span] = deque()
         self._most = queue
@@ -140,7 +149,7 @@ class _Shipping:
         self._closing = True
         self._wake.set()
         self._thread.join(within)
-        self._exporter.shutdown()  # breaks off a try that is under way
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # breaks off a try that is under way
         self._thread.join(within)
 
     def _work(self) -> None:
@@ -153,8 +162,8 @@ class _Shipping:
         while self._waiting:
             spans = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
             try:
-                sent = self._exporter.export([self._readable(span) for span in spans])
-                why = None if sent is SpanExportResult.SUCCESS else "the collector does not take them"
+                sent = self._exporter.send(request(self._resource, SCOPE, spans))
+                why = None if sent else "the collector does not take them"
             except Exception as error:  # a fault of a library must not end the thread
                 why = type(error).__name__
             if why is not None:
@@ -164,26 +173,3 @@ class _Shipping:
             elif self._away:
                 logger.warning("traces are taken again; %d spans were lost", self.lost)
             self._away = why is not None
-
-    def _readable(self, span: Span) -> ReadableSpan:
-        context = SpanContext(span.trace_id, span.span_id, False, _SAMPLED)
-        parent = SpanContext(span.trace_id, span.parent_id, span.remote, _SAMPLED) if span.parent_id else None
-        attributes: dict[str, str | bool | int | float | Sequence[str]] = {
-            name: value for name, value in span.attributes.items() if value is not None
-        }
-        status = Status(StatusCode.UNSET)
-        if span.error is not None:
-            attributes[ERROR_TYPE] = span.error
-            status = Status(StatusCode.ERROR)
-        return ReadableSpan(
-            name=span.name,
-            context=context,
-            parent=parent,
-            resource=self._resource,
-            attributes=attributes,
-            kind=_KINDS[span.kind],
-            instrumentation_scope=SCOPE,
-            status=status,
-            start_time=span.began,
-            end_time=span.ended,
-        )

@@ -4,16 +4,16 @@ A request's first span, and that of a call in its worker, come of `Tracing`; eve
 are no traces, or none of this request, it is a `NoSpan`, of which nothing costs anything.
 """
 
-import os
+import random
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 Kind = Literal["internal", "server", "client"]
 Value = str | int | float | bool | tuple[str, ...]
-Attributes = Mapping[str, Value | None]
+Attributes = dict[str, Value | None]
+"""A span keeps what it is given, and adds to it."""
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
@@ -83,7 +83,7 @@ class Span:
     ) -> None:
         self._sink, self.name, self.kind, self.remote, self.content = sink, name, kind, remote, content
         self.trace_id, self.span_id, self.parent_id = trace_id, new_id(8), parent_id
-        self.attributes: dict[str, Value | None] = {} if attributes is None else dict(attributes)
+        self.attributes: dict[str, Value | None] = {} if attributes is None else attributes
         self.began, self.ended = time.time_ns() if began is None else began, 0
         self.error: str | None = None
 
@@ -144,8 +144,8 @@ NO_SPAN = NoSpan()
 
 
 class Tracing(Protocol):
-    """url: of the collector, "" where there are no traces. content: may spans hold prompts and answers? lost: spans that
-    no collector took."""
+    """url: of the collector, "" where there are no traces. content: may spans hold prompts and answers? lost: spans
+    that no collector took."""
 
     url: str
     content: bool
@@ -186,4 +186,4 @@ OFF = NoTracing()
 
 def new_id(size: int) -> int:
     """A random number of so many bytes, and not 0."""
-    return int.from_bytes(os.urandom(size), "big") or 1
+    return random.getrandbits(8 * size) or 1
