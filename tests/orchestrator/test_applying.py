@@ -112,9 +112,10 @@ async def test_limits_and_router_change_at_once(live: Live) -> None:
 
 
 async def test_what_only_a_restart_can_change_is_told_and_stays(live: Live) -> None:
-    more = "limits: {concurrent_requests: 1, max_tokens: 9}\nserver: {port: 9999}\nbatch: {lines: 5}\n"
+    more = "limits: {concurrent_requests: 1, max_tokens: 9}\nserver: {port: 9999}\n"
+    more += "batch: {lines: 5}\ntraces: {sample: 0.5}\n"
     told = await live.take(BEFORE + more)
-    assert set(told["needs_restart"]) == {"limits.concurrent_requests", "server.port", "batch.lines"}
+    assert set(told["needs_restart"]) == {"limits.concurrent_requests", "server.port", "batch.lines", "traces.sample"}
     assert told["changed"] == ["limits.max_tokens"]
     config = live.gateway.site.config
     assert (config.limits.concurrent_requests, config.server.port) == (256, None)
@@ -249,3 +250,14 @@ async def test_a_batch_goes_on_and_lines_for_an_expert_that_is_gone_end_as_error
     assert sorted(line["custom_id"] for line in (*answers, *errors)) == sorted(line["custom_id"] for line in lines)
     assert {line["response"]["body"]["error"]["code"] for line in errors} == {"model_not_found"}
     assert {line["custom_id"].split("-")[0] for line in errors} == {"two"}
+
+
+async def test_which_records_are_kept_changes_at_once(live: Live) -> None:
+    told = await live.take(BEFORE + "records: {content: true}\n")
+    assert told["changed"] == ["records.content"]
+    answer = await live.ask("one")
+    await live.gateway.site.pipeline.recorded()
+    request_id = "req-" + answer.id.removeprefix("chatcmpl-")
+    kept = await live.gateway._shared.store.decision(request_id)
+    assert kept is not None
+    assert kept["prompt"]

@@ -16,7 +16,7 @@ from tests.orchestrator.config_parts import read, told
         ("expertz: []", "1: unknown key 'expertz'; did you mean 'experts'?"),
         (
             "a: 1",
-            "1: unknown key 'a'; allowed: experts, router, policies, tenants, aggregation, ensembles, families, devices, limits, batch, server, log_level",
+            "1: unknown key 'a'; allowed: experts, router, policies, tenants, aggregation, ensembles, families, devices, limits, batch, records, traces, server, log_level",
         ),
         ("\nport: 1", "2: unknown key 'port'; it belongs under 'server'"),
         ("limits: {host: x}", "1: limits: unknown key 'host'; it belongs under 'server'"),
@@ -238,6 +238,21 @@ from tests.orchestrator.config_parts import read, told
         (
             "families:\n  smollm2-135m:\n    images:\n      disk_gib: 4",
             "4: families.smollm2-135m.images.disk_gib: is for image files; write 'image_files: true' beside it, or leave it out",
+        ),
+        # records and traces
+        ("records: {keep: 0}", "1: records.keep: got 0; allowed: a whole number from 1 to 10000000"),
+        ("traces: {sample: 2}", "1: traces.sample: got 2; allowed: a number from 0 to 1"),
+        (
+            "traces: {endpoint: collector}",
+            "1: traces.endpoint: not the address of a collector; allowed: http://HOST:4318 or https://HOST",
+        ),
+        (
+            "traces: {endpoint: 'http://ada:hunter2@collector:4318'}",
+            "1: traces.endpoint: an address holds no secrets, which belong in the environment: OTEL_EXPORTER_OTLP_HEADERS; allowed: http://HOST:4318 or https://HOST",
+        ),
+        (
+            "traces: {endpoint: 'http://collector:port'}",
+            "1: traces.endpoint: not the address of a collector; allowed: http://HOST:4318 or https://HOST",
         ),
         # limits and server
         (

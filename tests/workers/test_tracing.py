@@ -1,8 +1,10 @@
 """Spans: what is recorded, what is sent, and what it costs where nobody takes them."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -314,3 +316,10 @@ def test_names_are_those_of_the_semantic_conventions() -> None:
     assert {name for name in own if not name.startswith("coe.")} <= standard
     operations = {operation.value for operation in gen_ai.GenAiOperationNameValues}
     assert {names.CHAT, names.COMPLETION} <= operations
+
+
+def test_the_page_lists_every_attribute() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text()
+    own = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str) and "." in value}
+    listed = set(re.findall(r"`((?:coe|gen_ai|http|error)\.[a-z_.]+)`", page.partition("| attribute |")[2]))
+    assert listed == own
