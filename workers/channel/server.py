@@ -30,6 +30,8 @@ from workers.channel.frames import (
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
+LEAVE_S = 0.5
+"""A worker that is to end listens for so long at least: gateways may have sent it calls before they learned of it."""
 MOST_PAIRS = 4096
 """Pairs of experts that are counted. Where there are more, all counts are halved, and those that come to nothing go."""
 
@@ -79,6 +81,15 @@ class ChannelServer:
             halved = {one: {o: n // 2 for o, n in counts.items() if n > 1} for one, counts in self.pairs.items()}
             self.pairs = {one: counts for one, counts in halved.items() if counts}
 
+    def waits(self) -> dict[str, float]:
+        """Expert -> seconds that the oldest of its calls has waited for its first event, for those that have any."""
+        now, found = asyncio.get_running_loop().time(), dict[str, float]()
+        for peer in self.peers:
+            for run in peer.running.values():
+                if run.waits_since is not None:
+                    found[run.expert] = max(found.get(run.expert, 0.0), now - run.waits_since)
+        return found
+
     def _tasks(self) -> "list[asyncio.Task[None]]":
         return [run.task for peer in self.peers for run in peer.running.values() if run.task is not None]
 
@@ -90,6 +101,8 @@ class ChannelServer:
             peer.send(Leaving())
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
+        if self.peers:
+            await asyncio.sleep(min(LEAVE_S, grace))
         while (tasks := self._tasks()) and (left := until - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left)
         for peer in tuple(self.peers):
@@ -100,11 +113,14 @@ class ChannelServer:
 
 
 class _Run:
-    """A call under way. waiting: what it has said and is still to be sent."""
+    """A call under way. waiting: what it has said and is still to be sent; waits_since: when it came, until it has said
+    anything."""
 
     def __init__(self, peer: "_Peer", number: int, call: ChatCall) -> None:
         self._peer, self._number, self._call = peer, number, call
         self._waiting: list[Event] = []
+        self.expert = call.expert
+        self.waits_since: float | None = asyncio.get_running_loop().time()
         self.task: asyncio.Task[None] | None = None
 
     async def __call__(self) -> None:
@@ -116,6 +132,7 @@ class _Run:
         try:
             async with contextlib.aclosing(self._peer.server.served.generate(self._call)) as events:
                 async for event in events:
+                    self.waits_since = None
                     add(self._waiting, event)
                     usage = usage if isinstance(event, Failure) else event.usage or usage
                     ended = not isinstance(event, Delta)

@@ -1,0 +1,165 @@
+"""How many workers a family is to have: a pure decision from the queue times of its experts.
+
+Serve's controller calls it ten times a second. It is sent there by value, so it imports nothing but what Python brings.
+
+Words, for n workers that are wanted now: q_w, the longest queue time of an expert on worker w, in seconds; b_w, the
+share of the last `look_back_period_s` in which w computed, 0 to 1; Q = `queue_s`; B = `busy`.
+
+**More.** A worker is worth as many as its queue time is above the target, two at most, as the Horizontal Pod Autoscaler
+of Kubernetes has it (desired = ceil(current * metric / target), at most twice as many at a time):
+
+    excess = sum over workers with q_w > Q of min(2, q_w / Q) - 1
+    spare  = workers that are still to come, or have told nothing yet
+             + sum over workers with q_w <= Q / 2 of max(0, 1 - b_w / B)
+    wanted = n + ceil(excess - spare)      if that is more than n
+
+So one worker of ten that is late asks for one more and not for ten; and where others idle none is asked for: there it
+is for placement to spread the load, which a further worker could not do better. Swaps and loads are in q_w: a worker
+whose experts wait for each other's turns is late, however little it computes, and a further one takes experts off it.
+
+**Fewer**, one at a time, if all workers are there and have told, every q_w <= Q / 2, and what they do fits on the rest:
+
+    sum of b_w <= B * (n - 1)    and    sum of b_w <= 0.8 * R(n - 1)
+
+R(m) is what m workers did, as sum of b_w, when they were last found to be too few. Where swaps take the time of m
+workers, they compute little and are late; m + 1, each with experts of its own, compute as much and are not. By the
+share of computing alone one would be given back, and asked for again, for ever. R is forgotten after `FORGET` times the
+`downscale_delay_s`, or once m workers do more than that in time: experts come and go, and so do loads.
+
+Serve itself holds the bounds, and waits: a decision counts once it was the same direction for `upscale_delay_s` or
+`downscale_delay_s`, all the time (`ray.serve.autoscaling_policy`).
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+QUEUE, BUSY = "queue_s", "busy"
+"""Names of what a worker records."""
+MOST = 2.0
+"""So many workers one that is late is worth."""
+LOW = 0.5
+"""Share of the queue time to keep to, up to which a worker is in time beyond doubt."""
+FITS = 0.8
+"""Share of what was too much for some workers, which is taken for not too much."""
+FORGET = 6.0
+SILENT_S = 15.0
+"""A worker that has said nothing new for so long is one of which nothing is known."""
+_LITTLE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Of one worker, as it recorded last. queue_s: see q_w; busy: see b_w."""
+
+    queue_s: float
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """See `orchestrator.config.autoscaling.AutoscalingConfig`."""
+
+    queue_s: float = 10.0
+    busy: float = 0.7
+    downscale_delay_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Between two decisions. target: workers that were wanted; asked: that more were asked for; work: sum of b_w then.
+    too_few: number of workers -> what they did when they were too few, and when that was (seconds)."""
+
+    target: int = 0
+    asked: bool = False
+    work: float = 0.0
+    too_few: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+
+
+def decide(
+    target: int, running: int, told: Sequence[Told], rules: Rules, memory: Memory, now: float
+) -> tuple[int, Memory]:
+    """Workers that are wanted, without bounds, and what is to be remembered.
+
+    target: those that are wanted so far; running: those that are up; told: of those that have told. now: seconds of any
+    clock.
+    """
+    work = sum(own.busy for own in told)
+    estimate = work * running / len(told) if told else 0.0
+    memory = _learned(memory, target, rules, now)
+    if more := _more(target, running, told, rules):
+        work = max(estimate, memory.work) if memory.asked else estimate
+        return target + more, replace(memory, target=target, asked=True, work=work)
+    known = replace(memory, target=target, asked=False, work=0.0)
+    quiet = target == running == len(told) and all(own.queue_s <= LOW * rules.queue_s for own in told)
+    if not quiet:
+        return target, known
+    if work > known.too_few.get(target, (math.inf, 0.0))[0]:
+        known = replace(known, too_few={m: seen for m, seen in known.too_few.items() if m != target})
+    room = rules.busy * (target - 1)
+    if target - 1 in known.too_few:
+        room = min(room, FITS * known.too_few[target - 1][0])
+    return (target - 1 if target > 1 and work <= room + _LITTLE else target), known
+
+
+def _learned(memory: Memory, target: int, rules: Rules, now: float) -> Memory:
+    """Those that there were before more came were too few."""
+    keep_s = FORGET * rules.downscale_delay_s
+    kept = {m: (work, at) for m, (work, at) in memory.too_few.items() if now - at < keep_s}
+    if memory.asked and 0 < memory.target < target:
+        kept[memory.target] = memory.work, now
+        return replace(memory, too_few=kept, asked=False)
+    return replace(memory, too_few=kept)
+
+
+def _more(target: int, running: int, told: Sequence[Told], rules: Rules) -> int:
+    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in told if own.queue_s > rules.queue_s)
+    spare = sum(max(0.0, 1 - own.busy / rules.busy) for own in told if own.queue_s <= LOW * rules.queue_s)
+    to_come = max(0, target - running) + max(0, running - len(told))
+    return max(0, math.ceil(excess - spare - to_come - _LITTLE))
+
+
+# For Serve
+
+
+class QueuePolicy:
+    """The decision as `ray.serve.config.AutoscalingPolicy` wants it: made with `Rules`, called with a context."""
+
+    def __init__(self, **rules: float) -> None:
+        self._rules = Rules(**rules)
+
+    def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
+        """context: `ray.serve.config.AutoscalingContext`. Returns the number and the state until the next call."""
+        now, state = context.current_time, context.policy_state
+        series: Mapping[str, Mapping[Hashable, Sequence[Any]]] = context.raw_metrics or {}
+        told, heard = read(series, context.running_replicas, state.get("heard", {}), now)
+        target, running = context.target_num_replicas, context.current_num_replicas
+        wanted, memory = decide(target, running, told, self._rules, state.get("memory", Memory()), now)
+        return wanted, {"memory": memory, "heard": heard}
+
+
+def read(
+    series: Mapping[str, Mapping[Hashable, Sequence[Any]]],
+    running: Sequence[Hashable],
+    heard: Mapping[Hashable, tuple[float, float]],
+    now: float,
+) -> tuple[list[Told], dict[Hashable, tuple[float, float]]]:
+    """What running workers told not long ago; and worker -> the time stamp of its last word, and when that came.
+
+    series: name -> worker -> points with `timestamp` and `value`, the oldest first. A stamp is by the worker's clock,
+    so it is only asked whether it has changed.
+    """
+    told, kept = [], {}
+    queues, shares = series.get(QUEUE, {}), series.get(BUSY, {})
+    for worker in running:
+        queue, busy = queues.get(worker), shares.get(worker)
+        if not queue or not busy:
+            continue
+        stamp = queue[-1].timestamp
+        before = heard.get(worker)
+        came = before[1] if before is not None and before[0] == stamp else now
+        kept[worker] = stamp, came
+        if now - came < SILENT_S:
+            told.append(Told(queue[-1].value, sum(point.value for point in busy) / len(busy)))
+    return told, kept
