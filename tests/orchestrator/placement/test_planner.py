@@ -309,7 +309,7 @@ async def test_a_planner_that_fails_leaves_workers_as_they_are_and_goes_on(caplo
     class Broken(Planner):
         looks = 0
 
-        def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
+        def look(self, seen: Sequence[Seen], now: float, there: int = 0) -> dict[str, tuple[str, ...]]:
             Broken.looks += 1
             if Broken.looks < 3:
                 raise [PlacementError("there is no room"), ZeroDivisionError()][Broken.looks - 1]
@@ -330,7 +330,7 @@ async def test_the_event_loop_runs_on_while_a_plan_is_made() -> None:
     begun, ends = threading.Event(), threading.Event()
 
     class Slow(Planner):
-        def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
+        def look(self, seen: Sequence[Seen], now: float, there: int = 0) -> dict[str, tuple[str, ...]]:
             begun.set()
             assert ends.wait(10)
             return {}
