@@ -78,7 +78,7 @@ class WorkerDeployment:
         self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._channel = ChannelServer(self, serve.get_replica_context().replica_id.unique_id)
         self._address: asyncio.Task[Address] | None = None
-        self._recorder = Recorder()
+        self._recorder = Recorder(min(own.config.max_num_seqs for own in families_of(plan)))
 
     async def _up(self) -> Address:
         # Serve runs constructors outside the event loop of everything else.
@@ -117,7 +117,7 @@ class WorkerDeployment:
         stats = await self.stats()
         if not is_loaded(stats):
             return {}
-        return self._recorder.record(self._channel.waits(), stats, time.monotonic())
+        return self._recorder.record(self._channel.waits(), self._channel.worked(), stats, time.monotonic())
 
     async def check_health(self) -> None:
         await self._up()

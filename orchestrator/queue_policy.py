@@ -2,8 +2,9 @@
 
 Serve's controller calls it ten times a second. It is sent there by value, so it imports nothing but what Python brings.
 
-Words, for n workers that are wanted now: q_w, the longest queue time of an expert on worker w, in seconds; b_w, the
-share of the last `look_back_period_s` in which w computed, 0 to 1; Q = `queue_s`; B = `busy`.
+Words, for n workers that are wanted now: q_w, the longest queue time of an expert on worker w, in seconds. Over the
+last `look_back_period_s`: b_w, the calls that were under way on w, as a share of those that its engine runs at once, 0
+to 1; t_w, the tokens that it made, per second. Q = `queue_s`; B = `busy`.
 
 **More.** A worker is worth as many as its queue time is above the target, two at most, as the Horizontal Pod Autoscaler
 of Kubernetes has it (desired = ceil(current * metric / target), at most twice as many at a time):
@@ -19,12 +20,12 @@ whose experts wait for each other's turns is late, however little it computes, a
 
 **Fewer**, one at a time, if all workers are there and have told, every q_w <= Q / 2, and what they do fits on the rest:
 
-    sum of b_w <= B * (n - 1)    and    sum of b_w <= 0.8 * R(n - 1)
+    sum of b_w <= B * (n - 1)    and    sum of t_w <= 0.8 * T(n - 1)
 
-R(m) is what m workers did, as sum of b_w, when they were last found to be too few. Where swaps take the time of m
-workers, they compute little and are late; m + 1, each with experts of its own, compute as much and are not. By the
-share of computing alone one would be given back, and asked for again, for ever. R is forgotten after `FORGET` times the
-`downscale_delay_s`, or once m workers do more than that in time: experts come and go, and so do loads.
+T(m) is what m workers made, as sum of t_w, when they were last found to be too few. Where swaps take the time of m
+workers, they make little and are late; m + 1, each with experts of its own, make as much with few calls under way. By
+b_w alone one would be given back, and asked for again, for ever. T is forgotten after `FORGET` times the
+`downscale_delay_s`, or once m workers make more than that in time: experts come and go, and so do loads.
 
 Serve itself holds the bounds, and waits: a decision counts once it was the same direction for `upscale_delay_s` or
 `downscale_delay_s`, all the time (`ray.serve.autoscaling_policy`).
@@ -35,7 +36,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-QUEUE, BUSY = "queue_s", "busy"
+QUEUE, BUSY, TOKENS = "queue_s", "busy", "tokens_s"
 """Names of what a worker records."""
 MOST = 2.0
 """So many workers one that is late is worth."""
@@ -51,10 +52,11 @@ _LITTLE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Of one worker, as it recorded last. queue_s: see q_w; busy: see b_w."""
+    """Of one worker. queue_s: q_w; busy: b_w; tokens_s: t_w."""
 
     queue_s: float
     busy: float
+    tokens_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +70,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Between two decisions. target: workers that were wanted; asked: that more were asked for; work: sum of b_w then.
-    too_few: number of workers -> what they did when they were too few, and when that was (seconds)."""
+    """Between two decisions. target: workers that were wanted; asked: that more were asked for; tokens_s: sum of t_w
+    then. too_few: number of workers -> what they made when they were too few, and when that was (seconds)."""
 
     target: int = 0
     asked: bool = False
-    work: float = 0.0
+    tokens_s: float = 0.0
     too_few: Mapping[int, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -85,30 +87,29 @@ def decide(
     target: those that are wanted so far; running: those that are up; told: of those that have told. now: seconds of any
     clock.
     """
-    work = sum(own.busy for own in told)
-    estimate = work * running / len(told) if told else 0.0
+    made = sum(own.tokens_s for own in told)
     memory = _learned(memory, target, rules, now)
     if more := _more(target, running, told, rules):
-        work = max(estimate, memory.work) if memory.asked else estimate
-        return target + more, replace(memory, target=target, asked=True, work=work)
-    known = replace(memory, target=target, asked=False, work=0.0)
+        estimate = made * running / len(told)
+        most = max(estimate, memory.tokens_s) if memory.asked else estimate
+        return target + more, replace(memory, target=target, asked=True, tokens_s=most)
+    known = replace(memory, target=target, asked=False, tokens_s=0.0)
     quiet = target == running == len(told) and all(own.queue_s <= LOW * rules.queue_s for own in told)
     if not quiet:
         return target, known
-    if work > known.too_few.get(target, (math.inf, 0.0))[0]:
+    if made > known.too_few.get(target, (math.inf, 0.0))[0]:
         known = replace(known, too_few={m: seen for m, seen in known.too_few.items() if m != target})
-    room = rules.busy * (target - 1)
-    if target - 1 in known.too_few:
-        room = min(room, FITS * known.too_few[target - 1][0])
-    return (target - 1 if target > 1 and work <= room + _LITTLE else target), known
+    most, _ = known.too_few.get(target - 1, (math.inf, 0.0))
+    fits = sum(own.busy for own in told) <= rules.busy * (target - 1) + _LITTLE and made <= FITS * most + _LITTLE
+    return (target - 1 if target > 1 and fits else target), known
 
 
 def _learned(memory: Memory, target: int, rules: Rules, now: float) -> Memory:
     """Those that there were before more came were too few."""
     keep_s = FORGET * rules.downscale_delay_s
-    kept = {m: (work, at) for m, (work, at) in memory.too_few.items() if now - at < keep_s}
+    kept = {m: (made, at) for m, (made, at) in memory.too_few.items() if now - at < keep_s}
     if memory.asked and 0 < memory.target < target:
-        kept[memory.target] = memory.work, now
+        kept[memory.target] = memory.tokens_s, now
         return replace(memory, too_few=kept, asked=False)
     return replace(memory, too_few=kept)
 
@@ -151,15 +152,18 @@ def read(
     so it is only asked whether it has changed.
     """
     told, kept = [], {}
-    queues, shares = series.get(QUEUE, {}), series.get(BUSY, {})
     for worker in running:
-        queue, busy = queues.get(worker), shares.get(worker)
-        if not queue or not busy:
+        queue, *means = (series.get(name, {}).get(worker) for name in (QUEUE, BUSY, TOKENS))
+        if not queue or not all(means):
             continue
         stamp = queue[-1].timestamp
         before = heard.get(worker)
         came = before[1] if before is not None and before[0] == stamp else now
         kept[worker] = stamp, came
         if now - came < SILENT_S:
-            told.append(Told(queue[-1].value, sum(point.value for point in busy) / len(busy)))
+            told.append(Told(queue[-1].value, *(_mean(points) for points in means if points)))
     return told, kept
+
+
+def _mean(points: Sequence[Any]) -> float:
+    return float(sum(point.value for point in points) / len(points))

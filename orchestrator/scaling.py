@@ -1,6 +1,6 @@
 """Workers that come and go with the load: what a worker records for it, and how Serve is told to decide.
 
-`Recorder`      queue time and share of computing of a worker
+`Recorder`      queue time, calls and tokens of a worker
 `serve_number`  how many workers Serve is to run: a number, or between which ones and by which policy
 `Targets`       how many workers Serve wants by now
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.config.model import DeviceConfig, FamilyConfig
-from orchestrator.queue_policy import BUSY, QUEUE, QueuePolicy
+from orchestrator.queue_policy import BUSY, QUEUE, TOKENS, QueuePolicy
 from workers.base import WorkerStats
 
 RECORD_S = 2.0
@@ -25,25 +25,30 @@ logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Turns what a worker tells of itself into the two figures by which it is decided. Not one for each expert: Serve
-    keeps a series of each figure, and of a thousand experts the one that waits longest decides."""
+    """Turns what a worker tells of itself into the three figures by which it is decided. Not one for each expert: Serve
+    keeps a series of each figure, and of a thousand experts the one that waits longest decides.
 
-    def __init__(self) -> None:
-        self._before: tuple[float, Mapping[str, float]] | None = None  # when, and family -> seconds of computing
+    slots: calls that its engine runs at once.
+    """
 
-    def record(self, waits: Mapping[str, float], stats: Mapping[str, WorkerStats], now: float) -> dict[str, float]:
-        """waits: expert -> seconds that its oldest call waits for its first word. stats: family -> its stats; families
-        of a shared device compute one at a time, or count as one that is busy. now: seconds of any clock."""
-        busy = {family: own.busy_seconds for family, own in stats.items()}
-        queue = max((*waits.values(), *(own.oldest_wait for own in stats.values())), default=0.0)
-        before, self._before = self._before, (now, busy)
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+        self._before: tuple[float, float, int] | None = None
+
+    def record(
+        self, waits: Mapping[str, float], worked: tuple[float, int], stats: Mapping[str, WorkerStats], now: float
+    ) -> dict[str, float]:
+        """waits, worked: see `workers.channel.server.ChannelServer`. stats: family -> its stats. now: seconds of any
+        clock. Nothing comes of the first record, which has none before it."""
+        before, self._before = self._before, (now, *worked)
         if before is None or now <= before[0]:
-            return {QUEUE: queue, BUSY: 0.0}
-        # An engine that was started anew counts from zero.
-        more = sum(
-            now_s - then if now_s >= (then := before[1].get(family, 0.0)) else now_s for family, now_s in busy.items()
-        )
-        return {QUEUE: queue, BUSY: min(1.0, more / (now - before[0]))}
+            return {}
+        seconds, under_way, tokens = (after - then for after, then in zip(self._before, before, strict=True))
+        return {
+            QUEUE: max((*waits.values(), *(own.oldest_wait for own in stats.values())), default=0.0),
+            BUSY: min(1.0, under_way / seconds / self._slots),
+            TOKENS: tokens / seconds,
+        }
 
 
 def serve_number(place: FamilyConfig | DeviceConfig) -> dict[str, Any]:

@@ -21,14 +21,17 @@ class AutoscalingConfig(Frozen):
         "turn again. Loads and the reading of the prompt are part of it.",
     )
     busy: Float = Field(
-        0.7, gt=0, le=1, description="Share of their time that workers may compute once there is one fewer of them."
+        0.7,
+        gt=0,
+        le=1,
+        description="Share of max_num_seqs that calls may take on each worker once there is one fewer of them.",
     )
     upscale_delay_s: Float = Field(
         30.0, ge=0, description="Seconds for which an expert's queue time must be above queue_s."
     )
     downscale_delay_s: Float = Field(600.0, ge=0, description="Seconds for which one worker fewer must be enough.")
     look_back_period_s: Float = Field(
-        30.0, ge=5, description="Seconds over which it is measured how much workers compute."
+        30.0, ge=5, description="Seconds over which calls and tokens of workers are measured."
     )
 
     @model_validator(mode="after")

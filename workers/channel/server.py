@@ -60,6 +60,8 @@ class ChannelServer:
         self.pairs: dict[str, dict[str, int]] = {}
         self.peers: set[_Peer] = set()
         self._server: asyncio.Server | None = None
+        self._under_way, self._call_seconds, self._tokens = 0, 0.0, 0
+        self._changed_at = 0.0  # of calls under way
 
     async def start(self, host: str, tls: ssl.SSLContext | None = None) -> Address:
         """Listens on a free port of `host` and nowhere else. Raises OSError."""
@@ -89,6 +91,17 @@ class ChannelServer:
                 if run.waits_since is not None:
                     found[run.expert] = max(found.get(run.expert, 0.0), now - run.waits_since)
         return found
+
+    def worked(self) -> tuple[float, int]:
+        """Seconds of all calls together that were under way, and tokens that were made, since the worker's start."""
+        self.change(calls=0)
+        return self._call_seconds, self._tokens
+
+    def change(self, calls: int = 0, tokens: int = 0) -> None:
+        """So many calls more are under way, and so many tokens more were made."""
+        now = asyncio.get_running_loop().time()
+        self._call_seconds += self._under_way * (now - self._changed_at)
+        self._under_way, self._tokens, self._changed_at = self._under_way + calls, self._tokens + tokens, now
 
     def _tasks(self) -> "list[asyncio.Task[None]]":
         return [run.task for peer in self.peers for run in peer.running.values() if run.task is not None]
@@ -127,14 +140,19 @@ class _Run:
         clock = asyncio.get_running_loop().time
         every, sent = self._call.every, clock()
         ended, usage = False, None
-        self._peer.server.count(self._call.expert, 1, 0)
-        self._peer.server.count_beside(self._call)
+        server, made = self._peer.server, 0
+        server.count(self._call.expert, 1, 0)
+        server.count_beside(self._call)
+        server.change(calls=+1)
         try:
             async with contextlib.aclosing(self._peer.server.served.generate(self._call)) as events:
                 async for event in events:
                     self.waits_since = None
                     add(self._waiting, event)
                     usage = usage if isinstance(event, Failure) else event.usage or usage
+                    if usage is not None and usage.completion_tokens > made:
+                        server.change(tokens=usage.completion_tokens - made)
+                        made = usage.completion_tokens
                     ended = not isinstance(event, Delta)
                     if ended or (not self._peer.paused and clock() - sent >= every):
                         sent = clock()
@@ -148,7 +166,8 @@ class _Run:
                 self._fail(f"the worker of {self._call.expert} ended without an end")
         finally:
             self._peer.running.pop(self._number, None)
-            self._peer.server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
+            server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
+            server.change(calls=-1)
 
     def tell(self) -> None:
         """Sends what waits."""
