@@ -2,18 +2,21 @@
 
 Serve's controller calls it ten times a second. It is sent there by value, so it imports nothing but what Python brings.
 
-Words, for n workers that are wanted now: q_w, the longest queue time of an expert on worker w, in seconds. Over the
-last `look_back_period_s`: b_w, the calls that were under way on w, as a share of those that its engine runs at once, 0
-to 1; t_w, the tokens that it made, per second. Q = `queue_s`; B = `busy`.
+Words, for n workers that are wanted now, over the last `look_back_period_s`: q_w, the longest queue time of an expert
+on worker w in the newer half of it, in seconds, and p_w, in the older half; b_w, the calls that were under way on w, as
+a share of those that its engine runs at once, 0 to 1; t_w, the tokens that it made, per second. Q = `queue_s`,
+B = `busy`. Halves, and not the moment, as experts that take turns wait long at the end of a turn only.
 
 **More.** A worker is worth as many as its queue time is above the target, two at most, as the Horizontal Pod Autoscaler
 of Kubernetes has it (desired = ceil(current * metric / target), at most twice as many at a time):
 
-    excess = sum over workers with q_w > Q of min(2, q_w / Q) - 1
+    excess = sum over workers that are late of min(2, q_w / Q) - 1
     spare  = workers that are still to come, or have told nothing yet
              + sum over workers with q_w <= Q / 2 of max(0, 1 - b_w / B)
     wanted = n + ceil(excess - spare)      if that is more than n
 
+Late is one with q_w > Q, unless it is catching up: q_w - Q <= 4 * (p_w - q_w), so that it is in time two look-back
+periods from now. Else every worker that came would bring others, until all that had waited before it is answered.
 So one worker of ten that is late asks for one more and not for ten; and where others idle none is asked for: there it
 is for placement to spread the load, which a further worker could not do better. Swaps and loads are in q_w: a worker
 whose experts wait for each other's turns is late, however little it computes, and a further one takes experts off it.
@@ -47,14 +50,17 @@ FITS = 0.8
 FORGET = 6.0
 SILENT_S = 15.0
 """A worker that has said nothing new for so long is one of which nothing is known."""
+CATCHES_UP = 4
+"""Halves of the look-back period within which one that is catching up is in time."""
 _LITTLE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Of one worker. queue_s: q_w; busy: b_w; tokens_s: t_w."""
+    """Of one worker. queue_s: q_w; before_s: p_w; busy: b_w; tokens_s: t_w."""
 
     queue_s: float
+    before_s: float
     busy: float
     tokens_s: float
 
@@ -115,10 +121,15 @@ def _learned(memory: Memory, target: int, rules: Rules, now: float) -> Memory:
 
 
 def _more(target: int, running: int, told: Sequence[Told], rules: Rules) -> int:
-    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in told if own.queue_s > rules.queue_s)
+    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in told if _is_late(own, rules))
     spare = sum(max(0.0, 1 - own.busy / rules.busy) for own in told if own.queue_s <= LOW * rules.queue_s)
     to_come = max(0, target - running) + max(0, running - len(told))
     return max(0, math.ceil(excess - spare - to_come - _LITTLE))
+
+
+def _is_late(own: Told, rules: Rules) -> bool:
+    over = own.queue_s - rules.queue_s
+    return over > 0 and over > CATCHES_UP * (own.before_s - own.queue_s)
 
 
 # For Serve
@@ -161,8 +172,13 @@ def read(
         came = before[1] if before is not None and before[0] == stamp else now
         kept[worker] = stamp, came
         if now - came < SILENT_S:
-            told.append(Told(queue[-1].value, *(_mean(points) for points in means if points)))
+            older, newer = queue[: len(queue) // 2] or queue, queue[len(queue) // 2 :]
+            told.append(Told(_most(newer), _most(older), *(_mean(points) for points in means if points)))
     return told, kept
+
+
+def _most(points: Sequence[Any]) -> float:
+    return float(max(point.value for point in points))
 
 
 def _mean(points: Sequence[Any]) -> float:
