@@ -1,5 +1,5 @@
-"""Workers that come for a load and go with it: real Ray and Serve, `coe serve` with workers of its own, fake engines that
-answer two calls at a time."""
+"""Workers that come for a load and go with it: real Ray and Serve, `coe serve` with workers of its own, fake engines
+that answer two calls at a time."""
 
 import re
 import threading
@@ -95,13 +95,9 @@ def test_a_second_worker_comes_for_a_load_and_goes_with_it_and_no_request_fails(
             assert family(live)["workers"] == 1
             with callers(live, 14) as load:
                 until(live, lambda told: told["workers"] == 2, "a second worker has come")
-                # More are under way than one engine runs at once: the other one has taken its part.
-                until(live, lambda told: told["running"] > 10 and told["workers"] == 2, "both have calls")
-                one = family(live)["busy_seconds"]
-                began = time.monotonic()
-                until(
-                    live, lambda told: told["busy_seconds"] - one > 1.2 * (time.monotonic() - began) + 2, "both compute"
-                )
+                # Seconds of computing are more than those that pass: no one engine does that, so both have calls.
+                one, began = family(live)["busy_seconds"], time.monotonic()
+                until(live, lambda told: told["busy_seconds"] - one > time.monotonic() - began + 3, "both compute")
                 assert (metric(live, "coe_workers"), metric(live, "coe_workers_wanted")) == (2, 2)
             answered = steady.codes.total()
             until(live, lambda told: told["workers"] == told["workers_wanted"] == 1, "it has gone again")
