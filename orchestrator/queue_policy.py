@@ -54,6 +54,9 @@ CATCHES_UP = 4
 """Halves of the look-back period within which one that is catching up is in time."""
 _LITTLE = 1e-9
 
+Series = Mapping[str, Mapping[Any, Sequence[Any]]]
+"""Name -> worker -> points with `timestamp` and `value`, the oldest first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -144,7 +147,7 @@ class QueuePolicy:
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """context: `ray.serve.config.AutoscalingContext`. Returns the number and the state until the next call."""
         now, state = context.current_time, context.policy_state
-        series: Mapping[str, Mapping[Hashable, Sequence[Any]]] = context.raw_metrics or {}
+        series: Series = context.raw_metrics or {}
         told, heard = read(series, context.running_replicas, state.get("heard", {}), now)
         target, running = context.target_num_replicas, context.current_num_replicas
         wanted, memory = decide(target, running, told, self._rules, state.get("memory", Memory()), now)
@@ -152,15 +155,14 @@ class QueuePolicy:
 
 
 def read(
-    series: Mapping[str, Mapping[Hashable, Sequence[Any]]],
+    series: Series,
     running: Sequence[Hashable],
     heard: Mapping[Hashable, tuple[float, float]],
     now: float,
 ) -> tuple[list[Told], dict[Hashable, tuple[float, float]]]:
     """What running workers told not long ago; and worker -> the time stamp of its last word, and when that came.
 
-    series: name -> worker -> points with `timestamp` and `value`, the oldest first. A stamp is by the worker's clock,
-    so it is only asked whether it has changed.
+    A stamp is by the worker's clock, so it is only asked whether it has changed.
     """
     told, kept = [], {}
     for worker in running:

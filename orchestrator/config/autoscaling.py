@@ -10,7 +10,7 @@ from orchestrator.config.policies import Float, Int
 
 
 class AutoscalingConfig(Frozen):
-    """Workers come and go with the queue times of their experts (docs/placement.md)."""
+    """In place of `replicas`: workers come and go with the queue times of their experts (docs/placement.md)."""
 
     min_replicas: Int = Field(1, ge=1, le=1000, description="Workers that there are at least.")
     max_replicas: Int = Field(..., ge=1, le=1000, description="Workers that there are at most.")

@@ -106,8 +106,8 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
                 "ray": {"autoscaling": {"enabled": True}},
                 "networkPolicy": {"apiServer": API_SERVER},
             },
-            "workers.cpu: its workers want 8 CPU cores and its 3 pods have 2 each: raise its replicas or resources.limits, "
-            "or lower `replicas`, `autoscaling.max_replicas` or num_cpus of its families in config",
+            "workers.cpu: its workers want 8 CPU cores and its 3 pods have 2 each: raise its replicas or "
+            "resources.limits, or lower `replicas`, `autoscaling.max_replicas` or num_cpus of its families in config",
         ),
         (
             {

@@ -175,8 +175,8 @@ def test_serve_gives_a_policy_what_it_reads_and_keeps_its_bounds() -> None:
     assert state.register(info, -1) == 1  # one that is new
     assert state.register(info, 2) == 2  # one that runs keeps its number
     ids = [ReplicaID(name, DeploymentID("worker", "coe-f")) for name in "ab"]
-    state.update_running_replica_ids(ids)
     for number, own in enumerate(ids):
+        state.update_running_replica_ids(ids[: number + 1])
         values = {"queue_s": 9.0, "busy": 1.0, "tokens_s": 5.0}
         metrics: Any = {name: [TimeStampedValue(time.time(), value)] for name, value in values.items()}
         state.record_request_metrics_for_replica(ReplicaMetricReport(own, metrics, time.time()))
