@@ -25,7 +25,6 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from benchmarks.overhead import Client, Peer, fake_service, fitted_router
@@ -100,12 +99,10 @@ def unit_costs(home: Path, requests: int) -> dict[str, float]:
     client = Client()
     found: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        live = fake_service(stack, fitted_router(home), families=PACED)
+        limits = {"per_key": {"requests_per_day": 10**9, "tokens_per_day": 10**9}}
+        live = fake_service(stack, fitted_router(home), families=PACED, limits=limits)
         processes = Processes.of(live.process.pid)
-        headers = {"Authorization": f"Bearer {live.key}"}
-        wanted = {"name": "limited", "limits": {"requests_per_day": 10**9, "tokens_per_day": 10**12}}
-        made = httpx.post(f"{live.url}/admin/v1/keys", json=wanted, headers=headers, trust_env=False)
-        peer = Peer("ours", live.url, made.raise_for_status().json()["key"], "auto")
+        peer = Peer("ours", live.url, live.key, "auto")
         client.closed(peer, peer.requests(64, WORDS * 6 / 1000, tokens=WORDS), 64)  # warm
         for name, stream in (("whole", False), ("streamed", True)):
             asked = peer.requests(requests, WORDS * 6 / 1000, stream=stream, tokens=WORDS)
