@@ -206,19 +206,25 @@ async def test_a_worker_counts_how_long_calls_were_under_way_and_the_tokens_that
     async with bench() as own:
         [server], [engine] = own.servers, own.engines
         assert server.worked() == (0.0, 0)
-        engine.token_delay = 0.01
+        await engine.sleep()  # nobody ends before it wakes
         runs = [asyncio.create_task(heard(own.links, call(n, text="five words are said here"))) for n in range(2)]
         await engine.reaches(2)
         clock = asyncio.get_running_loop().time
-        began, (before, _) = clock(), server.worked()
+        began, (before, _), after = clock(), server.worked(), clock()
         await asyncio.sleep(0.01)
-        assert server.worked()[0] - before == pytest.approx(2 * (clock() - began), rel=0.5)
+        ended, (seconds, tokens), over = clock(), server.worked(), clock()
+        assert 2 * (ended - after) <= seconds - before <= 2 * (over - began)
+        assert tokens == 0
+        await engine.wake()
         events = [one for run in runs for one in await run]
         made = sum(event.usage.completion_tokens for event in events if isinstance(event, Finish))
         assert server.worked()[1] == made > 0
         async with asyncio.timeout(10):
-            while server.worked() != server.worked():  # as long as one is under way
-                await asyncio.sleep(0)
+            while True:
+                idle = server.worked()
+                await asyncio.sleep(0.01)
+                if server.worked() == idle:  # no call is under way any more
+                    break
 
 
 async def reached(waiting: object) -> bool:
