@@ -1,9 +1,9 @@
 """What `coe workers keep` does, as a Serve application that Ray itself starts and starts again.
 
 It is the only application of a `RayService` (docs/kubernetes.md): KubeRay's operator hands its configuration to Serve,
-and Serve to the one replica there is, which stays as it changes. The workers' own applications are deployed from here, so
-that their versions and what they are told of their experts are made in one place. Serve, told by the operator what its
-applications are, ends only such as it was told of in that way.
+and Serve to the one replica there is, which stays as it changes. The workers' own applications are deployed from here,
+so that their versions and what they are told of their experts are made in one place. Serve, told by the operator what
+its applications are, ends only such as it was told of in that way.
 """
 
 import asyncio
