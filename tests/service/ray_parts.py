@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,16 +26,23 @@ RAY = {
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[str]:
     """Address of a cluster of one node, with two cores and the resource `marked`."""
-    log, port = folder / "ray.log", free_port()
+    port = free_port()
+    more = ["--num-cpus=2", '--resources={"marked": 1}', "--include-dashboard=false"]
+    with ray_node(folder / "ray.log", ["--head", f"--port={port}", *more]):
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def ray_node(log: Path, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> Iterator[None]:
+    """A node of a Ray cluster on loopback, which runs by the time that this yields. more: variables of its own."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
     own = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "PYTHONPATH": str(ROOT)}
-    ray = [str(Path(sys.executable).parent / "ray"), "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1"]
-    more = ["--num-cpus=2", '--resources={"marked": 1}', "--include-dashboard=false", "--disable-usage-stats"]
+    ray = [str(Path(sys.executable).parent / "ray"), "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*ray, *more, "--object-store-memory=100000000", "--block"],
-            env=environment | RAY | own, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True,
+            [*ray, *arguments, "--object-store-memory=100000000", "--block"], cwd=ROOT,
+            env=environment | RAY | own | (more or {}), stdout=output, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
@@ -43,7 +50,7 @@ def ray_cluster(folder: Path) -> Iterator[str]:
             assert process.poll() is None, log.read_text(errors="replace")
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
+        yield
     finally:
         process.send_signal(signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
