@@ -1,5 +1,6 @@
 """A Ray cluster of one node and a Redis for tests of the whole service, and what is done there by hand."""
 
+import json
 import os
 import secrets
 import signal
@@ -34,14 +35,41 @@ def ray_cluster(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def ray_node(log: Path, arguments: Sequence[str], more: Mapping[str, str] | None = None) -> Iterator[None]:
-    """A node of a Ray cluster on loopback, which runs by the time that this yields. more: variables of its own."""
+    """A node of a Ray cluster on loopback, by `ray start`, which runs by the time that this yields. more: variables of
+    its own. At the end it is stopped, with all its processes."""
+    ray = [str(Path(sys.executable).parent / "ray"), "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+    with _running([*ray, *arguments, "--object-store-memory=100000000", "--block"], log, more or {}):
+        yield
+
+
+_NODE = """
+import json, sys, threading
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+
+own = {"node_ip_address": "127.0.0.1", "num_gpus": 0, "object_store_memory": 100_000_000, "include_log_monitor": False}
+own |= json.loads(sys.argv[1])
+node = Node(RayParams(**own), head="gcs_address" not in own, shutdown_at_exit=True, spawn_reaper=True)
+print("Ray runtime started", flush=True)
+threading.Event().wait()
+"""
+
+
+@contextmanager
+def one_of_several(log: Path, more: Mapping[str, str], **own: object) -> Iterator[None]:
+    """A node of a cluster on loopback that has several, which `ray start` does not let meet there. own: what Ray calls
+    its parameters; with `gcs_address` it joins that cluster, without it is a head. more: see `ray_node`."""
+    with _running([sys.executable, "-c", _NODE, json.dumps(own)], log, more):
+        yield
+
+
+@contextmanager
+def _running(command: Sequence[str], log: Path, more: Mapping[str, str]) -> Iterator[None]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}
     own = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "PYTHONPATH": str(ROOT)}
-    ray = [str(Path(sys.executable).parent / "ray"), "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*ray, *arguments, "--object-store-memory=100000000", "--block"], cwd=ROOT,
-            env=environment | RAY | own | (more or {}), stdout=output, stderr=subprocess.STDOUT,
+            command, cwd=ROOT, env=environment | RAY | own | more, stdout=output, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from benchmarks.live import Live, free_port, service
 from orchestrator.embedded_redis import EmbeddedRedis, server_binary
 from tests.helm.chart import BUNDLED, Object, coe_yaml, render, serve_config
 from tests.service.load import Load
-from tests.service.ray_parts import RAY, ask, ray_node
+from tests.service.ray_parts import RAY, ask, one_of_several, ray_node
 
 pytestmark = pytest.mark.service
 
@@ -208,29 +208,33 @@ def redis_of_the_head(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_a_head_that_is_lost_comes_back_with_its_keeper_and_finds_the_workers_as_they_were(tmp_path: Path) -> None:
-    port, dashboard, agent = free_port(), free_port(), free_port()
+    port, dashboard = free_port(), free_port()
     operator = Operator(f"http://127.0.0.1:{dashboard}")
-    with redis_of_the_head(tmp_path) as (redis, password):
-        arguments = ["--head", f"--port={port}", "--num-cpus=0", '--resources={"coe-keeper": 1}']
-        arguments += [f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}"]
-        arguments += [f"--redis-password={password}"]
-        # As the operator has it by gcsFaultToleranceOptions, and the chart for all nodes.
-        patient = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
-        own = {"RAY_REDIS_ADDRESS": redis, "RAY_external_storage_namespace": "x", "COE_HOME": str(tmp_path), **patient}
-        with ExitStack() as head:
-            head.enter_context(ray_node(tmp_path / "head.log", arguments, own))
-            worker = [f"--address=127.0.0.1:{port}", "--num-cpus=2", '--resources={"coe-cpu": 1}']
-            worker += [f"--dashboard-agent-listen-port={free_port()}"]
-            with ray_node(tmp_path / "worker.log", worker, patient):
-                operator.until_up()
-                assert operator.put(release()).status_code == 200
-                before = operator.until_ready("keeper", "coe-one")
-                head.close()
-                with ray_node(tmp_path / "head.log", arguments, own):
-                    operator.until_up()
-                    operator.until(lambda found: operator.replicas()["keeper"].keys() != before["keeper"].keys())
-                    after = operator.until_ready("keeper", "coe-one")
-                    assert after["coe-one"] == before["coe-one"]
-                    assert operator.put(release({"name": "third", "source": "/models/third"})).status_code == 200
-                    last = operator.until_ready("keeper", "coe-one", "coe-third")
-                    assert (last["keeper"], last["coe-one"]) == (after["keeper"], before["coe-one"])
+    patient = {"RAY_gcs_rpc_server_reconnect_timeout_s": "600"}  # as all nodes of the chart are
+    with ExitStack() as stack:
+        redis, password = stack.enter_context(redis_of_the_head(tmp_path))
+        kept = {"RAY_REDIS_ADDRESS": redis, "RAY_external_storage_namespace": "x", "COE_HOME": str(tmp_path)}
+
+        def head() -> AbstractContextManager[None]:
+            return one_of_several(
+                tmp_path / "head.log", patient | kept, gcs_server_port=port, redis_password=password, num_cpus=0,
+                resources={"coe-keeper": 1}, dashboard_port=dashboard, dashboard_agent_listen_port=free_port(),
+            )  # fmt: skip
+
+        with head():
+            of_workers = {"gcs_address": f"127.0.0.1:{port}", "dashboard_agent_listen_port": free_port()}
+            stack.enter_context(
+                one_of_several(tmp_path / "node.log", patient, num_cpus=2, resources={"coe-cpu": 1}, **of_workers)
+            )
+            operator.until_up()
+            assert operator.put(release()).status_code == 200
+            before = operator.until_ready("keeper", "coe-one")
+        with head():
+            operator.until_up()
+            operator.until(lambda found: operator.replicas()["keeper"].keys().isdisjoint(before["keeper"]))
+            after = operator.until_ready("keeper", "coe-one")
+            assert after["coe-one"] == before["coe-one"]
+            third = release({"name": "third", "source": "/models/third"}, families={"third": {"num_cpus": 0.1}})
+            assert operator.put(third).status_code == 200
+            last = operator.until_ready("keeper", "coe-one", "coe-third")
+            assert (last["keeper"], last["coe-one"]) == (after["keeper"], before["coe-one"])
