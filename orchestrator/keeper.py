@@ -8,13 +8,15 @@ its applications are, ends only such as it was told of in that way.
 
 import asyncio
 import os
+import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator import logs
 from orchestrator.cluster import ServeWorkers
@@ -24,7 +26,7 @@ from orchestrator.config.watch import Handed
 from orchestrator.keeping import Kept, ServeApplications, keep_on
 from orchestrator.preparing import with_fake_engines
 from orchestrator.ray_internals import listen_on_this_node_only
-from orchestrator.settings import Settings
+from orchestrator.settings import ConfigError, Settings
 
 DEPLOYMENT = "keeper"
 QUIET_S = 120.0
@@ -39,31 +41,36 @@ class Told(BaseModel):
     config: str = Field(alias="coe.yaml")
     fake: bool = False
 
-    def read(self) -> tuple[Settings, Config]:
-        """By this process's environment, as if the text stood in the file that it names. Raises ConfigError."""
-        settings, config = load({}, os.environ, Path.cwd(), self.config)
-        return settings, with_fake_engines(config) if self.fake else config
+
+def read(user_config: Mapping[str, Any]) -> tuple[Settings, Config]:
+    """By this process's environment, as if the text stood in the file that it names. Raises ConfigError."""
+    try:
+        told = Told.model_validate(user_config)
+    except ValidationError as error:
+        problems = [f"user_config: {'.'.join(map(str, own['loc']))}: {own['msg']}" for own in error.errors()]
+        raise ConfigError(problems) from None  # the original quotes the whole file
+    settings, config = load({}, os.environ, Path.cwd(), told.config)
+    return settings, with_fake_engines(config) if told.fake else config
 
 
-class KeeperDeployment:
-    """The Serve replica. Serve calls `reconfigure` before anything else."""
+class KeptByServe:
+    """What the Serve replica is, but for how Serve ends it. Serve calls `reconfigure` before anything else."""
 
     def __init__(self) -> None:
-        listen_on_this_node_only()
         self._handed = Handed()
         self._kept: Kept | None = None
         self._work: asyncio.Task[None] | None = None
         self._since = time.monotonic()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Raises for a first configuration that cannot be used, which Serve then tells; a later one is logged, and the
-        last good one stays."""
-        told = Told.model_validate(user_config)
+        """Raises ConfigError for a first one that cannot be used, which Serve then tells; a later one is logged, and
+        the last good one stays."""
         if self._kept is not None:
-            self._handed.hand(lambda: told.read()[1])
+            self._handed.hand(lambda: read(user_config)[1])
             return
-        settings, config = await asyncio.to_thread(told.read)
-        logs.configure(level=config.log_level)
+        settings, config = await asyncio.to_thread(read, user_config)
+        # Serve has put a logger of its own in place of `sys.stderr`, which keeps a thousand lines to itself.
+        logs.configure(level=config.log_level, stream=sys.__stderr__)
         make = partial(Kept, source=self._handed)
         self._kept = await asyncio.to_thread(make, config, settings.home, ServeApplications())
         self._work = asyncio.create_task(keep_on(self._kept, ServeWorkers({}, config.registry())))
@@ -78,10 +85,22 @@ class KeeperDeployment:
         if (quiet := time.monotonic() - last) > QUIET_S:
             raise RuntimeError(f"nobody has looked after the workers for {quiet:.0f} s")
 
-    async def __del__(self) -> None:
+    async def close(self) -> None:
+        """The workers stay."""
         if self._work is not None:
             self._work.cancel()
             await asyncio.wait([self._work])
+
+
+class KeeperDeployment(KeptByServe):
+    """The Serve replica."""
+
+    def __init__(self) -> None:
+        listen_on_this_node_only()
+        super().__init__()
+
+    async def __del__(self) -> None:
+        await self.close()
 
 
 def application(arguments: dict[str, str]) -> Any:

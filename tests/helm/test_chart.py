@@ -17,6 +17,7 @@ from referencing import Registry, Resource
 from helm.values_schema import PATH, written
 from orchestrator.config.load import load
 from orchestrator.config.model import Config
+from orchestrator.keeper import read as read_by_keeper
 from orchestrator.keeping import OURS
 from orchestrator.plans import plans
 from orchestrator.preparing import with_fake_engines
@@ -292,8 +293,6 @@ def test_serve_takes_its_configuration_and_the_keeper_what_it_is_told(
 ) -> None:
     from ray.serve.schema import ServeDeploySchema
 
-    from orchestrator.keeper import Told
-
     objects = case(name)
     told = ServeDeploySchema.model_validate(serve_config(objects))
     assert told.proxy_location == "Disabled"
@@ -304,7 +303,7 @@ def test_serve_takes_its_configuration_and_the_keeper_what_it_is_told(
     [head] = [own for where, own, _ in containers(objects) if where.endswith("/head/ray-head")]
     for variable in head["env"]:
         monkeypatch.setenv(variable["name"], variable["value"])
-    settings, config = Told.model_validate(deployment.user_config).read()
+    settings, config = read_by_keeper(deployment.user_config)
     assert settings.home == Path("/var/lib/coe")
     # It keeps what gateways look for.
     _, wanted = read(objects, tmp_path)
@@ -335,15 +334,6 @@ def test_serve_builds_the_keeper_and_finds_its_place_on_the_head_alone() -> None
 
 def groups(cluster: Object) -> list[Object]:
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-
-
-def test_the_keeper_takes_no_arguments_and_no_unknown_keys() -> None:
-    from orchestrator.keeper import Told, application
-
-    with pytest.raises(ValueError, match="user_config"):
-        application({"config": "x"})
-    with pytest.raises(ValueError, match="coe_yaml"):
-        Told.model_validate({"coe.yaml": "", "coe_yaml": ""})
 
 
 # Golden files
