@@ -224,7 +224,7 @@ def read(objects: list[Object], tmp_path: Path) -> tuple[Settings, Config]:
 def test_the_service_reads_its_file_and_environment(name: str, tmp_path: Path) -> None:
     settings, config = read(case(name), tmp_path)
     assert (settings.host, settings.port) == ("0.0.0.0", 8000)
-    assert settings.ray_address == "coe-ray:6379"
+    assert settings.ray_address == "coe-ray-head-svc:6379"
     assert settings.redis_url is not None
     assert settings.api_key is not None
     assert settings.home == Path("/var/lib/coe")
@@ -340,7 +340,7 @@ def groups(cluster: Object) -> list[Object]:
 
 
 IMPORTANT = {
-    "cpu": ("RayService", "Deployment", "Service", "ConfigMap", "StatefulSet", "NetworkPolicy"),
+    "cpu": ("RayService", "Deployment", "ConfigMap", "StatefulSet", "NetworkPolicy"),
     "ha": ("RayService", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ServiceMonitor"),
 }
 
@@ -392,7 +392,7 @@ def test_a_release_by_any_name_has_names_that_kuberay_takes() -> None:
     assert len(name) <= 47  # the operator refuses longer ones
     [gateway] = [own for where, own, _ in containers(objects) if where.endswith("-gateway/gateway")]
     [address] = [own["value"] for own in gateway["env"] if own["name"] == "RAY_ADDRESS"]
-    assert address == f"{one(objects, 'Service', name)['metadata']['name']}:6379"
+    assert address == f"{name}-head-svc:6379"
 
 
 def test_gateways_and_operator_read_the_token_in_the_same_secret() -> None:

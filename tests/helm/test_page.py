@@ -10,7 +10,7 @@ from typer.main import get_command
 from orchestrator.cli.main import app
 from orchestrator.config.batch import BatchConfig
 from orchestrator.config.model import FamilyConfig
-from tests.helm.chart import CHART, PROFILES, ROOT, case, one
+from tests.helm.chart import CHART, PROFILES, ROOT, case, containers, one, ray_cluster
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 
@@ -39,7 +39,10 @@ def test_it_tells_of_every_alert_and_profile() -> None:
 def test_the_objects_and_commands_that_it_names_exist() -> None:
     objects = {f"{own['kind'].lower()}/{own['metadata']['name']}" for own in case("cpu")}
     assert set(re.findall(r"\b(deployment/[\w-]+)", PAGE)) <= objects
-    assert {f"raycluster/{name}" for name in re.findall(r"raycluster (coe[\w-]*)", PAGE)} <= objects
+    assert "raycluster/coe-ray" not in objects  # the operator gives it a name, and a label by which the page finds it
+    named = re.findall(r"(?:rayservice |originated-from-cr-name=)(coe[\w-]*)", PAGE)
+    assert {f"rayservice/{name}" for name in named} <= objects
+    assert len(named) == 4
     components = set(re.findall(r"component=(\w+)", PAGE))
     assert components == {"worker", "head"}
     commands = re.findall(r"`?(coe (?:keys|workers|serve)[ \w-]*)", PAGE)
@@ -50,6 +53,19 @@ def test_the_objects_and_commands_that_it_names_exist() -> None:
             if not getattr(command, "commands", None):
                 break
             command = command.commands[word]
+
+
+def test_the_secrets_that_it_makes_are_those_that_pods_and_operator_read() -> None:
+    made = set(re.findall(r"create secret generic ([\w-]+) --from-literal=([\w-]+)=", PAGE))
+    objects = case("cpu")
+    read = {
+        (own["name"], own["key"])
+        for _, container, _ in containers(objects)
+        for variable in container.get("env", ())
+        if (own := variable.get("valueFrom", {}).get("secretKeyRef"))
+    }
+    assert made == read
+    assert ray_cluster(objects)["authOptions"]["secretName"] in {name for name, _ in made}
 
 
 def test_its_times_are_those_of_the_chart() -> None:

@@ -301,9 +301,7 @@ def test_selectors_select_the_pods_of_their_own(name: str) -> None:
         if own["kind"] in ("Deployment", "StatefulSet"):
             assert selects(own["spec"]["selector"], own["spec"]["template"]["metadata"]["labels"])
         elif own["kind"] == "Service":
-            # The operator's own label, by which the head is told from a job of the operator's with the head's labels.
-            wanted = {key: value for key, value in own["spec"]["selector"].items() if key != "ray.io/node-type"}
-            assert len([pod for pod in labels if selects({"matchLabels": wanted}, pod)]) == 1
+            assert len([pod for pod in labels if selects({"matchLabels": own["spec"]["selector"]}, pod)]) == 1
 
 
 def test_another_configuration_starts_gateways_anew_and_no_engine() -> None:

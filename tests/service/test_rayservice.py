@@ -55,9 +55,12 @@ class Operator:
     def path(self) -> str:
         return f"{self.url}/api/serve/applications/"
 
-    def applications(self) -> dict[str, Any]:
-        """What it reads to tell in a RayService's status how the applications are."""
-        answer = httpx.get(self.path, headers=TOKEN, timeout=60, trust_env=False)
+    def sees(self) -> dict[str, str]:
+        """The applications whose state it tells in a RayService's status, and that it waits for to run."""
+        return {name: own["status"] for name, own in self.applications(api_type="declarative").items()}
+
+    def applications(self, **query: str) -> dict[str, Any]:
+        answer = httpx.get(self.path, params=query, headers=TOKEN, timeout=60, trust_env=False)
         answer.raise_for_status()
         found: dict[str, Any] = answer.json()["applications"]
         return found
@@ -81,7 +84,7 @@ class Operator:
             time.sleep(0.5)
 
     def until_ready(self, *names: str) -> dict[str, dict[str, int]]:
-        """Until these are all applications and all run, which the operator waits for; their replicas."""
+        """Until these are all applications and all run; their replicas."""
         self.until(
             lambda found: {name: own["status"] for name, own in found.items()} == dict.fromkeys(names, "RUNNING")
         )
@@ -143,6 +146,7 @@ def test_experts_and_keepers_come_and_go_and_no_worker_and_no_request_does(
     assert operator.put(first).status_code == 200
     before = operator.until_ready("keeper", "coe-one")
     assert (len(before["keeper"]), len(before["coe-one"])) == (1, 2)
+    assert operator.sees() == {"keeper": "RUNNING"}
 
     with ExitStack() as stack:
         live = stack.enter_context(gateway(tmp_path / "first", first, address, redis_url))

@@ -36,7 +36,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
 {{- define "coe.head" -}}
-{{ include "coe.name" . }}-ray
+{{- /* The operator makes this Service once the keeper runs. */ -}}
+{{ include "coe.name" . }}-ray-head-svc
 {{- end -}}
 
 {{/* What every pod has */}}
