@@ -196,8 +196,8 @@ def keep(
 
 
 async def keep_on(kept: Kept, workers: "ServeWorkers", *, once: bool = False, window_s: float = WINDOW_S) -> None:
-    """Looks every few seconds until it is cancelled. workers: whom what is kept follows, of those that are told who
-    lives on them; open or without any, they are closed at the end."""
+    """Looks every few seconds, and tells workers who lives on them, until it is cancelled. workers: the connections to
+    begin with, which may be none; all are ended at the end. once: return after the first look."""
     planned: Mapping[str, Plan] | None = None
     try:
         while True:

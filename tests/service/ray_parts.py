@@ -69,7 +69,7 @@ def _running(command: Sequence[str], log: Path, more: Mapping[str, str]) -> Iter
     own = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0", "PYTHONPATH": str(ROOT)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment | RAY | own | more, stdout=output, stderr=subprocess.STDOUT,
+            command, cwd=ROOT, env=environment | RAY | own | dict(more), stdout=output, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     try:
