@@ -1,7 +1,12 @@
 """docs/kubernetes.md names what there is."""
 
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -66,6 +71,35 @@ def test_the_secrets_that_it_makes_are_those_that_pods_and_operator_read() -> No
     }
     assert made == read
     assert ray_cluster(objects)["authOptions"]["secretName"] in {name for name, _ in made}
+
+
+KUBECTL = """
+import json, pathlib, sys
+wanted = json.loads(pathlib.Path("wanted.json").read_text())
+match sys.argv[3:]:
+    case ["get", "raycluster", "--selector", "ray.io/originated-from-cr-name=coe-ray", "--output", "name"]:
+        print("raycluster.ray.io/coe-ray-abcde")
+    case ["get", "rayservice", "coe-ray", "--output", "jsonpath={.spec.rayClusterConfig}"]:
+        print(json.dumps(wanted), end="")
+    case ["patch", "raycluster.ray.io/coe-ray-abcde", "--type", "json", "--patch-file", "/dev/stdin"]:
+        pathlib.Path("patch.json").write_text(sys.stdin.read())
+    case other:
+        sys.exit(f"not what the page does: {other}")
+"""
+"""The API server, as far as the page asks it."""
+
+
+def test_what_changes_of_the_pods_is_handed_to_the_cluster_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    [commands] = re.findall(r"```bash\n(cluster=.*?)```", PAGE, re.S)
+    wanted = ray_cluster(case("gpu"))
+    (tmp_path / "wanted.json").write_text(json.dumps(wanted))
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(f"#!{sys.executable}\n{KUBECTL}")
+    kubectl.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-euc", commands], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
+    patch = json.loads((tmp_path / "patch.json").read_text())
+    assert patch == [{"op": "replace", "path": "/spec", "value": wanted}]
 
 
 def test_its_times_are_those_of_the_chart() -> None:
