@@ -38,7 +38,9 @@ def ray_node(log: Path, arguments: Sequence[str], more: Mapping[str, str] | None
     """A node of a Ray cluster on loopback, by `ray start`, which runs by the time that this yields. more: variables of
     its own. At the end it is stopped, with all its processes."""
     ray = [str(Path(sys.executable).parent / "ray"), "start", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-    with _running([*ray, *arguments, "--object-store-memory=100000000", "--block"], log, more or {}):
+    # Ports that another cluster on this machine does not take too.
+    ports = ["--min-worker-port=0", "--max-worker-port=0", f"--ray-client-server-port={free_port()}"]
+    with _running([*ray, *arguments, *ports, "--object-store-memory=100000000", "--block"], log, more or {}):
         yield
 
 
@@ -48,6 +50,7 @@ from ray._private.node import Node
 from ray._private.parameter import RayParams
 
 own = {"node_ip_address": "127.0.0.1", "num_gpus": 0, "object_store_memory": 100_000_000, "include_log_monitor": False}
+own |= {"min_worker_port": 0, "max_worker_port": 0}
 own |= json.loads(sys.argv[1])
 node = Node(RayParams(**own), head="gcs_address" not in own, shutdown_at_exit=True, spawn_reaper=True)
 print("Ray runtime started", flush=True)
