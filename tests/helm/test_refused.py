@@ -37,7 +37,9 @@ def merged(below: Object, above: Object) -> Object:
         ({"config": {"experts": [{"name": "Sums", "source": "x"}]}}, "at '/config/experts/0/name'"),
         ({"security": {"runAsUser": 0}}, "at '/security/runAsUser': minimum: got 0, want 1"),
         ({"workers": {"cpu": {"resources": {"limits": {"cpu": "a lot", "memory": "1Gi"}}}}}, "'a lot' does not match"),
-        ({"keeper": {"resources": {"limits": {"memory": None}}}}, "at '/keeper/resources/limits'"),
+        ({"keeper": {"resources": {"limits": {"memory": None}}}}, "'keeper' not allowed"),
+        ({"ray": {"head": {"resources": {"limits": {"memory": None}}}}}, "at '/ray/head/resources/limits'"),
+        ({"ray": {"tokenSecret": ""}}, "at '/ray/tokenSecret'"),
         ({"workers": {"CPU": None}}, "'CPU'"),
         ({"apiKey": {"secret": ""}}, "at '/apiKey/secret'"),
         ({"redis": {"address": "redis"}}, "at '/redis/address'"),
@@ -64,6 +66,7 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
         ),
         ({"workers": {"cpu": None}, "redis": {"address": "redis:6379"}}, "networkPolicy.redisEgress: missing"),
         ({**CPU, "ray": {"autoscaling": {"enabled": True}}}, "networkPolicy.apiServer: missing"),
+        ({**CPU, "networkPolicy": {"operator": []}}, "networkPolicy.operator: missing"),
         ({**CPU, "monitoring": {"serviceMonitor": {"enabled": True}}}, "networkPolicy.monitoring: missing"),
         ({**BUNDLED, "workers": {"one": None, "two": None}}, "workers.one and workers.two name no families"),
         (

@@ -21,7 +21,7 @@ from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.load import load_config
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
 from orchestrator.config.watch import Watched
-from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, _keep
+from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, keep_on
 from orchestrator.listening import CannotStart
 from orchestrator.placing import Placing
 from orchestrator.plans import FamilyPlan, Plan, families_of, plans, version
@@ -98,7 +98,7 @@ def kept_file(folder: Path, serve: Recorded, *experts: str) -> tuple[Path, Kept]
     def read() -> Config:
         return with_fake_engines(load_config(path, folder))
 
-    return path, Kept(read(), HOME, serve, file=Watched(path, read), alive=folder / "alive")
+    return path, Kept(read(), HOME, serve, source=Watched(path, read), alive=folder / "alive")
 
 
 def two_workers(*experts: str) -> str:
@@ -137,7 +137,7 @@ async def test_workers_are_told_who_lives_on_them_as_the_file_changes(
                     await asyncio.sleep(0.01)
 
         workers = ServeWorkers(kept.found, Registry(()), {"coe-f": own.links}, Placing(every_s=0.01))
-        task = asyncio.create_task(_keep(kept, workers))
+        task = asyncio.create_task(keep_on(kept, workers))
         await until("one", "two")
         assert sorted(server.placed for server in own.servers) == [("one",), ("two",)]
         kept._keeper.linger_s = 0.5  # for which one that is gone stays
@@ -153,7 +153,7 @@ async def test_workers_are_told_who_lives_on_them_as_the_file_changes(
 async def test_what_is_deployed_once_is_not_waited_for(tmp_path: Path) -> None:
     serve = Recorded()
     _, kept = kept_file(tmp_path, serve, "one /m/1")
-    await _keep(kept, ServeWorkers({}, Registry(())), once=True)
+    await keep_on(kept, ServeWorkers({}, Registry(())), once=True)
     assert [line.split()[1] for line in serve.done] == ["coe-f"]
 
 

@@ -36,6 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
 {{- define "coe.head" -}}
+{{- /* The operator makes this Service once the keeper runs. */ -}}
 {{ include "coe.name" . }}-ray-head-svc
 {{- end -}}
 
@@ -110,13 +111,13 @@ topologySpreadConstraints:
 {{- end -}}
 
 {{- define "coe.joinEnv" -}}
-{{- /* Of pods that the operator does not make: gateways and the keeper. */ -}}
+{{- /* Of pods that the operator does not make: gateways. */ -}}
 {{ include "coe.rayEnv" . }}
 - {name: RAY_ADDRESS, value: "{{ include "coe.head" . }}:6379"}
 {{- if .Values.ray.tokenAuth }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ include "coe.name" . }}-ray, key: auth_token}}
+  valueFrom: {secretKeyRef: {name: {{ .Values.ray.tokenSecret }}, key: auth_token}}
 {{- else }}
 - {name: RAY_AUTH_MODE, value: disabled}
 {{- end }}

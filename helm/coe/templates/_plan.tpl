@@ -136,6 +136,24 @@
 {{- toYaml $config -}}
 {{- end -}}
 
+{{- define "coe.serve" -}}
+{{- /* What the operator hands to Serve: the keeper alone, which deploys the workers. Another coe.yaml starts nothing anew. */ -}}
+proxy_location: Disabled
+logging_config: {enable_access_log: false, log_level: WARNING}
+applications:
+  - name: keeper
+    import_path: orchestrator.keeper:application
+    route_prefix: null
+    deployments:
+      - name: keeper
+        num_replicas: 1
+        ray_actor_options: {num_cpus: 0, resources: {coe-keeper: 0.001}}
+        user_config:
+          fake: {{ .Values.fake }}
+          coe.yaml: |
+            {{- include "coe.yaml" . | nindent 12 }}
+{{- end -}}
+
 {{- define "coe.drain" -}}
 {{- /* Seconds for requests under way, rounded up. */ -}}
 {{- ceil (.Values.config.limits.drain_s | float64) | int -}}
@@ -154,6 +172,9 @@
 {{- end -}}
 {{- if and .Values.redis.address .Values.networkPolicy.enabled (not .Values.networkPolicy.redisEgress) -}}
 {{- fail "networkPolicy.redisEgress: missing; it opens the way to the external Redis, e.g. [{to: [{ipBlock: {cidr: 10.0.0.7/32}}], ports: [{port: 6379}]}]" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.operator) -}}
+{{- fail "networkPolicy.operator: missing; KubeRay's operator must reach Ray's dashboard: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kuberay}}}]" -}}
 {{- end -}}
 {{- if and .Values.ray.autoscaling.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.apiServer) -}}
 {{- fail "networkPolicy.apiServer: missing; ray.autoscaling asks the Kubernetes API, whose address `kubectl get endpoints kubernetes` tells: [{ipBlock: {cidr: ADDRESS/32}}]" -}}
