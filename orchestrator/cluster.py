@@ -12,8 +12,10 @@ import logging
 import os
 import secrets
 import ssl
+import time
 import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -25,8 +27,9 @@ from orchestrator.events import READY_TIERS
 from orchestrator.placement.planner import Planner
 from orchestrator.placing import Placing
 from orchestrator.plans import DevicePlan, Plan, check_room, families_of, make_device, make_worker, plans, version
-from orchestrator.ray_internals import listen_on_this_node_only, of_version
+from orchestrator.ray_internals import listen_on_this_node_only, of_version, target_numbers
 from orchestrator.rosters import Served, pack, unpack
+from orchestrator.scaling import Recorder, Targets, serve_number
 from workers.base import ChatCall, Event, WorkerStats
 from workers.channel.client import Links, NoStats
 from workers.channel.frames import Address
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 RAY_ENVIRONMENT = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",  # nothing of Serve listens for HTTP: the gateway does
+    "RAY_SERVE_COLLECT_AUTOSCALING_METRICS_ON_HANDLE": "0",  # replicas tell, also those that were there before
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without GPUs still sees them; Ray warns otherwise
 }
@@ -74,6 +78,7 @@ class WorkerDeployment:
         self._worker: Worker | SharedDevice = make_device(plan) if isinstance(plan, DevicePlan) else make_worker(plan)
         self._channel = ChannelServer(self, serve.get_replica_context().replica_id.unique_id)
         self._address: asyncio.Task[Address] | None = None
+        self._recorder = Recorder(min(own.config.max_num_seqs for own in families_of(plan)))
 
     async def _up(self) -> Address:
         # Serve runs constructors outside the event loop of everything else.
@@ -106,6 +111,13 @@ class WorkerDeployment:
     def live(self, experts: Sequence[str]) -> None:
         """See `workers.worker.Worker.live`."""
         self._worker.live(experts)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve asks now and then, where the number of workers is for the load to decide. Nothing while it loads."""
+        stats = await self.stats()
+        if not is_loaded(stats):
+            return {}
+        return self._recorder.record(self._channel.waits(), self._channel.worked(), stats, time.monotonic())
 
     async def check_health(self) -> None:
         await self._up()
@@ -176,7 +188,7 @@ class ServeWorkers:
         placing: Placing | None = None,
     ) -> None:
         tls = ray_tls(ssl.Purpose.SERVER_AUTH)
-        self._registry, self._placing = registry, placing or Placing()
+        self._registry, self._placing, self._targets = registry, placing or Placing(), Targets(target_numbers)
         self._links: dict[str, Links] = {app: known.get(app) or Links(_Finder(app), tls) for app in found}
         self._new = [links for app, links in self._links.items() if app not in known]
         self._families = {app: tuple(own.family for own in families_of(plan)) for app, plan in found.items()}
@@ -197,6 +209,7 @@ class ServeWorkers:
 
     async def give_way(self, to: "ServeWorkers | None") -> None:
         """Ends the connections that `to` has not."""
+        await self._targets.close()
         if to is None:
             await self._placing.close()
         for app, links in self._links.items():
@@ -220,8 +233,11 @@ class ServeWorkers:
             except TimeoutError:
                 return dict.fromkeys(families, f"its worker does not answer within {STATS_S:g} s")
             known = {family: [stats[family] for stats in told if family in stats] for family in families}
+            wanted = self._targets.of(app)
             return {
-                family: together(own) if own else "its worker is being replaced by one that has it"
+                family: replace(together(own), workers_wanted=wanted)
+                if own
+                else "its worker is being replaced by one that has it"
                 for family, own in known.items()
             }
 
@@ -393,7 +409,7 @@ def application(plan: Plan, drain_s: float, owner: str | None = None) -> Any:
     deployment = serve.deployment(
         WorkerDeployment,
         name="worker",
-        num_replicas=place.replicas,
+        **serve_number(place),
         health_check_period_s=2,
         health_check_timeout_s=30,
         graceful_shutdown_timeout_s=drain_s + 2 * WORKERS_MORE_S,

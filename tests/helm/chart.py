@@ -65,6 +65,10 @@ MATRIX: Mapping[str, Object] = {
     "autoscaling": {
         **BUNDLED,
         **TWO_GROUPS,
+        "config": TWO_GROUPS["config"]
+        | {
+            "devices": {"shared": {"num_gpus": 1, "num_cpus": 1, "autoscaling": {"min_replicas": 2, "max_replicas": 4}}}
+        },
         "ray": {"autoscaling": {"enabled": True}},
         "workerDefaults": {"minReplicas": 2, "maxReplicas": 4},
         "networkPolicy": {"apiServer": API_SERVER},

@@ -265,6 +265,7 @@ def test_with_autoscaling_families_have_workers_for_the_pods_that_are_always_the
     objects = case("autoscaling")
     _, config = read(objects, tmp_path)
     assert (config.family("llama").replicas, config.family("api").replicas) == (2, 1)
+    assert config.devices["shared"].bounds == (2, 4)  # and for more, as its load wants
     for group in ray_cluster(objects)["workerGroupSpecs"]:
         assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 4)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helm.chart import BUNDLED, CHART, TWO_GROUPS, Object, Refused, helm, render
+from tests.helm.chart import API_SERVER, BUNDLED, CHART, TWO_GROUPS, Object, Refused, helm, render
 
 CPU: Object = {**BUNDLED, "workers": {"cpu": None}}
 
@@ -100,6 +100,25 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
                 "workers": {"cpu": {"replicas": 2, "resources": {"limits": {"cpu": "2500m"}}}},
             },
             "workers.cpu: its workers want 6 CPU cores and its 2 pods have 2.5 each",
+        ),
+        (
+            {
+                **BUNDLED,
+                "config": {**LOCAL, "families": {"a": {"num_cpus": 2, "autoscaling": {"max_replicas": 4}}}},
+                "workers": {"cpu": {"maxReplicas": 3, "resources": {"limits": {"cpu": 2}}}},
+                "ray": {"autoscaling": {"enabled": True}},
+                "networkPolicy": {"apiServer": API_SERVER},
+            },
+            "workers.cpu: its workers want 8 CPU cores and its 3 pods have 2 each: raise its replicas or "
+            "resources.limits, or lower `replicas`, `autoscaling.max_replicas` or num_cpus of its families in config",
+        ),
+        (
+            {
+                **BUNDLED,
+                "config": {**LOCAL, "families": {"a": {"replicas": 1, "autoscaling": {"max_replicas": 4}}}},
+                "workers": {"cpu": None},
+            },
+            "config.families.a: both replicas and autoscaling, which has min_replicas and max_replicas: leave one out",
         ),
         ({**CPU, "config": {"batch": {"enabled": True}}}, "batch.volume: missing; batches need files that all"),
         (

@@ -17,6 +17,7 @@ from orchestrator import keeping
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
 from orchestrator.cluster import ServeWorkers, is_loaded, loading_file, until_loaded
+from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.load import load_config
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
 from orchestrator.config.watch import Watched
@@ -165,6 +166,8 @@ def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str
 def test_more_workers_and_other_experts_are_no_new_version_but_other_settings_are() -> None:
     before = versions({"f": FamilyConfig()})
     assert versions({"f": FamilyConfig(replicas=4)}) == before
+    for bounds in (AutoscalingConfig(max_replicas=4), AutoscalingConfig(min_replicas=2, max_replicas=2, queue_s=1)):
+        assert versions({"f": FamilyConfig(autoscaling=bounds)}) == before
     assert versions({"f": FamilyConfig(swap=SwapConfig(pinned=("a",)))}) == before
     assert versions({}, source="/models/b") == before
     assert versions({"f": FamilyConfig(max_num_seqs=4)}) != before

@@ -104,6 +104,7 @@ topologySpreadConstraints:
 - {name: COE_CONFIG, value: /etc/coe/coe.yaml}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
 - {name: RAY_SERVE_ENABLE_DIRECT_INGRESS, value: "0"}
+- {name: RAY_SERVE_COLLECT_AUTOSCALING_METRICS_ON_HANDLE, value: "0"}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}

@@ -85,15 +85,19 @@
 {{- $pods := $root.Values.ray.autoscaling.enabled | ternary $group.minReplicas $group.replicas | int -}}
 {{- $own := get $section $name | default dict -}}
 {{- $_ := set $own "resources" (merge (dict (printf "coe-%s" $groupName) 0.001) ($own.resources | default dict)) -}}
-{{- if not (hasKey $own "replicas") -}}
+{{- if and $own.autoscaling (hasKey $own "replicas") -}}
+{{- fail (printf "config.%s.%s: both replicas and autoscaling, which has min_replicas and max_replicas: leave one out" $kind $name) -}}
+{{- end -}}
+{{- if not (or $own.autoscaling (hasKey $own "replicas")) -}}
 {{- $_ := set $own "replicas" (max 1 $pods) -}}
 {{- end -}}
+{{- $number := $own.autoscaling | empty | ternary $own.replicas (get ($own.autoscaling | default dict) "max_replicas") -}}
 {{- $_ := set $section $name $own -}}
 {{- $sum := get $taken $groupName | default (dict "cpu" 0.0 "gpu" 0.0) -}}
 {{- $cpus := hasKey $own "num_cpus" | ternary $own.num_cpus 1.0 -}}
 {{- $gpus := hasKey $own "num_gpus" | ternary $own.num_gpus 0.0 -}}
-{{- $_ := set $sum "cpu" (addf $sum.cpu (mulf $cpus $own.replicas)) -}}
-{{- $_ := set $sum "gpu" (addf $sum.gpu (mulf $gpus $own.replicas)) -}}
+{{- $_ := set $sum "cpu" (addf $sum.cpu (mulf $cpus $number)) -}}
+{{- $_ := set $sum "gpu" (addf $sum.gpu (mulf $gpus $number)) -}}
 {{- $_ := set $taken $groupName $sum -}}
 {{- end -}}
 {{- if $section -}}
@@ -109,7 +113,7 @@
 {{- $gpus := get $limits "nvidia.com/gpu" | default 0 | toString | float64 -}}
 {{- range $what := list (dict "is" "GPUs" "wanted" $sum.gpu "has" $gpus "key" "num_gpus") (dict "is" "CPU cores" "wanted" $sum.cpu "has" $cores "key" "num_cpus") -}}
 {{- if gt (float64 $what.wanted) (addf (mulf (float64 $what.has) $most) 0.000001) -}}
-{{- fail (printf "workers.%s: its workers want %v %s and its %d pods have %v each: raise its replicas or resources.limits, or lower `replicas` or %s of its families in config" $groupName $what.wanted $what.is $most $what.has $what.key) -}}
+{{- fail (printf "workers.%s: its workers want %v %s and its %d pods have %v each: raise its replicas or resources.limits, or lower `replicas`, `autoscaling.max_replicas` or %s of its families in config" $groupName $what.wanted $what.is $most $what.has $what.key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
