@@ -45,7 +45,7 @@ class Applications(Protocol):
         ...
 
     def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
-        """What they are from the next `deploy` on; drain_s: see `orchestrator.cluster.application`."""
+        """What they are from the next `deploy` on; drain_s: see `orchestrator.deployment.application`."""
         ...
 
     def deploy(self, apps: Mapping[str, str]) -> None:
@@ -111,7 +111,8 @@ class ServeApplications:
         self._found, self._drain_s = found, drain_s
 
     def deploy(self, apps: Mapping[str, str]) -> None:
-        from orchestrator.cluster import application, start_serve
+        from orchestrator.cluster import start_serve
+        from orchestrator.deployment import application
 
         start_serve()
         targets = [

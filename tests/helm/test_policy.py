@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cluster import WORKERS_MORE_S
 from orchestrator.config.load import load_config
+from orchestrator.deployment import WORKERS_MORE_S
 from tests.helm.chart import (
     API_SERVER,
     BUNDLED,

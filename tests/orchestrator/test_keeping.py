@@ -16,11 +16,12 @@ from experts.spec import ExpertSpec
 from orchestrator import keeping
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
-from orchestrator.cluster import ServeWorkers, is_loaded, loading_file, until_loaded
+from orchestrator.cluster import ServeWorkers
 from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.load import load_config
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
 from orchestrator.config.watch import Watched
+from orchestrator.deployment import is_loaded, loading_file, until_loaded
 from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, keep_on
 from orchestrator.listening import CannotStart
 from orchestrator.placing import Placing
