@@ -199,8 +199,11 @@ class Fleet:
             check_room(found, ray.cluster_resources())  # type: ignore[no-untyped-call]
 
     def deploy(self, found: Mapping[str, Plan], drain_s: float) -> None:
-        """These are the applications from now on; others are removed. Those that run already go on as far as they can,
-        see `orchestrator.deployment.application`. It blocks, and waits for no worker. Somebody else's are left to them."""
+        """These are the applications from now on; others are removed. It blocks, and waits for no worker.
+
+        Those that run already go on as far as they can, see `orchestrator.deployment.application`. Somebody else's are
+        left to them.
+        """
         if self.owner is None:
             return
         serve: Any = import_module("ray.serve")
