@@ -88,7 +88,13 @@ OVERVIEW = Dashboard(
         _panel(
             "In the gateways", "short", "sum(coe_requests_in_flight) => running", "sum(coe_requests_waiting) => waiting"
         ),
-        _panel("Workers that answer", "short", "max by (family) (coe_worker_up) => {{family}}"),
+        _panel("Families whose workers answer", "short", "max by (family) (coe_worker_up) => {{family}}"),
+        _panel(
+            "Workers",
+            "short",
+            "max by (family) (coe_workers) => {{family}}",
+            "max by (family) (coe_workers_wanted) => {{family}} wanted",
+        ),
         _panel(
             "Without Redis",
             "reqps",

@@ -108,7 +108,7 @@ def test_the_monitor_of_pods_finds_rays_pods_alone_and_may_reach_them() -> None:
     objects = case("everything")
     selector = one(objects, "PodMonitor")["spec"]["selector"]
     [of] = [own["values"] for own in selector["matchExpressions"]]
-    cluster = one(objects, "RayCluster")["spec"]
+    cluster = one(objects, "RayService")["spec"]["rayClusterConfig"]
     pods = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
     for pod in pods:
         labels = pod["metadata"]["labels"]

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -109,25 +109,53 @@ async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
             await links.stats()
 
 
+class Mute:
+    """A worker that takes what is sent to it and says nothing. gone: its caller has left."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Address]:
+        server = await asyncio.start_server(self._listen, HOST)
+        async with server:
+            yield Address("mute", HOST, server.sockets[0].getsockname()[1], "token")
+            await self.gone.wait()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        self.gone.set()
+
+
 async def test_a_mute_worker_is_given_up_though_nobody_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("LOST_S", 0.2)):
         monkeypatch.setattr(module, name, seconds)
-    gone = asyncio.Event()
+    worker = Mute()
+    async with asyncio.timeout(10), worker.listening() as address:
+        found = [[address]]
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1000):
-            pass
-        gone.set()
-        writer.close()
+        async def find() -> list[Address]:
+            return found.pop()  # IndexError from the second time on
 
-    server = await asyncio.start_server(mute, HOST)
-    found = [[Address("w", HOST, server.sockets[0].getsockname()[1], "token")]]
+        async with Links(find):
+            await worker.gone.wait()
 
-    async def find() -> list[Address]:
-        return found.pop()  # IndexError from the second time on
 
-    async with server, Links(find), asyncio.timeout(10):
-        await gone.wait()
+async def test_a_mute_worker_gets_no_call_while_another_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("SILENT_S", 0.2)):
+        monkeypatch.setattr(module, name, seconds)
+    async with asyncio.timeout(10), Mute().listening() as address, bench(1) as own:
+        own.listed.insert(0, address)
+        await own.connected(2)
+        [silent] = [link for link in own.links.up if link.address == address]
+        assert not silent.candidate("a").troubled
+        while not silent.candidate("a").troubled:
+            await asyncio.sleep(0.02)
+        for number in range(4):
+            assert isinstance((await heard(own.links, call(number)))[-1], Finish)
 
 
 async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has() -> None:
@@ -146,6 +174,57 @@ async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has(
         assert all(isinstance(events[-1], Finish) for events in (*others, await first))
         assert staying.finished == 10
         await closing
+
+
+async def test_a_call_that_is_on_its_way_as_a_worker_leaves_is_answered() -> None:
+    async with bench() as own:
+        [link] = own.links.up
+        closing = asyncio.create_task(own.servers[0].close(60))
+        await asyncio.sleep(0)  # it has said so, and nobody has heard it
+        assert not link.leaving
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+        await closing
+
+
+async def test_a_worker_knows_how_long_whose_calls_wait_for_their_first_word() -> None:
+    async with bench() as own:
+        [server], [engine] = own.servers, own.engines
+        assert server.waits() == {}
+        await engine.sleep()  # nothing is said until it wakes
+        runs = [asyncio.create_task(heard(own.links, call(n, expert))) for n, expert in enumerate("aab")]
+        await engine.reaches(3)
+        await asyncio.sleep(0.01)
+        waits = server.waits()
+        assert waits.keys() == {"a", "b"}
+        assert all(seconds > 0 for seconds in waits.values())
+        await engine.wake()
+        await asyncio.gather(*runs)
+        assert server.waits() == {}
+
+
+async def test_a_worker_counts_how_long_calls_were_under_way_and_the_tokens_that_were_made() -> None:
+    async with bench() as own:
+        [server], [engine] = own.servers, own.engines
+        assert server.worked() == (0.0, 0)
+        await engine.sleep()  # nobody ends before it wakes
+        runs = [asyncio.create_task(heard(own.links, call(n, text="five words are said here"))) for n in range(2)]
+        await engine.reaches(2)
+        clock = asyncio.get_running_loop().time
+        began, (before, _), after = clock(), server.worked(), clock()
+        await asyncio.sleep(0.01)
+        ended, (seconds, tokens), over = clock(), server.worked(), clock()
+        assert 2 * (ended - after) <= seconds - before <= 2 * (over - began)
+        assert tokens == 0
+        await engine.wake()
+        events = [one for run in runs for one in await run]
+        made = sum(event.usage.completion_tokens for event in events if isinstance(event, Finish))
+        assert server.worked()[1] == made > 0
+        async with asyncio.timeout(10):
+            while True:
+                idle = server.worked()
+                await asyncio.sleep(0.01)
+                if server.worked() == idle:  # no call is under way any more
+                    break
 
 
 async def reached(waiting: object) -> bool:

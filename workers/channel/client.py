@@ -33,6 +33,8 @@ CONNECT_S = 5.0
 TOLD_S = 2.0
 """A worker that has not been asked how it is for so long is asked: what it tells decides who gets a call, and is its
 sign of life."""
+SILENT_S = 5.0
+"""A worker that has said nothing for so long, though it was asked, comes after all others, as one in trouble does."""
 LOST_S = 30.0
 """A connection is lost that has said nothing for so long: the machine at its other end is gone, or cut off."""
 TROUBLED_S = 5.0
@@ -184,7 +186,8 @@ class Link(Frames):
         self.send(Place(tuple(experts)))
 
     def candidate(self, expert: str) -> Candidate:
-        troubled, home = self.troubled_until > _now(), expert in self.placed
+        now, home = _now(), expert in self.placed
+        troubled = self.troubled_until > now or now - self.heard > SILENT_S
         return Candidate(len(self._streams), self.experts[expert], self.tiers, troubled, home)
 
     def check_life(self) -> None:
@@ -201,11 +204,12 @@ class Links:
     """The workers that serve the same families, and the connections to them.
 
     find: tells which there are. traces: see `frames.Hello`. Use as a context: while it is open, connections follow what
-    `find` tells, looked at every LOOK_S, and at once when one is lost.
+    `find` tells, looked at every LOOK_S, and at once when one is lost. there: so many it told of last.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None, traces: str = "") -> None:
         self._find, self._tls, self._traces = find, tls, traces
+        self.there = 0
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -256,7 +260,9 @@ class Links:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        await asyncio.gather(*map(self._connect, {*await self._find()} - self._links.keys()))
+        found = {*await self._find()}
+        self.there = len(found)
+        await asyncio.gather(*map(self._connect, found - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
         link, loop = Link(address, self._traces), asyncio.get_running_loop()
