@@ -240,8 +240,8 @@ from tests.orchestrator.config_parts import read, told
             "4: families.smollm2-135m.images.disk_gib: is for image files; write 'image_files: true' beside it, or leave it out",
         ),
         # records and traces
-        ("records: {keep: 0}", "1: records.keep: got 0; allowed: a whole number from 1 to 10000000"),
-        ("traces: {sample: 2}", "1: traces.sample: got 2; allowed: a number from 0 to 1"),
+        ("records: {keep: 0}", "1: records.keep: got 0; allowed: a whole number at least 1 and at most 1e+07"),
+        ("traces: {sample: 2}", "1: traces.sample: got 2; allowed: a number at least 0 and at most 1"),
         (
             "traces: {endpoint: collector}",
             "1: traces.endpoint: not the address of a collector; allowed: http://HOST:4318 or https://HOST",
