@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import structlog
 
 from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Part, Piece, Request, Seat, Verdict
-from orchestrator.events import Answered, Ask, Routed
+from orchestrator.events import Answered, Ask, DraftText, Routed
 from orchestrator.ledger import Ledger, public
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
 
@@ -53,10 +53,10 @@ async def several(
         end = Failure(_code((error.draft,)), str(error))
     finally:
         await drafts.aclose()
-    yield end if isinstance(end, Failure) else _answered(end, ledger)
+    yield end if isinstance(end, Failure) else _answered(end, ledger, drafts.said)
 
 
-def _answered(verdict: Verdict, ledger: Ledger) -> Answered:
+def _answered(verdict: Verdict, ledger: Ledger, drafts: tuple[DraftText, ...]) -> Answered:
     return Answered(
         verdict.finish_reason,
         ledger.calls,
@@ -66,6 +66,7 @@ def _answered(verdict: Verdict, ledger: Ledger) -> Answered:
         verdict.votes,
         verdict.scores,
         verdict.note,
+        drafts=drafts,
     )
 
 
@@ -91,6 +92,12 @@ class RouteDrafts:
         self._unread: dict[int, list[str]] = {}
         self._ended: deque[Draft] = deque()
         self._news = asyncio.Event()
+
+    @property
+    def said(self) -> tuple[DraftText, ...]:
+        """By those that were asked, so far."""
+        asked = zip(self._request.seats, self._said[: len(self._tasks)], strict=False)
+        return tuple(DraftText(seat.expert, "".join(words)) for seat, words in asked)
 
     def ask(self, count: int) -> None:
         for rank in range(len(self._tasks), min(count, len(self._request.seats))):

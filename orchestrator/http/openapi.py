@@ -94,7 +94,9 @@ _ERROR: dict[str, Any] = {
 
 def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     """of: class of a body or an answer -> its schema."""
-    if own.answer is None:
+    if own.streams:
+        content = {"text/event-stream": {"schema": {"type": "string"}}}
+    elif own.answer is None:
         content = {"text/plain": {"schema": {"type": "string"}}}
     elif own.answer is bytes:
         content = {"application/octet-stream": {"schema": {}}}

@@ -32,6 +32,11 @@ class ExpertCall(TypedDict):
     error: str | None
 
 
+class DraftShown(TypedDict):
+    expert: str
+    text: str
+
+
 class Explanation(TypedDict):
     weights: dict[str, float]
     candidates: list[str]
@@ -39,6 +44,7 @@ class Explanation(TypedDict):
     router_seconds: float
     votes: dict[str, float]
     scores: dict[str, float]
+    drafts: list[DraftShown]
 
 
 class Coe(TypedDict):
@@ -424,6 +430,10 @@ class Used(TypedDict):
 class KeyUsage(TypedDict):
     object: Literal["key.usage"]
     id: str
+    usage: dict[str, Used]
+
+
+class OwnKey(KeyAnswer):
     usage: dict[str, Used]
 
 
