@@ -19,6 +19,8 @@ from orchestrator.store import StoreUnavailable
 
 CHECK_S = 10.0
 """How often it is looked whether the key still works: a stream may outlive it."""
+MOST_SILENT_S = 15.0
+"""Longest silence: who looks on takes a stream for lost that says nothing for much longer."""
 RETRY_MS = 1000
 NEWEST = 20
 """Batches that are told of, the newest."""
@@ -28,7 +30,8 @@ class Events:
     """The method of the path. keep_alive_s: longest silence on a stream."""
 
     def __init__(self, feed: Feed, keys: Keys, keep_alive_s: float) -> None:
-        self._feed, self._keys, self._keep_alive_s = feed, keys, keep_alive_s
+        self._feed, self._keys = feed, keys
+        self._keep_alive_s = min(keep_alive_s, MOST_SILENT_S)
 
     async def stream(self, request: Request) -> Response:
         """GET /v1/events"""
