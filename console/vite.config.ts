@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config";
 
-// `npm run build` writes what the service ships; `npm run dev` shows the sources beside a service on port 8000.
+declare const process: { env: Record<string, string | undefined> };
+
+// `npm run build` writes what the service ships; `npm run dev` shows the sources beside the service at COE_URL.
+const service = process.env.COE_URL ?? "http://127.0.0.1:8000";
+
 export default defineConfig({
   base: "/console/",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
@@ -14,7 +18,7 @@ export default defineConfig({
     reportCompressedSize: true,
   },
   server: {
-    proxy: { "/v1": "http://127.0.0.1:8000", "/admin": "http://127.0.0.1:8000", "/health": "http://127.0.0.1:8000" },
+    proxy: { "/v1": service, "/admin": service },
   },
-  test: { include: ["tests/**/*.test.{ts,tsx}"], environment: "node" },
+  test: { include: ["tests/**/*.test.{ts,tsx}"], environment: "node", setupFiles: ["tests/setup.ts"] },
 });

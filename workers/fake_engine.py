@@ -214,6 +214,7 @@ class FakeEngine:
             restarts=max(0, self._starts - 1),
             loads={"disk": self._loads} if bounded else {},
             moved_bytes={"disk": self._loads} if bounded else {},
+            tier_bytes={"device": len(self._device)} if bounded else {},
             room_bytes={"device": self._images} if self._images is not None else {},
             image_bytes=dict.fromkeys(self._experts, 1) if bounded else {},
             busy_seconds=self._busy_seconds + since,

@@ -49,4 +49,4 @@ export function ago(at: number, now = Date.now() / 1000): string {
 }
 
 /** `vote_3` → "vote 3", `best_single` → "best single". */
-export const words = (name: string): string => name.replace(/_/g, " ");
+export const words = (name: string): string => name.replace(/_/g, " ").replace(/^usd\b/, "US dollars");

@@ -11,12 +11,22 @@ export const MOST_BATCHES = 200;
 const SILENCE_MS = 45_000;
 const LONGEST_WAIT_MS = 5000;
 
+/** How many waited at an expert, and since when. */
+export interface Sample {
+  at: number;
+  queued: Record<string, number>;
+}
+
+export const MOST_SAMPLES = 4000;
+
 /** What is known. It is changed in place; `version` counts the changes. `lost`: swaps that nobody here has seen. */
 export interface Live {
   version: number;
   engines: Map<string, Engine>;
   swaps: Swap[];
   batches: Map<string, Progress>;
+  /** Family -> its queues as they changed, oldest first. */
+  samples: Map<string, Sample[]>;
   lost: number;
   gaps: number;
   seen: number;
@@ -29,6 +39,7 @@ export const emptyLive = (): Live => ({
   engines: new Map(),
   swaps: [],
   batches: new Map(),
+  samples: new Map(),
   lost: 0,
   gaps: 0,
   seen: 0,
@@ -40,7 +51,7 @@ export function learn(live: Live, events: readonly ServerEvent[]): void {
     live.seen += 1;
     const data = JSON.parse(event.data);
     if (event.kind === "swap") live.swaps.push(data as Swap);
-    else if (event.kind === "engine") live.engines.set(data.family, data as Engine);
+    else if (event.kind === "engine") rememberEngine(live, data as Engine);
     else if (event.kind === "batch") rememberBatch(live, data as Progress);
     else if (event.kind === "hello") live.ahead = data.at - Date.now() / 1000;
     else if (event.kind === "lost") {
@@ -50,6 +61,14 @@ export function learn(live: Live, events: readonly ServerEvent[]): void {
   }
   if (live.swaps.length > MOST_SWAPS) live.swaps.splice(0, live.swaps.length - MOST_SWAPS);
   live.version += 1;
+}
+
+function rememberEngine(live: Live, engine: Engine): void {
+  live.engines.set(engine.family, engine);
+  const samples = live.samples.get(engine.family) ?? [];
+  samples.push({ at: Date.now() / 1000 + live.ahead, queued: engine.queued ?? {} });
+  if (samples.length > MOST_SAMPLES) samples.splice(0, samples.length - MOST_SAMPLES);
+  live.samples.set(engine.family, samples);
 }
 
 function rememberBatch(live: Live, batch: Progress): void {
@@ -104,11 +123,15 @@ export const live = emptyLive();
 /** Counts the frames in which something new is shown. */
 export const shown = store(0);
 
+/** Views are drawn anew no more often than this, however many events come: nobody reads faster. */
+const REST_MS = 100;
 const pending = new Pending();
 let framed = false;
+let drawn = -REST_MS;
 
-function commit(): void {
+function commit(now: number): void {
   framed = false;
+  drawn = now;
   const events = pending.take();
   if (pending.lost) {
     live.lost += pending.lost;
@@ -122,7 +145,9 @@ function collect(events: readonly ServerEvent[]): void {
   pending.add(events);
   if (framed) return;
   framed = true;
-  requestAnimationFrame(commit);
+  const rest = drawn + REST_MS - performance.now();
+  if (rest > 0) setTimeout(() => requestAnimationFrame(commit), rest);
+  else requestAnimationFrame(commit);
 }
 
 function reset(): void {

@@ -72,13 +72,15 @@ export function Why({ coe }: { coe: Coe }): JSX.Element {
       {rest.length || removed.length ? (
         <section>
           <h3>Also considered</h3>
-          <div class="chips">
-            {rest.map((name) => (
-              <span class="tag" key={name}>
-                <Expert name={name} />
-              </span>
-            ))}
-          </div>
+          {rest.length ? (
+            <div class="chips">
+              {rest.map((name) => (
+                <span class="tag" key={name}>
+                  <Expert name={name} />
+                </span>
+              ))}
+            </div>
+          ) : null}
           {removed.map(([name, why]) => (
             <p class="out" key={name}>
               <strong>{name}</strong> was out: {why}

@@ -273,7 +273,7 @@ function Composer({ models }: { models: Model[] }): JSX.Element {
           <button type="button" class="button quiet square" aria-label="More options" aria-expanded={more} aria-pressed={more} onClick={() => setMore(!more)}>
             <Icon name="gear" />
           </button>
-          <span class="grow" />
+          <span class="ends">
           {turns.length ? (
             <button type="button" class="button quiet" onClick={talk.forget}>
               New chat
@@ -293,6 +293,7 @@ function Composer({ models }: { models: Model[] }): JSX.Element {
               </button>
             </>
           )}
+          </span>
         </div>
       </form>
     </div>

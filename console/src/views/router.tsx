@@ -84,12 +84,13 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
           <div class="figures">
             <Figure value={`${score("default")} %`} label="of answers right, by default" />
             <Figure value={`${score("best_single")} %`} label={`by ${report.best_single_expert} alone`} />
-            <Figure value={gain === null || gain === undefined ? "–" : `${gain >= 0 ? "+" : ""}${gain}`} label="points gained" />
+            <Figure value={gain === null || gain === undefined ? "–" : `${gain >= 0 ? "+" : ""}${gain.toFixed(1)}`} label="points gained" />
             <Figure value={`${score("prompt_oracle")} %`} label="if every choice were the best" />
           </div>
           <div>
             {Object.entries(report.verdict)
-              .filter(([method]) => method === "default" || !method.startsWith("vote"))
+              .filter(([method]) => !method.startsWith("vote"))
+              .sort(([a], [b]) => Number(b === "default") - Number(a === "default"))
               .map(([method, sentence]) => (
                 <p key={method} class={method === "default" ? "" : "small muted"}>
                   {sentence}

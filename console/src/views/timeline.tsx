@@ -4,13 +4,14 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { colourOf, HUES } from "../colour";
 import * as format from "../format";
-import { live, shown, status } from "../live";
+import { live, type Sample, shown, status } from "../live";
 import { Empty, Expert, Segments, Tag, type Tone, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import { lanes, type Lanes } from "../timeline";
 import type { Engine, Swap } from "../types";
 
-const ROW = 26;
+const ROW = 30;
+const BAR = 8;
 const AXIS = 22;
 const WINDOWS = [
   [30, "30 s"],
@@ -83,7 +84,8 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
       drawn = `${theme} ${live.version}`;
       const to = Date.now() / 1000 + live.ahead;
       const swaps = live.swaps.filter((swap) => swap.family === own.family);
-      paint(box, lanes(swaps, to - seconds, to, own.active ?? null, names), names, to - seconds, to);
+      const told = lanes(swaps, to - seconds, to, own.active ?? null, names);
+      paint(box, told, names, live.samples.get(own.family) ?? [], to - seconds, to);
     };
     again = requestAnimationFrame(draw);
     return () => cancelAnimationFrame(again);
@@ -146,6 +148,10 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
           has the turn
         </span>
         <span>
+          <i class="area" />
+          requests in its queue, as a number on the right
+        </span>
+        <span>
           <i class="thin" />
           loading
         </span>
@@ -153,13 +159,19 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
           <i class="tick" />
           swap
         </span>
-        <span>right: requests in the queue</span>
       </div>
     </section>
   );
 }
 
-function paint(canvas: HTMLCanvasElement, told: Lanes, experts: readonly string[], from: number, to: number): void {
+function paint(
+  canvas: HTMLCanvasElement,
+  told: Lanes,
+  experts: readonly string[],
+  samples: readonly Sample[],
+  from: number,
+  to: number,
+): void {
   const ratio = window.devicePixelRatio || 1;
   const [width, height] = [canvas.clientWidth, ROW * experts.length + AXIS];
   if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio);
@@ -198,17 +210,31 @@ function paint(canvas: HTMLCanvasElement, told: Lanes, experts: readonly string[
     pen.lineTo(width, index * ROW + 0.5);
     pen.stroke();
   }
+  const most = Math.max(4, ...samples.map((sample) => Math.max(0, ...Object.values(sample.queued))));
+  pen.globalAlpha = 0.35;
+  for (const [index, name] of experts.entries()) {
+    pen.fillStyle = colour(name);
+    for (const [at, sample] of samples.entries()) {
+      const queued = sample.queued[name] ?? 0;
+      const until = samples[at + 1]?.at ?? to;
+      if (!queued || until < from) continue;
+      const [left, right] = [Math.max(0, x(sample.at)), x(until)];
+      const tall = Math.max(2, (queued / most) * (ROW - BAR - 8));
+      pen.fillRect(left, (index + 1) * ROW - 4 - BAR - tall, Math.max(1.5, right - left), tall);
+    }
+  }
+  pen.globalAlpha = 1;
   for (const { expert, since, until } of told.turns) {
     const index = row.get(expert);
     if (index === undefined) continue;
     pen.fillStyle = colour(expert);
-    pen.fillRect(x(since), index * ROW + 6, Math.max(1.5, x(until) - x(since)), ROW - 12);
+    pen.fillRect(x(since), (index + 1) * ROW - 4 - BAR, Math.max(1.5, x(until) - x(since)), BAR);
   }
   for (const { expert, since, until } of told.loads) {
     const index = row.get(expert);
     if (index === undefined) continue;
     pen.fillStyle = colour(expert);
-    pen.fillRect(x(since), index * ROW + ROW - 5, Math.max(1.5, x(until) - x(since)), 3);
+    pen.fillRect(x(since), (index + 1) * ROW - 3, Math.max(1.5, x(until) - x(since)), 2);
   }
   pen.fillStyle = muted;
   for (const mark of told.marks) {
@@ -257,7 +283,7 @@ function Log({ swaps }: { swaps: Swap[] }): JSX.Element {
                   <td class="wide muted">{swap.source === swap.target ? swap.target : `${swap.source} → ${swap.target}`}</td>
                   <td class="num">{swap.bytes ? format.bytes(swap.bytes) : "–"}</td>
                   <td class="num">{swap.seconds ? format.seconds(swap.seconds) : "–"}</td>
-                  <td class="wide muted">{swap.why}</td>
+                  <td class="wide muted">{swap.why === "after None" ? "the first one" : swap.why}</td>
                 </tr>
               ))}
             </tbody>
