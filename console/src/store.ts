@@ -30,6 +30,11 @@ export function store<T>(first: T): Store<T> {
 
 export function useStore<T>(from: Store<T>): T {
   const [, again] = useState(0);
-  useEffect(() => from.watch(() => again((n) => n + 1)), [from]);
-  return from.get();
+  const value = from.get();
+  useEffect(() => {
+    const draw = () => again((n) => n + 1);
+    if (!Object.is(from.get(), value)) draw(); // it changed between what is drawn and this
+    return from.watch(draw);
+  }, [from]);
+  return value;
 }

@@ -25,11 +25,10 @@ def kept(folder: Path) -> dict[str, Any] | None:
     """`at` (Unix time), `prompts` and `report`; None if there is none, or it is of another router than lies there."""
     try:
         found = json.loads((folder / EVALUATION).read_bytes())
-        if found.pop("router") != _router(folder):
-            return None
-    except (OSError, ValueError, KeyError, AttributeError):
+        is_of_it = isinstance(found, dict) and found.pop("router", None) == _router(folder)
+    except (OSError, ValueError):
         return None
-    return dict(found)
+    return found if is_of_it else None
 
 
 def _router(folder: Path) -> str:

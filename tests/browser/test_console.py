@@ -237,7 +237,6 @@ def test_markup_and_script_of_a_model_stay_text(live: Pool, visit: Open) -> None
             expect(answer).to_contain_text(text)
         assert answer.locator("script, img, iframe, style, a, prose svg, object, embed").count() == 0
     assert console.value("window.hacked") is None
-    console.open("decisions")
 
 
 def test_a_key_name_with_markup_stays_text(live: Pool, visit: Open) -> None:
