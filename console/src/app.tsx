@@ -118,7 +118,7 @@ function Frame(): JSX.Element {
       <div class="side">
         <div class="brand">
           <Logo />
-          <span>Experts</span>
+          <span>Console</span>
         </div>
         <nav class="nav" aria-label="Views">
           {VIEWS.map(({ at, name, icon }) => (

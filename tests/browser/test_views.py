@@ -75,6 +75,7 @@ def test_every_view_is_accessible_fits_its_width_and_is_kept_as_a_picture(
         assert console.value("document.documentElement.scrollWidth <= innerWidth"), view
     console.open("batches")
     page.get_by_role("button", name=re.compile("New batch")).click()
+    expect(page.get_by_role("dialog", name="New batch")).to_be_visible()
     wrong["dialog"] = pictured(console, artifacts / f"{look}-dialog.png")
     assert {view: found for view, found in wrong.items() if found} == {}
 

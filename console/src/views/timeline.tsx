@@ -56,6 +56,7 @@ export function Timeline(): JSX.Element {
       ) : (
         <Waiting what="Waiting for the first word of the engines" />
       )}
+      {engines.length ? <Legend /> : null}
       <Log swaps={log} />
     </div>
   );
@@ -142,27 +143,30 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
           <span class="axis">{total}</span>
         </div>
       </div>
-      <div class="body legend">
-        <span>
-          <i />
-          has the turn
-        </span>
-        <span>
-          <i class="area" />
-          requests in its queue, as a number on the right
-        </span>
-        <span>
-          <i class="thin" />
-          loading
-        </span>
-        <span>
-          <i class="tick" />
-          swap
-        </span>
-      </div>
     </section>
   );
 }
+
+const Legend = (): JSX.Element => (
+  <div class="legend">
+    <span>
+      <i />
+      has the turn
+    </span>
+    <span>
+      <i class="area" />
+      requests in its queue, as a number on the right
+    </span>
+    <span>
+      <i class="thin" />
+      loading
+    </span>
+    <span>
+      <i class="tick" />
+      swap
+    </span>
+  </div>
+);
 
 function paint(
   canvas: HTMLCanvasElement,
