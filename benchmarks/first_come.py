@@ -22,6 +22,13 @@ class FcfsLru(FirstCome):
         self._sizes |= sizes
         self._capacity = max(self._device - shared, *self._sizes.values())
 
+    def forget(self, expert: str) -> None:
+        self.remove(expert)
+        self._sizes.pop(expert, None)
+
+    def pin(self, pinned: frozenset[str]) -> None:
+        """It heeds no pins: whatever was used longest ago makes room."""
+
     def requeue(self, request: str) -> None: ...
 
     def finish(self, request: str) -> None:

@@ -122,8 +122,10 @@ class _Queue:
 class _Engine:
     """Carries out decisions, step by step."""
 
-    def __init__(self, policy: Policy, jobs: Sequence[Job], machine: Machine, resident: Iterable[str]) -> None:
-        self.policy, self.jobs, self.machine = policy, jobs, machine
+    def __init__(
+        self, policy: Policy, jobs: Sequence[Job], machine: Machine, resident: Iterable[str], strict: bool
+    ) -> None:
+        self.policy, self.jobs, self.machine, self.strict = policy, jobs, machine, strict
         self.now = 0.0
         self.result = Result([math.nan] * len(jobs), [math.nan] * len(jobs))
         self.queues = {expert: _Queue() for expert in dict.fromkeys(job.expert for job in jobs)}
@@ -154,7 +156,7 @@ class _Engine:
         while self.arrivals and self.jobs[self.arrivals[0]].arrival <= self.now:
             number = self.arrivals.popleft()
             job = self.jobs[number]
-            if not self.policy.admits(job.expert):
+            if self.strict and not self.policy.admits(job.expert):
                 self.result.refused += 1
                 continue
             key = self.policy.arrive(str(number), job.expert, job.arrival, priority=job.priority, caller=job.caller)
@@ -252,13 +254,16 @@ class _Engine:
             self.policy.finish(str(number))
 
 
-def simulate(policy: Policy, jobs: Sequence[Job], machine: Machine, *, resident: Iterable[str] = ()) -> Result:
-    """Drives a policy over a trace. resident: images that are on the device at the start.
+def simulate(
+    policy: Policy, jobs: Sequence[Job], machine: Machine, *, resident: Iterable[str] = (), strict: bool = True
+) -> Result:
+    """Drives a policy over a trace. resident: images that are on the device at the start. strict: jobs are refused that
+    the policy does not admit; else it is not asked.
 
     Raises RuntimeError where a decision cannot be carried out: too much on the device, nothing to compute, a
     standstill.
     """
-    return _Engine(policy, jobs, machine, resident).run()
+    return _Engine(policy, jobs, machine, resident, strict).run()
 
 
 # What others do

@@ -26,7 +26,7 @@ WITHIN_S = 20.0
 """The deadline of a request by the openai client, which the service is told; it is tried once."""
 TRY_S, TRIES_S = 8.0, 60.0
 """By the SDK: the deadline of a try, which the service is told, and what the SDK takes for all of them."""
-GRACE_S = 40.0
+GRACE_S = 10.0
 """What is forgiven beyond, for a machine that has much else to do."""
 WORDS = "some words for the fake engine to say again one by one".split()
 AUTO = "auto"

@@ -35,3 +35,5 @@ def test_requests_are_served_in_their_order_and_the_image_used_longest_ago_goes(
     policy.place("a", "disk", 1)
     policy.place("c", "device", 1)
     assert policy.decide(0.0).evict == ("b", "c")
+    policy.forget("b")
+    assert policy.decide(0.0).evict == ("c",)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -109,25 +109,53 @@ async def test_with_no_worker_a_call_may_be_submitted_again() -> None:
             await links.stats()
 
 
+class Mute:
+    """A worker that takes what is sent to it and says nothing. gone: its caller has left."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Address]:
+        server = await asyncio.start_server(self._listen, HOST)
+        async with server:
+            yield Address("mute", HOST, server.sockets[0].getsockname()[1], "token")
+            await self.gone.wait()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+        await writer.wait_closed()
+        self.gone.set()
+
+
 async def test_a_mute_worker_is_given_up_though_nobody_can_be_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("LOST_S", 0.2)):
         monkeypatch.setattr(module, name, seconds)
-    gone = asyncio.Event()
+    worker = Mute()
+    async with asyncio.timeout(10), worker.listening() as address:
+        found = [[address]]
 
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(1000):
-            pass
-        gone.set()
-        writer.close()
+        async def find() -> list[Address]:
+            return found.pop()  # IndexError from the second time on
 
-    server = await asyncio.start_server(mute, HOST)
-    found = [[Address("w", HOST, server.sockets[0].getsockname()[1], "token")]]
+        async with Links(find):
+            await worker.gone.wait()
 
-    async def find() -> list[Address]:
-        return found.pop()  # IndexError from the second time on
 
-    async with server, Links(find), asyncio.timeout(10):
-        await gone.wait()
+async def test_a_mute_worker_gets_no_call_while_another_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("LOOK_S", 0.02), ("TOLD_S", 0.05), ("SILENT_S", 0.2)):
+        monkeypatch.setattr(module, name, seconds)
+    async with asyncio.timeout(10), Mute().listening() as address, bench(1) as own:
+        own.listed.insert(0, address)
+        await own.connected(2)
+        [silent] = [link for link in own.links.up if link.address == address]
+        assert not silent.candidate("a").troubled
+        while not silent.candidate("a").troubled:
+            await asyncio.sleep(0.02)
+        for number in range(4):
+            assert isinstance((await heard(own.links, call(number)))[-1], Finish)
 
 
 async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has() -> None:

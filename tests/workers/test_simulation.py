@@ -3,7 +3,7 @@
 import pytest
 
 from tests.workers.swap_bench import at_once, run
-from workers.simulation import FirstCome, fewest_loads, fewest_loads_in_order
+from workers.simulation import FirstCome, Machine, fewest_loads, fewest_loads_in_order, simulate
 from workers.swap_policy import Decision
 
 
@@ -47,3 +47,13 @@ def test_the_test_bed_refuses_what_no_engine_could_do() -> None:
 
     with pytest.raises(RuntimeError, match="B is to be loaded, and the device holds 1 bytes already"):
         run(at_once("A B"), slots=1, resident="A", policy=Greedy(capacity=1))
+
+
+def test_what_a_policy_does_not_admit_is_refused_unless_the_engine_is_not_strict() -> None:
+    class Full(FirstCome):
+        def admits(self, expert: str) -> bool:
+            return expert != "B"
+
+    strict, lenient = (simulate(Full(), at_once("A B"), Machine(), resident="A", strict=each) for each in (True, False))
+    assert (strict.refused, strict.served) == (1, "A")
+    assert (lenient.refused, lenient.served) == (0, "A B")

@@ -33,6 +33,8 @@ CONNECT_S = 5.0
 TOLD_S = 2.0
 """A worker that has not been asked how it is for so long is asked: what it tells decides who gets a call, and is its
 sign of life."""
+SILENT_S = 5.0
+"""A worker that has said nothing for so long, though it was asked, comes after all others, as one in trouble does."""
 LOST_S = 30.0
 """A connection is lost that has said nothing for so long: the machine at its other end is gone, or cut off."""
 TROUBLED_S = 5.0
@@ -184,7 +186,8 @@ class Link(Frames):
         self.send(Place(tuple(experts)))
 
     def candidate(self, expert: str) -> Candidate:
-        troubled, home = self.troubled_until > _now(), expert in self.placed
+        now, home = _now(), expert in self.placed
+        troubled = self.troubled_until > now or now - self.heard > SILENT_S
         return Candidate(len(self._streams), self.experts[expert], self.tiers, troubled, home)
 
     def check_life(self) -> None:
