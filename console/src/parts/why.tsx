@@ -130,21 +130,21 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
           </tr>
         </thead>
         <tbody>
-          {coe.calls.map((call, index) => (
-            <tr key={index}>
+          {coe.calls.map((call, index) => [
+            <tr key={index} class={call.phases ? "has-phases" : ""}>
               <td>
                 <Expert name={call.expert} />
                 <span class="sub">
                   {call.role}
                   {call.error ? `, ${call.error}` : ""}
-                  {call.phases ? ` · ${phases(call.phases)}` : ""}
                 </span>
               </td>
               <td class="num">{call.usage ? `${call.usage.prompt_tokens} + ${call.usage.completion_tokens}` : "–"}</td>
               <td class="num">{format.seconds(call.seconds)}</td>
               <td class="num">{format.usd(call.cost)}</td>
-            </tr>
-          ))}
+            </tr>,
+            call.phases ? <PhasesRow key={`${index}-phases`} phases={call.phases} /> : null,
+          ])}
         </tbody>
       </table>
       {coe.calls.length > 1 && cost !== null ? <p class="small muted">{format.usd(cost)} in all</p> : null}
@@ -152,11 +152,23 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
   );
 }
 
-const phases = (known: Record<string, number | null>): string =>
-  Object.entries(known)
-    .filter((entry): entry is [string, number] => entry[1] !== null)
-    .map(([phase, s]) => `${phase} ${format.seconds(s)}`)
-    .join(", ");
+/** Where the seconds of a call went in its engine, as a bar and in words. */
+function PhasesRow({ phases }: { phases: Record<string, number | null> }): JSX.Element {
+  const known = Object.entries(phases).filter((entry): entry is [string, number] => entry[1] !== null);
+  const total = known.reduce((sum, [, s]) => sum + s, 0);
+  return (
+    <tr>
+      <td colSpan={4}>
+        <span class="phases" aria-hidden="true">
+          {known.map(([name, s]) => (
+            <i key={name} class={name} style={{ width: `${total ? (100 * s) / total : 0}%` }} />
+          ))}
+        </span>
+        <span class="sub">{known.map(([name, s]) => `${name} ${format.seconds(s)}`).join(" · ")}</span>
+      </td>
+    </tr>
+  );
+}
 
 /** US dollars of all calls; null where no expert has a price. */
 export function costOf(coe: Coe): number | null {

@@ -145,7 +145,7 @@ function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
   };
   const plan = value?.coe.plan;
   return (
-    <section class="card detail" aria-label={`Batch ${id}`}>
+    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0}>
       <header>
         <h2 class="grow mono">{id.slice(0, 18)}</h2>
         {value ? <Status batch={value} /> : null}

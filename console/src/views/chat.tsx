@@ -60,7 +60,7 @@ export function Chat(): JSX.Element {
         </div>
         <Composer models={models.value?.data ?? []} />
       </div>
-      <aside class="why" aria-label="Why this expert">
+      <aside class="why" aria-label="Why this expert" tabIndex={0}>
         {chosen?.coe ? (
           <>
             <h2 style={{ marginBottom: "12px" }}>Why this expert</h2>

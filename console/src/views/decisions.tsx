@@ -137,7 +137,7 @@ export function Decisions(): JSX.Element {
 function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
   const { value, error, again } = useLoaded((signal) => get<RouteRecord>(`/v1/routes/${encodeURIComponent(id)}`, signal), [id]);
   return (
-    <section class="card detail" aria-label={`Decision ${id}`}>
+    <section class="card detail" aria-label={`Decision ${id}`} tabIndex={0}>
       <header>
         <h2 class="grow">Why this expert</h2>
         <button type="button" class="button quiet slim square" aria-label="Close" onClick={close}>
