@@ -249,3 +249,44 @@ async def test_a_batch_goes_on_and_lines_for_an_expert_that_is_gone_end_as_error
     assert sorted(line["custom_id"] for line in (*answers, *errors)) == sorted(line["custom_id"] for line in lines)
     assert {line["response"]["body"]["error"]["code"] for line in errors} == {"model_not_found"}
     assert {line["custom_id"].split("-")[0] for line in errors} == {"two"}
+
+
+# Who looks on
+
+
+async def watching(live: Live, http: Any, last: str = "") -> "asyncio.Task[Any]":
+    """A stream of events, which is an answer once it has ended."""
+    headers = {"last-event-id": last} if last else {}
+    before = live.gateway.site.feed.readers
+    task = asyncio.create_task(http.get("/v1/events", headers=headers))
+    while live.gateway.site.feed.readers == before:
+        await asyncio.sleep(0.005)
+    return task
+
+
+async def seen(live: Live, swaps: int) -> None:
+    """Waits until who looks on was told of so many."""
+    async with asyncio.timeout(30):
+        while live.gateway.site.feed.history.number < swaps:
+            await asyncio.sleep(0.005)
+
+
+async def test_who_looks_on_is_told_to_come_back_and_misses_nothing(live: Live) -> None:
+    async with live.http() as http:
+        stream, old = await watching(live, http), live.gateway.site
+        await live.ask("one")
+        await seen(live, 1)
+        await live.take(yaml("one /m/1", "two /m/2 10", "three /m/3"))
+        told = (await stream).text
+        assert "another configuration" in told.rpartition("event: end")[2]
+        await live.old_ended(old)
+        await live.ask("three")
+        last = told.rpartition("id: ")[2].partition("\n")[0]
+        again = await watching(live, http, last)
+        await seen(live, 2)
+        live.gateway.end_streams()
+        told = (await again).text
+        assert '"image":"three"' in told
+        assert '"image":"one"' not in told
+        assert "event: lost" not in told
+        assert "the service stops" in told.rpartition("event: end")[2]

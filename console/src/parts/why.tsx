@@ -154,7 +154,7 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
 
 /** Where the seconds of a call went in its engine, as a bar and in words. */
 function PhasesRow({ phases }: { phases: Record<string, number | null> }): JSX.Element {
-  const known = Object.entries(phases).filter((entry): entry is [string, number] => entry[1] !== null);
+  const known = Object.entries(phases).filter((entry): entry is [string, number] => !!entry[1]);
   const total = known.reduce((sum, [, s]) => sum + s, 0);
   return (
     <tr>
