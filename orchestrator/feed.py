@@ -6,10 +6,11 @@
 """
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -65,8 +66,8 @@ class Reader:
         self.grant, self.owner = grant, owner
         self.ended: str | None = None  # why, once nothing more will come
         self._room = room
-        self._states: dict[Hashable, Told] = {}
-        self._last: dict[Hashable, dict[str, Any]] = {}
+        self._states: dict[tuple[str, str], Told] = {}
+        self._last: dict[tuple[str, str], dict[str, Any]] = {}
         self._swaps: deque[Swap] = deque()
         self._lost, self._gap = 0, False
         self._news = asyncio.Event()
@@ -84,9 +85,13 @@ class Reader:
             self._lost += 1
 
     def see_jobs(self, jobs: Iterable[dict[str, Any]]) -> None:
-        """His batches as they are."""
-        for job in jobs:
-            self._tell("batch", job["id"], job)
+        """His batches as they are. What was told of others is forgotten."""
+        found = {job["id"]: job for job in jobs}
+        for kind, name in list(self._last):
+            if kind == "batch" and name not in found:
+                del self._last[kind, name]
+        for name, job in found.items():
+            self._tell("batch", name, job)
 
     def miss(self) -> None:
         """Nobody knows how many are gone that he has not seen."""
@@ -211,7 +216,7 @@ class Feed:
             reader.end(why)
 
     async def _look(self) -> None:
-        looked_at_jobs = float("-inf")
+        looked_at_jobs, is_well = float("-inf"), True
         while True:
             stats = await self._stats()
             swaps = self.history.learn(stats)
@@ -219,18 +224,19 @@ class Feed:
                 reader.see(stats, swaps)
             if self._jobs is not None and time.monotonic() - looked_at_jobs >= JOBS_S:
                 looked_at_jobs = time.monotonic()
-                await self._look_at(self._jobs)
+                try:
+                    await self._look_at(self._jobs)
+                    is_well = True
+                except StoreUnavailable:
+                    pass  # which is told elsewhere
+                except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
+                    log.log(logging.WARNING if is_well else logging.DEBUG, "batches cannot be told", exc_info=True)
+                    is_well = False
             await asyncio.sleep(self._look_s)
 
     async def _look_at(self, jobs: Jobs) -> None:
         for owner in dict.fromkeys(reader.owner for reader in self._readers):
-            try:
-                found = await jobs(owner)
-            except StoreUnavailable:
-                return
-            except Exception:
-                log.exception("batches cannot be told")
-                return
+            found = await jobs(owner)
             for reader in self._readers:
                 if reader.owner == owner:
                     reader.see_jobs(found)

@@ -13,6 +13,8 @@ import pytest_asyncio
 from orchestrator.access.grant import Grant
 from orchestrator.errors import Overloaded
 from orchestrator.feed import MOST_OF_KEY, Feed, History, Reader, Swap
+from orchestrator.http.door import Door
+from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, Service
 from tests.orchestrator.served import Wire, served
@@ -180,6 +182,30 @@ async def test_batches_are_told_to_their_owner_when_they_change() -> None:
     feed.leave(other)
 
 
+async def test_batches_that_cannot_be_told_end_nothing() -> None:
+    asked = 0
+
+    async def newest(owner: str) -> list[dict[str, Any]]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise OSError("the storage is away")
+        return [{"id": "batch_1", "status": "completed"}]
+
+    feed = Feed(Workers(), newest, look_s=0.001)
+    reader = feed.open(EVERYTHING, "a")
+    while ("batch", "completed") not in await kinds(reader):
+        pass
+    feed.leave(reader)
+
+
+async def test_what_is_told_of_batches_is_bounded() -> None:
+    reader = Reader(EVERYTHING, "a")
+    for number in range(100):
+        reader.see_jobs({"id": f"batch_{each}", "status": "validating"} for each in range(number, number + 20))
+    assert len(reader._last) == 20
+
+
 # Over HTTP
 
 
@@ -230,6 +256,14 @@ async def test_the_stream_ends_when_its_key_is_revoked(service: Service, monkeyp
         [key] = await service.keys.list()
         await service.keys.revoke(key.id)
         assert b"was revoked" in await wire.until(b"event: end\ndata: ") + await wire.until(b"\n\n")
+
+
+async def test_it_takes_no_place_from_requests(service: Service) -> None:
+    keeper = Doorkeeper(Door(room=1, wait_s=60.0))
+    async with served(service, keeper=keeper) as server, server.wire() as wire:
+        await wire.send(f"GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n\r\n".encode())
+        await wire.until(b"event: engine\n")
+        assert keeper.door.inside.total == 0
 
 
 async def test_it_takes_a_key(service: Service) -> None:
