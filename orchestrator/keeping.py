@@ -18,7 +18,7 @@ import structlog
 
 from orchestrator.changes import united
 from orchestrator.config.model import Config
-from orchestrator.config.watch import Watched
+from orchestrator.config.watch import Changing
 from orchestrator.placement.planner import WINDOW_S
 from orchestrator.placing import planners
 from orchestrator.plans import Plan, plans, version
@@ -45,7 +45,7 @@ class Applications(Protocol):
         ...
 
     def serve(self, found: Mapping[str, Plan], drain_s: float) -> None:
-        """What they are from the next `deploy` on; drain_s: see `orchestrator.cluster.application`."""
+        """What they are from the next `deploy` on; drain_s: see `orchestrator.deployment.application`."""
         ...
 
     def deploy(self, apps: Mapping[str, str]) -> None:
@@ -111,7 +111,8 @@ class ServeApplications:
         self._found, self._drain_s = found, drain_s
 
     def deploy(self, apps: Mapping[str, str]) -> None:
-        from orchestrator.cluster import application, start_serve
+        from orchestrator.cluster import start_serve
+        from orchestrator.deployment import application
 
         start_serve()
         targets = [
@@ -126,10 +127,11 @@ class ServeApplications:
 
 
 class Kept:
-    """The applications of a configuration, which follows its file. What it does blocks.
+    """The applications of a configuration as it changes. What it does blocks.
 
     config: of now; found: what is deployed for it, with the experts that it has no more for as long as others may need
-    them. file: None = it does not change. alive: a file that is touched after each look.
+    them. source: where it changes; None = nowhere. alive: a file that is touched after each look. looked: when it has
+    looked last, by the clock of `look`; None = never.
     """
 
     def __init__(
@@ -138,10 +140,11 @@ class Kept:
         home: Path,
         applications: Applications,
         *,
-        file: Watched | None = None,
+        source: Changing | None = None,
         alive: Path | None = None,
     ) -> None:
-        self._home, self._applications, self._file, self._alive = home, applications, file, alive
+        self._home, self._applications, self._source, self._alive = home, applications, source, alive
+        self.looked: float | None = None
         self._keeper = Keeper({})
         self._wanted = plans(config, config.registry(), home)
         self._gone_at = math.inf  # when experts go that the configuration has no more
@@ -153,8 +156,8 @@ class Kept:
         self._keeper.want({app: version(plan) for app, plan in found.items()})
 
     def look(self, now: float) -> None:
-        """Takes the file as it is, and does what is due. now: seconds of any clock."""
-        if self._file is not None and (changed := self._file.look()) is not None:
+        """Takes the configuration as it is, and does what is due. now: seconds of any clock."""
+        if self._source is not None and (changed := self._source.look()) is not None:
             self._wanted = plans(changed, changed.registry(), self._home)
             both = united(self._wanted, [self.found])
             self._serve(changed, {app: plan for app, plan in both.items() if app in self._wanted})
@@ -165,6 +168,7 @@ class Kept:
         due = self._keeper.look(self._applications, now)
         if due.deploy or due.remove:
             log.info("workers", deployed=due.deploy, removed=due.remove)
+        self.looked = now
         if self._alive is not None:
             self._alive.touch()
 
@@ -175,25 +179,26 @@ def keep(
     address: str,
     alive: Path | None,
     *,
-    file: Watched | None = None,
+    source: Changing | None = None,
     once: bool = False,
     window_s: float = WINDOW_S,
 ) -> None:
     """Keeps the workers of `config` on the Ray cluster at `address` until this process is told to end; they stay. Where
     several serve the same families, they are told who lives on them (`orchestrator.placing`).
 
-    file: whose changes are followed. alive: a file that is touched after each look. once: return after the first.
-    window_s: seconds over which the load of experts is measured. Raises ConnectionError.
+    source: where the configuration changes. alive: a file that is touched after each look. once: return after the
+    first. window_s: seconds over which the load of experts is measured. Raises ConnectionError.
     """
     from orchestrator.cluster import ServeWorkers
 
     with _on(address):
-        kept = Kept(config, home, ServeApplications(), file=file, alive=alive)
-        asyncio.run(_keep(kept, ServeWorkers({}, config.registry()), once=once, window_s=window_s))
+        kept = Kept(config, home, ServeApplications(), source=source, alive=alive)
+        asyncio.run(keep_on(kept, ServeWorkers({}, config.registry()), once=once, window_s=window_s))
 
 
-async def _keep(kept: Kept, workers: "ServeWorkers", *, once: bool = False, window_s: float = WINDOW_S) -> None:
-    """workers: whom what is kept follows, of those that are told who lives on them."""
+async def keep_on(kept: Kept, workers: "ServeWorkers", *, once: bool = False, window_s: float = WINDOW_S) -> None:
+    """Looks every few seconds, and tells workers who lives on them, until it is cancelled. workers: the connections to
+    begin with, which may be none; all are ended at the end. once: return after the first look."""
     planned: Mapping[str, Plan] | None = None
     try:
         while True:

@@ -133,10 +133,11 @@ class _WorkerCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         families = [(family, stats) for family, stats in self.stats.items() if not isinstance(stats, str)]
 
-        def one(kind: _Family, name: str, help_: str, value: Callable[[WorkerStats], float]) -> Metric:
+        def one(kind: _Family, name: str, help_: str, value: Callable[[WorkerStats], float | None]) -> Metric:
             metric = kind(name, help_, labels=["family"])
             for family, stats in families:
-                metric.add_metric([family], value(stats))
+                if (number := value(stats)) is not None:
+                    metric.add_metric([family], number)
             return metric
 
         gauge, counter = partial(one, GaugeMetricFamily), partial(one, CounterMetricFamily)
@@ -177,6 +178,12 @@ class _WorkerCollector(Collector):
                 "Unfinished requests in the engine, by expert.",
                 "expert",
                 lambda stats: {expert: stats.queued_by_expert.get(expert, 0) for expert in stats.tiers},
+            ),
+            gauge("coe_workers", "Workers of the family that answer.", lambda s: s.workers),
+            gauge(
+                "coe_workers_wanted",
+                "Workers that the family is to have by now; none while that is not known.",
+                lambda s: s.workers_wanted or None,
             ),
             gauge("coe_worker_running", "Requests that the engine has begun to answer.", lambda s: s.running),
             gauge("coe_worker_waiting", "Requests that wait in the engine.", lambda s: s.waiting),

@@ -18,21 +18,23 @@ from workers.channel.client import Links
 
 
 def planners(found: Mapping[str, Plan], config: Config, window_s: float = WINDOW_S) -> dict[str, Planner]:
-    """Application -> its planner, for those that have several workers and experts with weights. It reads the disk.
+    """Application -> its planner, for those that may have several workers, and have experts with weights. It reads the
+    disk.
 
     found: what is deployed; config: what else is known of its experts.
     """
     together = configured(config.ensembles)
     made = {}
     for app, plan in found.items():
-        if plan.config.replicas < 2:
+        least, most = plan.config.bounds
+        if most < 2:
             continue
         own = families_of(plan)
         sizes = {expert: size for family in own for expert, size in image_bytes(family).items()}
         known = unasked((spec for family in own for spec in family.experts), lambda spec, of=sizes: of[spec.name])
         if known:
             names = tuple(family.family for family in own)
-            made[app] = Planner(known, names, workers=plan.config.replicas, window_s=window_s, together=together)
+            made[app] = Planner(known, names, workers=least, window_s=window_s, together=together)
     return made
 
 

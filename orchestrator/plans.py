@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from experts.registry import Registry
@@ -74,12 +75,13 @@ def families_of(plan: Plan) -> tuple[FamilyPlan, ...]:
 
 def version(plan: Plan) -> str:
     """Changes with all that a running worker would have to be started anew for: not with its experts, as long as their
-    adapters have room, nor with the number of workers."""
-    parts: list[object] = [plan.config.model_dump(mode="json", exclude={"replicas": True, "swap": {"pinned"}})]
+    adapters have room, nor with the number of workers or what decides it."""
+    others: Any = {"replicas": True, "autoscaling": True, "swap": {"pinned"}}
+    parts: list[object] = [plan.config.model_dump(mode="json", exclude=others)]
     for own in families_of(plan):
         room = adapter_room(own.experts) if own.kind == "vllm" else None
         parts.append([own.kind, own.family, str(own.folder), None if room is None else [room.slots, room.rank]])
-        parts.append(own.config.model_dump(mode="json", exclude={"replicas": True, "swap": {"pinned"}}))
+        parts.append(own.config.model_dump(mode="json", exclude=others))
     return _digest(parts)
 
 
@@ -230,7 +232,9 @@ class TooFewCores(RuntimeError):
 
 
 def check_room(found: Mapping[str, Plan], there: Mapping[str, float]) -> None:
-    """Raises TooFewCores; there: what the local Ray has, by Ray's names: CPU, GPU and others."""
+    """The least workers of all must have room together, and the most of each beside the least of the others. So who has
+    load may take what is free at the time. Raises TooFewCores; there: what the local Ray has, by Ray's names: CPU, GPU
+    and others."""
     for app, plan in found.items():
         if strange := [name for name in plan.config.resources if name not in there]:
             raise TooFewCores(
@@ -238,11 +242,22 @@ def check_room(found: Mapping[str, Plan], there: Mapping[str, float]) -> None:
                 "'resources', or name a Ray cluster that has it"
             )
     for key, resource, thing in (("num_cpus", "CPU", "CPU cores"), ("num_gpus", "GPU", "GPUs")):
-        wanted = {app: float(getattr(plan.config, key)) * plan.config.replicas for app, plan in found.items()}
-        if sum(wanted.values()) > there.get(resource, 0.0) + 1e-9:
-            each = ", ".join(f"{app.removeprefix('coe-')} {number:g}" for app, number in wanted.items() if number)
+        one = {app: float(getattr(plan.config, key)) for app, plan in found.items()}
+        least = {app: number * found[app].config.bounds[0] for app, number in one.items()}
+        has = there.get(resource, 0.0) + 1e-9
+        if sum(least.values()) > has:
+            each = ", ".join(f"{app.removeprefix('coe-')} {number:g}" for app, number in least.items() if number)
             raise TooFewCores(
-                f"the families want {sum(wanted.values()):g} {thing} ({each}) and this machine has "
+                f"the families want {sum(least.values()):g} {thing} ({each}) and this machine has "
                 f"{there.get(resource, 0.0):g}: lower families.<name>.{key} in coe.yaml, which may be a part of one "
                 "such as 0.5, let families share a device, or name a larger Ray cluster"
             )
+        for app, number in one.items():
+            most = found[app].config.bounds[1]
+            if number * most + sum(least.values()) - least[app] > has:
+                raise TooFewCores(
+                    f"{app.removeprefix('coe-')} may have up to {most} workers, which want {number * most:g} {thing}, "
+                    f"the others {sum(least.values()) - least[app]:g}, and this machine has "
+                    f"{there.get(resource, 0.0):g}: lower its autoscaling.max_replicas or {key} in coe.yaml, or name a "
+                    "Ray cluster that grows"
+                )

@@ -1,5 +1,6 @@
 """The one place that touches Ray's internals; ``tests/orchestrator/test_ray_contract.py`` fails when they change."""
 
+import sys
 import time
 from importlib import import_module
 from typing import Any
@@ -72,3 +73,19 @@ def replicas_on(node: str) -> list[str]:
         for replica in deployment["replicas"]
         if replica.get("node_id") == node  # one that is still to be placed has none
     ]
+
+
+def target_numbers() -> dict[str, int]:
+    """Serve application -> replicas that its deployments are to have by now, of the Ray that this process has joined;
+    none where Serve does not run."""
+    if "ray" not in sys.modules or not sys.modules["ray"].is_initialized():  # else Serve would start one
+        return {}
+    from ray.serve._private.api import _get_global_client  # type: ignore[attr-defined]
+
+    client = _get_global_client(raise_if_no_controller_running=False)
+    if client is None:
+        return {}
+    return {
+        name: sum(deployment["target_num_replicas"] for deployment in app["deployments"].values())
+        for name, app in client.get_serve_details()["applications"].items()
+    }

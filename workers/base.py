@@ -226,6 +226,7 @@ class WorkerStats:
     request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
     wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
     roster: the version of the `Roster` that it serves; "" while it goes over to another one.
+    workers: whose stats these are together; workers_wanted: that Serve wants by now, 0 = not known.
     """
 
     family: str
@@ -253,6 +254,8 @@ class WorkerStats:
     wake_seconds: float = 0.0
     events: tuple[SwapEvent, ...] = ()
     roster: str = ""
+    workers: int = 1
+    workers_wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

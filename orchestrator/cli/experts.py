@@ -114,6 +114,11 @@ def bars(
 def _counts(worker: Mapping[str, Any]) -> str:
     """What a family's worker counted, without what there is none of: a remote one neither swaps nor loads."""
     told = []
+    workers, wanted = worker.get("workers", 1), worker.get("workers_wanted", 0)
+    if wanted not in (0, workers):
+        told.append(f"{workers} of {wanted} workers")
+    elif workers > 1:
+        told.append(f"{workers} workers")
     if swaps := worker.get("swaps"):
         hits = worker["swap_hits"] / swaps
         told.append(f"{swaps} swaps in {worker['swap_seconds']:.2f} s, {hits:.0%} of them to an image on the device")

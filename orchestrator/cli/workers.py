@@ -46,8 +46,8 @@ def keep_command(
             flags = {"config": config, "home": home, "ray_address": ray_address}
             return of_use(configuration.load(flags, os.environ, Path.cwd())[1])
 
-        file = Watched(settings.config, read) if settings.config else None
-        keep(of_use(configured), settings.home, address, alive, file=file, once=once)
+        source = Watched(settings.config, read) if settings.config else None
+        keep(of_use(configured), settings.home, address, alive, source=source, once=once)
 
 
 @workers_app.command("remove")

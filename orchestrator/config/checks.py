@@ -171,7 +171,7 @@ def _family(family: "FamilyConfig", experts: tuple[ExpertSpec, ...], devices: "d
 def _sharing(family: "FamilyConfig", experts: Iterable[ExpertSpec], device: "DeviceConfig") -> Problems:
     """Of a family with its device."""
     name = family.device
-    for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus", "replicas", "resources"}):
+    for key in sorted(family.model_fields_set & {"num_gpus", "num_cpus", "replicas", "autoscaling", "resources"}):
         yield (key,), f"is set by the device {name!r}; leave it out"
     if device.num_gpus and "kv_cache_gib" in family.model_fields_set:
         yield ("kv_cache_gib",), _NOT_ON_GPUS

@@ -60,15 +60,18 @@ for _kind, _form, _first in (
 
 
 class Document:
-    """A YAML file as `data`, and the line that each key stands in. Raises ConfigError unless it is one mapping."""
+    """A YAML file as `data`, and the line that each key stands in. Raises ConfigError unless it is one mapping.
 
-    def __init__(self, path: Path) -> None:
+    text: what stands in the file, if that is known; then it is not read.
+    """
+
+    def __init__(self, path: Path, text: str | None = None) -> None:
         self.path = path
         self._problems: list[tuple[int, str]] = []
         self._built: dict[int, Any] = {}
         self._open: set[int] = set()
         try:
-            self._root = self._compose(self._read())
+            self._root = self._compose(self._read() if text is None else text)
             data = self._build(self._root) if self._root else None
         except RecursionError:
             raise ConfigError([f"{path}: not usable: lists or mappings are nested too deeply"]) from None

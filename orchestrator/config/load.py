@@ -26,14 +26,16 @@ def default_config(home: Path) -> Config:
     return Config(experts=starter_experts(home), router=RouterConfig(fallback=GENERALIST))
 
 
-def load_config(path: Path, home: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:
+def load_config(
+    path: Path, home: Path | None = None, env: Mapping[str, str] = os.environ, text: str | None = None
+) -> Config:
     """The configuration in a YAML file; paths in it are relative to its folder and come out absolute.
 
     home: where the starter pool is, for a file without experts; None = `server.home` of the file, else ~/.coe.
-    env: where HOME is looked up for '~'.
+    env: where HOME is looked up for '~'. text: what stands in the file, if that is known; then it is not read.
     Raises ConfigError with every problem of the file.
     """
-    document = Document(path)
+    document = Document(path, text)
     folder = path.absolute().parent
     # A section whose lines are all commented out is null in YAML; it means the defaults.
     data = {key: value for key, value in document.data.items() if value is not None or key not in Config.model_fields}
@@ -89,14 +91,16 @@ def _with_starter_router(config: Config, document: Document) -> Config:
     )
 
 
-def load(flags: Mapping[str, object], env: Mapping[str, str], folder: Path) -> tuple[Settings, Config]:
+def load(
+    flags: Mapping[str, object], env: Mapping[str, str], folder: Path, text: str | None = None
+) -> tuple[Settings, Config]:
     """Settings and configuration, from the file that they name or from coe.yaml in `folder`, the current folder.
 
-    Raises ConfigError.
+    text: what stands in the file, if that is known; then it is not read, and need not be there. Raises ConfigError.
     """
-    found = folder / "coe.yaml" if os.path.lexists(folder / "coe.yaml") else None
+    found = folder / "coe.yaml" if text is not None or os.path.lexists(folder / "coe.yaml") else None
     path = given("config", flags, env, folder=folder) or found
-    config = load_config(path, given("home", flags, env, folder=folder), env) if path else None
+    config = load_config(path, given("home", flags, env, folder=folder), env, text) if path else None
     settings = resolve(flags, env, config, folder=folder, found=found)
     return settings, config or default_config(settings.home)
 

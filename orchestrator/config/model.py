@@ -8,8 +8,10 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from experts.registry import Registry
 from experts.spec import ExpertSpec, Frozen
+from orchestrator.config import autoscaling as config_autoscaling
 from orchestrator.config import checks as config_checks
 from orchestrator.config.aggregation import AggregationConfig, AggregatorName, EnsembleConfig
+from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.batch import BatchConfig
 from orchestrator.config.file import Located
 from orchestrator.config.limits import Limits
@@ -77,6 +79,9 @@ class DeviceConfig(Frozen):
     num_gpus: Float = Field(0.0, ge=0, description="GPUs of the device; a part of one, such as 0.5, is fine.")
     num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the device's families together.")
     replicas: Int = Field(1, ge=1, le=1000, description="Devices of the kind; each serves all of its families.")
+    autoscaling: AutoscalingConfig | None = Field(
+        None, description="As many devices of the kind as their load wants, in place of `replicas`."
+    )
     resources: dict[str, Annotated[Float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Further resources, by Ray's names, that each takes of its node: one that only some nodes have "
@@ -84,9 +89,15 @@ class DeviceConfig(Frozen):
     )
     swap: TurnsConfig = TurnsConfig()
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the most workers that there may be."""
+        return config_autoscaling.bounds(self.replicas, self.autoscaling)
+
     @model_validator(mode="after")
     def _fits_ray(self) -> Self:
         found = list(config_checks.resource_problems(self.resources))
+        found += config_autoscaling.problems(self.model_fields_set, self.autoscaling)
         if problem := config_checks.gpu_problem(self.num_gpus):
             found.append((("num_gpus",), problem))
         if found:
@@ -109,6 +120,9 @@ class FamilyConfig(Frozen):
     num_gpus: Float = Field(0.0, ge=0, description="GPUs of the engine; a part of one, such as 0.5, is fine.")
     num_cpus: Float = Field(1.0, ge=0, description="CPU cores that Ray sets aside for the engine.")
     replicas: Int = Field(1, ge=1, le=1000, description="Workers of the family, each with an engine of its own.")
+    autoscaling: AutoscalingConfig | None = Field(
+        None, description="As many workers as their load wants, in place of `replicas`."
+    )
     resources: dict[str, Annotated[Float, Field(gt=0)]] = Field(
         default_factory=dict,
         description="Further resources, by Ray's names, that each worker takes of its node: one that only some "
@@ -138,9 +152,16 @@ class FamilyConfig(Frozen):
     def effective_dtype(self) -> Dtype:
         return self.dtype or ("auto" if self.num_gpus else "float32")
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The least and the most workers that there may be."""
+        return config_autoscaling.bounds(self.replicas, self.autoscaling)
+
     @model_validator(mode="after")
     def _fits_vllm(self) -> Self:
-        if found := list(config_checks.family_problems(self)):
+        found = [*config_checks.family_problems(self)]
+        found += config_autoscaling.problems(self.model_fields_set, self.autoscaling)
+        if found:
             raise Located(found)
         return self
 

@@ -107,9 +107,9 @@ def as_asked(known: Sequence[Demand], window: Sequence[Demand]) -> tuple[Demand,
 class Planner:
     """Decides for workers of equal kind.
 
-    known: see `unasked`. families: that the workers serve. workers: as many as there are to be; nothing is decided
-    before so many were seen, for patience_s at most. speed, device: see `Worker`; what holds until they tell. window_s:
-    seconds of a window. together: who answers the same requests beside those that workers tell of.
+    known: see `unasked`. families: that the workers serve. workers: as many as there are to be at least; nothing is
+    decided before so many were seen, for patience_s at most. speed, device: see `Worker`; what holds until they tell.
+    window_s: seconds of a window. together: who answers the same requests beside those that workers tell of.
     """
 
     known: Sequence[Demand]
@@ -134,24 +134,26 @@ class Planner:
         A look that is under way in another thread ends as it began."""
         self._followed.append(other)
 
-    def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
+    def look(self, seen: Sequence[Seen], now: float, there: int = 0) -> dict[str, tuple[str, ...]]:
         """Worker -> the experts that it is to be told live on it, the one whose image is to be nearest first; those
         that need be told nothing are left out.
 
-        seen: the workers that are up; now: seconds of any clock. Raises PlacementError.
+        seen: the workers that are up; now: seconds of any clock; there: workers that there are, of which at the
+        beginning some may still have to be met. Raises PlacementError.
         """
         self._take_over()
         new = self._close_window(seen, now)
         seen = sorted(seen, key=lambda own: own.worker)
         here = {own.worker: own.placed for own in seen}
-        if not seen or not self.known or self._waits(len(seen), now) or not (new or here != self._last):
+        if not seen or not self.known or self._waits(len(seen), there, now) or not (new or here != self._last):
             return {}
         self._last = here
         told = [stats for own in seen for stats in own.told.values()]
         workers = [self._worker(own) for own in seen]
         current = Placement({own.expert: tuple(w.worker for w in seen if own.expert in w.placed) for own in self.known})
-        # Between windows only what is missing is looked for.
-        windows = list(self._windows)[0 if new else -1 :] or [tuple(self.known)]
+        # Between windows only what is missing is looked for, and work for a worker that came and has nothing yet.
+        idle = any(not own.placed for own in seen)
+        windows = list(self._windows)[0 if new or idle else -1 :] or [tuple(self.known)]
         windows[-1] = sized(as_asked(self.known, windows[-1]), told)
         together = selected_together([own.pairs for own in seen], self.together)
         change = replan(current, workers, windows, together, self.bounds)
@@ -174,11 +176,11 @@ class Planner:
             self.workers, self.together = other.workers, other.together
             self._last = None
 
-    def _waits(self, number: int, now: float) -> bool:
+    def _waits(self, number: int, there: int, now: float) -> bool:
         """Are there too few workers yet to begin with?"""
         if self._waits_until is None:
             self._waits_until = now + self.patience_s
-        if number >= self.workers:
+        if number >= max(self.workers, there):
             self._waits_until = -math.inf  # they were all there once: from now on one that is missing is a loss
         return now < self._waits_until
 
@@ -236,7 +238,7 @@ async def keep_placed(links: Links, planner: Planner, every_s: float = EVERY_S) 
         try:
             if all(link.told for link in up):  # else one is new, or mute and soon lost
                 seen = [Seen.of(link) for link in up]
-                orders = await asyncio.to_thread(planner.look, seen, clock())  # which may take a second
+                orders = await asyncio.to_thread(planner.look, seen, clock(), links.there)  # which may take a second
                 for link in up:
                     if link.address.worker in orders:
                         link.place(orders[link.address.worker])

@@ -65,6 +65,10 @@ MATRIX: Mapping[str, Object] = {
     "autoscaling": {
         **BUNDLED,
         **TWO_GROUPS,
+        "config": TWO_GROUPS["config"]
+        | {
+            "devices": {"shared": {"num_gpus": 1, "num_cpus": 1, "autoscaling": {"min_replicas": 2, "max_replicas": 4}}}
+        },
         "ray": {"autoscaling": {"enabled": True}},
         "workerDefaults": {"minReplicas": 2, "maxReplicas": 4},
         "networkPolicy": {"apiServer": API_SERVER},
@@ -107,7 +111,6 @@ MATRIX: Mapping[str, Object] = {
             "priorityClassName": "high",
             "service": {"type": "LoadBalancer", "port": 443, "annotations": {"a": "b"}},
         },
-        "keeper": {"nodeSelector": {"c": "d"}, "tolerations": [{"operator": "Exists"}]},
         "serviceAccount": {"annotations": {"a": "b"}},
         "redis": {"bundled": {"enabled": True, "storageClass": "fast"}},
         "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "rules", "dashboard")},
@@ -171,9 +174,10 @@ def templates(objects: Sequence[Object]) -> Iterator[tuple[str, Object]]:
         where = f"{own['kind']}/{own['metadata']['name']}"
         if own["kind"] == "Pod":
             yield where, own
-        elif own["kind"] == "RayCluster":
-            yield f"{where}/head", own["spec"]["headGroupSpec"]["template"]
-            for group in own["spec"]["workerGroupSpecs"]:
+        elif own["kind"] == "RayService":
+            cluster = own["spec"]["rayClusterConfig"]
+            yield f"{where}/head", cluster["headGroupSpec"]["template"]
+            for group in cluster["workerGroupSpecs"]:
                 yield f"{where}/{group['groupName']}", group["template"]
         elif "template" in own.get("spec", {}):
             yield where, own["spec"]["template"]
@@ -185,6 +189,18 @@ def containers(objects: Sequence[Object]) -> Iterator[tuple[str, Object, Object]
         spec = template["spec"]
         for container in (*spec.get("initContainers", ()), *spec["containers"]):
             yield f"{where}/{container['name']}", container, spec
+
+
+def ray_cluster(objects: Sequence[Object]) -> Object:
+    """The spec of the Ray cluster."""
+    spec: Object = one(objects, "RayService")["spec"]["rayClusterConfig"]
+    return spec
+
+
+def serve_config(objects: Sequence[Object]) -> Object:
+    """What the operator hands to Serve: the YAML in the text as JSON, as it makes of it."""
+    told: Object = json.loads(json.dumps(yaml.safe_load(one(objects, "RayService")["spec"]["serveConfigV2"])))
+    return told
 
 
 def coe_yaml(objects: Sequence[Object]) -> str:

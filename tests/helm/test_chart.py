@@ -5,6 +5,7 @@ import difflib
 import functools
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from referencing import Registry, Resource
 from helm.values_schema import PATH, written
 from orchestrator.config.load import load
 from orchestrator.config.model import Config
+from orchestrator.keeper import read as read_by_keeper
+from orchestrator.keeping import OURS
 from orchestrator.plans import plans
+from orchestrator.preparing import with_fake_engines
 from orchestrator.settings import Settings
 from tests.helm.chart import (
     CASES,
@@ -29,12 +33,15 @@ from tests.helm.chart import (
     containers,
     helm,
     one,
+    ray_cluster,
     render,
+    serve_config,
     templates,
 )
 from tests.helm.tools import HELM_3, SCHEMAS
 
 HERE = Path(__file__).parent
+CLUSTER = ("spec", "rayClusterConfig")
 VERSIONS = ("v1.27.0", "v1.37.0")
 """Of Kubernetes: the oldest that the chart allows, and the newest with schemas."""
 
@@ -106,8 +113,8 @@ OF_PROMETHEUS: Object = {
 @functools.cache
 def validator(api_version: str, kind: str, version: str) -> jsonschema.Draft202012Validator:
     """Of the objects of a kind, as that version of Kubernetes has it."""
-    if kind == "RayCluster":
-        schema = closed(json.loads((HERE / "data" / "raycluster-v1.json").read_text()))
+    if kind == "RayService":
+        schema = closed(json.loads((HERE / "data" / "rayservice-v1.json").read_text()))
         return jsonschema.Draft202012Validator(schema)
     if kind in OF_PROMETHEUS:
         known = {"apiVersion": {"const": "monitoring.coreos.com/v1"}, "kind": {}, "metadata": METADATA}
@@ -145,8 +152,8 @@ def test_kubernetes_and_kuberay_know_every_field(version: str) -> None:
     for name in CASES:
         objects = case(name)
         # KubeRay's schema of pods is that of one version of Kubernetes, so pods are held against each version's.
-        [cluster] = [own for own in objects if own["kind"] == "RayCluster"]
-        pods = [{"apiVersion": "v1", "kind": "Pod", **template} for _, template in templates([cluster])]
+        service = one(objects, "RayService")
+        pods = [{"apiVersion": "v1", "kind": "Pod", **template} for _, template in templates([service])]
         distinct |= {json.dumps(own): name for own in (*objects, *pods)}
     found = [f"{name}: {problem}" for own, name in distinct.items() for problem in mistakes(json.loads(own), version)]
     assert found == []
@@ -159,9 +166,11 @@ def test_kubernetes_and_kuberay_know_every_field(version: str) -> None:
         ("Deployment", ("spec", "template", "spec", "tolerationz"), []),
         ("Deployment", ("spec", "replicas"), "one"),
         ("NetworkPolicy", ("spec", "podSelektor"), {}),
-        ("RayCluster", ("spec", "rayVersions"), "2"),
-        ("RayCluster", ("spec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
-        ("RayCluster", ("spec", "headGroupSpec", "template", "spec", "containerz"), []),
+        ("RayService", ("spec", "serveConfig"), "2"),
+        ("RayService", (*CLUSTER, "rayVersions"), "2"),
+        ("RayService", (*CLUSTER, "authOptions", "secret"), "2"),
+        ("RayService", (*CLUSTER, "headGroupSpec", "rayStartParams", "num-cpus"), 0),
+        ("RayService", (*CLUSTER, "headGroupSpec", "template", "spec", "containerz"), []),
         ("ServiceMonitor", ("spec", "endpoint"), []),
         ("PrometheusRule", ("spec", "groups", 0, "rules", 0, "exp"), "1"),
     ],
@@ -228,11 +237,11 @@ def test_each_family_runs_where_its_group_is_and_nowhere_else(name: str, tmp_pat
     objects = case(name)
     _, config = read(objects, tmp_path)
     there: dict[str, list[str]] = {}
-    for group in one(objects, "RayCluster")["spec"]["workerGroupSpecs"]:
+    for group in ray_cluster(objects)["workerGroupSpecs"]:
         # KubeRay hands the text to a shell, in whose quotes the JSON is.
         resources = json.loads(json.loads(group["rayStartParams"]["resources"]))
         there |= {resource: [] for resource in resources}
-    assert len(there) == len(one(objects, "RayCluster")["spec"]["workerGroupSpecs"])
+    assert len(there) == len(ray_cluster(objects)["workerGroupSpecs"])
     for app, plan in plans(config, config.registry(), Path("/var/lib/coe")).items():
         [resource] = plan.config.resources
         there[resource].append(app)
@@ -256,7 +265,8 @@ def test_with_autoscaling_families_have_workers_for_the_pods_that_are_always_the
     objects = case("autoscaling")
     _, config = read(objects, tmp_path)
     assert (config.family("llama").replicas, config.family("api").replicas) == (2, 1)
-    for group in one(objects, "RayCluster")["spec"]["workerGroupSpecs"]:
+    assert config.devices["shared"].bounds == (2, 4)  # and for more, as its load wants
+    for group in ray_cluster(objects)["workerGroupSpecs"]:
         assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (2, 2, 4)
 
 
@@ -275,12 +285,64 @@ def test_there_are_batches_where_gateways_share_their_files(name: str, tmp_path:
         assert (config.batch.enabled, mounts) == (False, [])
 
 
+# What Serve reads
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_serve_takes_its_configuration_and_the_keeper_what_it_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    objects = case(name)
+    told = ServeDeploySchema.model_validate(serve_config(objects))
+    assert told.proxy_location == "Disabled"
+    [keeper] = told.applications
+    assert not keeper.name.startswith(OURS)  # else the keeper would remove itself
+    [deployment] = keeper.deployments
+    assert isinstance(deployment.user_config, dict)
+    [head] = [own for where, own, _ in containers(objects) if where.endswith("/head/ray-head")]
+    for variable in head["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    settings, config = read_by_keeper(deployment.user_config)
+    assert settings.home == Path("/var/lib/coe")
+    # It keeps what gateways look for.
+    _, wanted = read(objects, tmp_path)
+    of_gateways = plans(with_fake_engines(wanted) if name == "bare" else wanted, wanted.registry(), settings.home)
+    assert plans(config, config.registry(), settings.home) == of_gateways
+
+
+def test_serve_builds_the_keeper_and_finds_its_place_on_the_head_alone() -> None:
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary
+    from ray.serve.schema import ServeDeploySchema
+
+    objects = case("gpu")
+    [keeper] = ServeDeploySchema.model_validate(serve_config(objects)).applications
+    module, _, name = keeper.import_path.partition(":")
+    built: Any = call_user_app_builder_with_args_if_necessary(getattr(import_module(module), name), keeper.args)
+    [deployment] = keeper.deployments
+    assert built._bound_deployment.name == deployment.name
+    place = deployment.ray_actor_options.model_dump(exclude_unset=True)
+    assert place == {"num_cpus": 0, "resources": {"coe-keeper": 0.001}}
+    cluster = ray_cluster(objects)
+    head, *workers = (json.loads(json.loads(group["rayStartParams"]["resources"])) for group in groups(cluster))
+    assert head == {"coe-keeper": 1}
+    assert not [own for own in workers if "coe-keeper" in own]
+    # It reads the checkpoints' files, as gateways do.
+    mounts = [own["mountPath"] for own in cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
+    assert "/models" in mounts
+
+
+def groups(cluster: Object) -> list[Object]:
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
 # Golden files
 
 
 IMPORTANT = {
-    "cpu": ("RayCluster", "Deployment", "ConfigMap", "StatefulSet", "NetworkPolicy"),
-    "ha": ("RayCluster", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ServiceMonitor"),
+    "cpu": ("RayService", "Deployment", "ConfigMap", "StatefulSet", "NetworkPolicy"),
+    "ha": ("RayService", "PodDisruptionBudget", "HorizontalPodAutoscaler", "ServiceMonitor"),
 }
 
 
@@ -327,10 +389,16 @@ def test_every_key_of_the_schema_stands_in_values_yaml() -> None:
 
 def test_a_release_by_any_name_has_names_that_kuberay_takes() -> None:
     objects = render(profile="cpu", release="x" * 53)
-    name = one(objects, "RayCluster")["metadata"]["name"]
-    assert len(name) <= 50  # the operator cuts longer ones, and the secret with the token would have another name
+    name = one(objects, "RayService")["metadata"]["name"]
+    assert len(name) <= 47  # the operator refuses longer ones
     [gateway] = [own for where, own, _ in containers(objects) if where.endswith("-gateway/gateway")]
     [address] = [own["value"] for own in gateway["env"] if own["name"] == "RAY_ADDRESS"]
     assert address == f"{name}-head-svc:6379"
+
+
+def test_gateways_and_operator_read_the_token_in_the_same_secret() -> None:
+    objects = case("gpu")
+    [gateway] = [own for where, own, _ in containers(objects) if where.endswith("-gateway/gateway")]
     [token] = [own["valueFrom"]["secretKeyRef"] for own in gateway["env"] if own["name"] == "RAY_AUTH_TOKEN"]
-    assert token == {"name": name, "key": "auth_token"}
+    assert token["key"] == "auth_token"
+    assert ray_cluster(objects)["authOptions"] == {"mode": "token", "secretName": token["name"]}

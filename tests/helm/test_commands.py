@@ -16,7 +16,7 @@ from typer.main import get_command
 from orchestrator.cli.main import app
 from orchestrator.cluster import RAY_ENVIRONMENT
 from orchestrator.embedded_redis import server_binary
-from tests.helm.chart import CASES, Object, case, containers, one
+from tests.helm.chart import CASES, Object, case, containers, one, ray_cluster
 
 
 def commands(objects: list[Object]) -> Iterator[tuple[str, list[str]]]:
@@ -49,7 +49,7 @@ def test_the_commands_exist_with_their_options(name: str) -> None:
         # Raises what the command itself would for an option that it has not, or a value that it does not take.
         command.make_context(where, words)
         seen.add(command.name)
-    assert seen == {"start", "serve", "keep", "leave"} | ({"setup"} if name == "cpu" else set())
+    assert seen == {"start", "serve", "leave"} | ({"setup"} if name == "cpu" else set())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -57,7 +57,7 @@ def test_ray_knows_the_parameters_of_each_group(name: str) -> None:
     from ray.scripts.scripts import start
 
     known = {option.removeprefix("--") for parameter in start.params for option in parameter.opts}
-    spec = one(case(name), "RayCluster")["spec"]
+    spec = ray_cluster(case(name))
     for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
         assert group["rayStartParams"].keys() <= known
     assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"  # no worker beside Ray's head
@@ -69,7 +69,7 @@ def test_the_whole_cluster_has_the_environment_that_serve_reads() -> None:
         for where, own, _ in containers(case("gpu"))
         if "coe-server" in own["image"] and "test" not in where
     ]
-    assert len(ours) == 4
+    assert len(ours) == 3
     for where, container in ours:
         there = {variable["name"]: variable.get("value") for variable in container["env"]}
         assert there.items() >= RAY_ENVIRONMENT.items(), where
@@ -77,7 +77,7 @@ def test_the_whole_cluster_has_the_environment_that_serve_reads() -> None:
 
 def test_the_version_of_ray_is_that_of_the_lock() -> None:
     lock = (Path(__file__).parents[2] / "requirements" / "cpu.lock").read_text()
-    assert f"\nray=={one(case('cpu'), 'RayCluster')['spec']['rayVersion']} " in lock
+    assert f"\nray=={ray_cluster(case('cpu'))['rayVersion']} " in lock
 
 
 def test_a_pod_is_ready_while_no_process_in_it_loads(tmp_path: Path) -> None:

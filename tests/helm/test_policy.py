@@ -8,9 +8,22 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cluster import WORKERS_MORE_S
 from orchestrator.config.load import load_config
-from tests.helm.chart import API_SERVER, BUNDLED, CASES, Object, case, coe_yaml, containers, one, render, templates
+from orchestrator.deployment import WORKERS_MORE_S
+from tests.helm.chart import (
+    API_SERVER,
+    BUNDLED,
+    CASES,
+    Object,
+    case,
+    coe_yaml,
+    containers,
+    one,
+    ray_cluster,
+    render,
+    serve_config,
+    templates,
+)
 
 SECRET = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|AUTH(?!_MODE)")
 
@@ -81,7 +94,7 @@ def test_every_image_has_a_version(name: str) -> None:
 def test_a_digest_goes_before_a_tag_and_a_group_may_have_an_image_of_its_own() -> None:
     images = {where: container["image"] for where, container, _ in containers(case("everything"))}
     assert images["Deployment/coe-gateway/gateway"] == "ghcr.io/coe/coe-server@sha256:" + "1" * 64
-    assert images["RayCluster/coe-ray/cpu/ray-worker"] == "registry.example/other@sha256:" + "0" * 64
+    assert images["RayService/coe-ray/cpu/ray-worker"] == "registry.example/other@sha256:" + "0" * 64
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -94,7 +107,7 @@ def test_no_secret_stands_in_a_manifest(name: str) -> None:
                 assert "secretKeyRef" in variable.get("valueFrom", {}), (where, variable)
             elif "value" in variable and "redis://" in variable["value"]:
                 assert "://:$(REDIS_PASSWORD)@" in variable["value"], (where, variable)
-    options = one(objects, "RayCluster")["spec"].get("gcsFaultToleranceOptions", {"redisPassword": {"valueFrom": {}}})
+    options = ray_cluster(objects).get("gcsFaultToleranceOptions", {"redisPassword": {"valueFrom": {}}})
     assert options["redisPassword"].keys() == {"valueFrom"}
 
 
@@ -103,11 +116,12 @@ def test_everything_that_stays_is_probed(name: str) -> None:
     for where, container, spec in containers(case(name)):
         if spec.get("restartPolicy") == "Never" or container in spec.get("initContainers", ()):
             continue
-        assert {"startupProbe", "livenessProbe"} <= container.keys(), where
-        assert "readinessProbe" in container or where.endswith("/keeper"), where  # nobody sends the keeper anything
+        assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys(), where
 
 
 # The network
+
+NAMESPACE = "kubernetes.io/metadata.name"
 
 
 class Network:
@@ -133,11 +147,17 @@ class Network:
         if not bound:
             return True
         return any(
-            any(in_range(port, ports) for ports in rule["ports"])
-            and any("podSelector" in peer and selects(peer["podSelector"], other) for peer in rule[peers])
+            any(in_range(port, ports) for ports in rule["ports"]) and any(is_peer(peer, other) for peer in rule[peers])
             for spec in bound
             for rule in spec.get(rules, ())
         )
+
+
+def is_peer(peer: Object, pod: dict[str, str]) -> bool:
+    """Does a rule mean this pod, whose labels have its namespace too where that is another one?"""
+    namespace = pod.get(NAMESPACE, "ai")
+    near = selects(peer["namespaceSelector"], {NAMESPACE: namespace}) if "namespaceSelector" in peer else True
+    return near and ("namespaceSelector" in peer or namespace == "ai") and selects(peer.get("podSelector", {}), pod)
 
 
 def selects(selector: Object, labels: dict[str, str]) -> bool:
@@ -153,20 +173,27 @@ def in_range(port: int, ports: Object) -> bool:
 
 def test_pods_reach_what_they_need_and_nothing_else() -> None:
     network = Network(case("cpu"))
-    stranger = {"app": "somebody-elses"}
-    parts = {**network.pods, "stranger": stranger}
-    assert set(parts) == {"head", "worker", "gateway", "keeper", "redis", "test", "stranger"}
+    operator = {"app.kubernetes.io/name": "kuberay-operator", NAMESPACE: "kuberay"}
+    outside = {
+        "stranger": {"app": "somebody-elses"},
+        "operator": operator,
+        "impostor": {**operator, NAMESPACE: "elsewhere"},
+        "neighbour": {"app": "another", NAMESPACE: "kuberay"},
+    }
+    parts = {**network.pods, **outside}
+    assert network.pods.keys() == {"head", "worker", "gateway", "redis", "test"}
 
     def reached(port: int) -> set[str]:
         return {
             f"{source} {target}"
             for source in parts
             for target in parts
-            if target != "stranger" and source != target and network.allows(parts[source], parts[target], port)
+            if target not in outside and source != target and network.allows(parts[source], parts[target], port)
         }
 
-    ray = {f"{a} {b}" for a in parts for b in parts if a != b and {a, b} <= {"head", "worker", "gateway", "keeper"}}
+    ray = {f"{a} {b}" for a in parts for b in parts if a != b and {a, b} <= {"head", "worker", "gateway"}}
     assert reached(10002) == ray
+    assert reached(8265) == ray | {"operator head"}
     assert reached(6379) == ray | {"gateway redis", "head redis"}
     assert reached(8000) == ray | {"test gateway", "stranger gateway"}
     assert reached(80) == set()
@@ -247,14 +274,14 @@ def test_an_other_drain_time_moves_the_grace_periods() -> None:
         for where, own, spec in containers(objects)
         if own["name"] in ("gateway", "ray-worker")
     }
-    assert graces == {"Deployment/coe-gateway/gateway": 930, "RayCluster/coe-ray/cpu/ray-worker": 990}
+    assert graces == {"Deployment/coe-gateway/gateway": 930, "RayService/coe-ray/cpu/ray-worker": 990}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_disruption_budget_lets_go_of_one_pod_and_of_no_more(name: str) -> None:
     objects = case(name)
     labels = {where: template["metadata"]["labels"] for where, template in templates(objects)}
-    groups = {f"coe-{own['groupName']}": own for own in one(objects, "RayCluster")["spec"]["workerGroupSpecs"]}
+    groups = {f"coe-{own['groupName']}": own for own in ray_cluster(objects)["workerGroupSpecs"]}
     for budget in (own for own in objects if own["kind"] == "PodDisruptionBudget"):
         selected = [where for where, own in labels.items() if selects(budget["spec"]["selector"], own)]
         assert len(selected) == 1, budget
@@ -262,7 +289,7 @@ def test_a_disruption_budget_lets_go_of_one_pod_and_of_no_more(name: str) -> Non
         if group is None:
             assert budget["spec"]["maxUnavailable"] == 1
         else:
-            assert selected == [f"RayCluster/coe-ray/{group['groupName']}"]
+            assert selected == [f"RayService/coe-ray/{group['groupName']}"]
             assert budget["spec"]["minAvailable"] == group["minReplicas"] - 1 > 0
 
 
@@ -277,25 +304,44 @@ def test_selectors_select_the_pods_of_their_own(name: str) -> None:
             assert len([pod for pod in labels if selects({"matchLabels": own["spec"]["selector"]}, pod)]) == 1
 
 
-def test_another_configuration_starts_gateways_and_keeper_anew_and_no_engine() -> None:
-    def pods(**limits: int) -> dict[str, Any]:
-        values = {**BUNDLED, "workers": {"cpu": None}, "config": {"limits": limits}}
-        return dict(templates(render(values)))
+def test_another_configuration_starts_gateways_anew_and_no_engine() -> None:
+    def made(**limits: int) -> tuple[dict[str, Any], Object, Object]:
+        objects = render({**BUNDLED, "workers": {"cpu": None}, "config": {"limits": limits}})
+        return dict(templates(objects)), ray_cluster(objects), serve_config(objects)
 
-    before, after = pods(), pods(messages=7)
-    assert {where for where in before if before[where] != after[where]} == {
-        "Deployment/coe-gateway",
-        "Deployment/coe-keeper",
-    }
-
-
-def test_the_keeper_is_never_there_twice() -> None:
-    keeper = one(case("ha"), "Deployment", "coe-keeper")["spec"]
-    assert (keeper["replicas"], keeper["strategy"]) == (1, {"type": "Recreate"})
+    (before, cluster, told), (after, same_cluster, other) = made(), made(messages=7)
+    assert {where for where in before if before[where] != after[where]} == {"Deployment/coe-gateway"}
+    assert cluster == same_cluster
+    # Serve builds an application anew, and starts it anew, unless all that differs is the user_config.
+    for own in (told, other):
+        del own["applications"][0]["deployments"][0]["user_config"]["coe.yaml"]
+    assert told == other
 
 
-def test_an_upgrade_doubles_no_gpu() -> None:
-    """Without an upgradeStrategy KubeRay replaces no pod by itself; a RayService would start a second cluster."""
-    objects = case("gpu")
-    assert not [own for own in objects if own["kind"] == "RayService"]
-    assert "upgradeStrategy" not in one(objects, "RayCluster")["spec"]
+def test_the_keeper_is_there_once() -> None:
+    [application] = serve_config(case("ha"))["applications"]
+    [deployment] = application["deployments"]
+    assert deployment["num_replicas"] == 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_upgrade_doubles_no_gpu(name: str) -> None:
+    """With this strategy KubeRay starts no second cluster, and without one of the cluster's own it replaces no pod."""
+    objects = case(name)
+    assert one(objects, "RayService")["spec"]["upgradeStrategy"] == {"type": "None"}
+    assert "upgradeStrategy" not in ray_cluster(objects)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_operator_counts_worker_pods_that_are_ready_and_asks_nothing_of_serves_http(name: str) -> None:
+    """A RayService is ready with the first endpoint of Serve's Service: those are the pods that are ready by a probe of
+    their own. Without one the operator would give them one that asks Serve's proxies, of which there are none."""
+    objects = case(name)
+    assert one(objects, "RayService")["spec"]["excludeHeadPodFromServeSvc"] is True
+    cluster = ray_cluster(objects)
+    for group in cluster["workerGroupSpecs"]:
+        [worker] = group["template"]["spec"]["containers"]
+        assert {"readinessProbe", "livenessProbe"} <= worker.keys()
+    [head] = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    assert {port["name"] for port in head["ports"]} >= {"serve", "dashboard", "gcs-server"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["dashboard-host"] == "0.0.0.0"

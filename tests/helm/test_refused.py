@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helm.chart import BUNDLED, CHART, TWO_GROUPS, Object, Refused, helm, render
+from tests.helm.chart import API_SERVER, BUNDLED, CHART, TWO_GROUPS, Object, Refused, helm, render
 
 CPU: Object = {**BUNDLED, "workers": {"cpu": None}}
 
@@ -37,7 +37,9 @@ def merged(below: Object, above: Object) -> Object:
         ({"config": {"experts": [{"name": "Sums", "source": "x"}]}}, "at '/config/experts/0/name'"),
         ({"security": {"runAsUser": 0}}, "at '/security/runAsUser': minimum: got 0, want 1"),
         ({"workers": {"cpu": {"resources": {"limits": {"cpu": "a lot", "memory": "1Gi"}}}}}, "'a lot' does not match"),
-        ({"keeper": {"resources": {"limits": {"memory": None}}}}, "at '/keeper/resources/limits'"),
+        ({"keeper": {"resources": {"limits": {"memory": None}}}}, "'keeper' not allowed"),
+        ({"ray": {"head": {"resources": {"limits": {"memory": None}}}}}, "at '/ray/head/resources/limits'"),
+        ({"ray": {"tokenSecret": ""}}, "at '/ray/tokenSecret'"),
         ({"workers": {"CPU": None}}, "'CPU'"),
         ({"apiKey": {"secret": ""}}, "at '/apiKey/secret'"),
         ({"redis": {"address": "redis"}}, "at '/redis/address'"),
@@ -64,6 +66,7 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
         ),
         ({"workers": {"cpu": None}, "redis": {"address": "redis:6379"}}, "networkPolicy.redisEgress: missing"),
         ({**CPU, "ray": {"autoscaling": {"enabled": True}}}, "networkPolicy.apiServer: missing"),
+        ({**CPU, "networkPolicy": {"operator": []}}, "networkPolicy.operator: missing"),
         ({**CPU, "monitoring": {"serviceMonitor": {"enabled": True}}}, "networkPolicy.monitoring: missing"),
         ({**BUNDLED, "workers": {"one": None, "two": None}}, "workers.one and workers.two name no families"),
         (
@@ -97,6 +100,25 @@ LOCAL: Object = {"experts": [{"name": "a", "source": "/models/a"}], "router": {"
                 "workers": {"cpu": {"replicas": 2, "resources": {"limits": {"cpu": "2500m"}}}},
             },
             "workers.cpu: its workers want 6 CPU cores and its 2 pods have 2.5 each",
+        ),
+        (
+            {
+                **BUNDLED,
+                "config": {**LOCAL, "families": {"a": {"num_cpus": 2, "autoscaling": {"max_replicas": 4}}}},
+                "workers": {"cpu": {"maxReplicas": 3, "resources": {"limits": {"cpu": 2}}}},
+                "ray": {"autoscaling": {"enabled": True}},
+                "networkPolicy": {"apiServer": API_SERVER},
+            },
+            "workers.cpu: its workers want 8 CPU cores and its 3 pods have 2 each: raise its replicas or "
+            "resources.limits, or lower `replicas`, `autoscaling.max_replicas` or num_cpus of its families in config",
+        ),
+        (
+            {
+                **BUNDLED,
+                "config": {**LOCAL, "families": {"a": {"replicas": 1, "autoscaling": {"max_replicas": 4}}}},
+                "workers": {"cpu": None},
+            },
+            "config.families.a: both replicas and autoscaling, which has min_replicas and max_replicas: leave one out",
         ),
         ({**CPU, "config": {"batch": {"enabled": True}}}, "batch.volume: missing; batches need files that all"),
         (

@@ -53,6 +53,14 @@ def test_the_device_says_whether_a_family_is_on_gpus(file: Path) -> None:
             "3: families.a.replicas: is set by the device 'one'; leave it out",
         ),
         (
+            (", autoscaling: {max_replicas: 2}", "", "", ""),
+            "3: families.a.autoscaling: is set by the device 'one'; leave it out",
+        ),
+        (
+            ("", "", "", "replicas: 1, autoscaling: {max_replicas: 2}"),
+            "4: devices.one.replicas: does not go with 'autoscaling', which has min_replicas and max_replicas; leave one out",
+        ),
+        (
             ("", "", "resources: {CPU: 1}", ""),
             "3: families.far.resources.CPU: not to be set here: set 'num_cpus' instead",
         ),

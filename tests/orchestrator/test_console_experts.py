@@ -170,3 +170,14 @@ def test_on_a_pipe_or_a_dumb_terminal_the_table_is_printed_whole_each_round(term
     assert "\x1b" not in text
     assert [text.count(f" e{n:02} ") for n in range(20)] == [3] * 20
     assert "not shown" not in text
+
+
+def test_the_table_tells_how_many_workers_a_family_has_and_is_to_have() -> None:
+    def told(**own: int) -> str:
+        found = {**FOUND, "families": {"f": {**FAMILY, **own}}}
+        [line] = [line for line in table(found, {"data": []}, 10.0, 200) if line.startswith("f: ")]
+        return line.split(";")[0]
+
+    assert told(workers=2, workers_wanted=3) == "f: 2 of 3 workers"
+    assert told(workers=2, workers_wanted=2) == told(workers=2, workers_wanted=0) == "f: 2 workers"
+    assert "workers" not in told(workers=1, workers_wanted=1)

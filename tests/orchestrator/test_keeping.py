@@ -16,11 +16,13 @@ from experts.spec import ExpertSpec
 from orchestrator import keeping
 from orchestrator.cli.main import app
 from orchestrator.cli.report import ConsoleReporter
-from orchestrator.cluster import ServeWorkers, is_loaded, loading_file, until_loaded
+from orchestrator.cluster import ServeWorkers
+from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.load import load_config
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig, SwapConfig
 from orchestrator.config.watch import Watched
-from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, _keep
+from orchestrator.deployment import is_loaded, loading_file, until_loaded
+from orchestrator.keeping import LINGER_S, Due, Keeper, Kept, keep_on
 from orchestrator.listening import CannotStart
 from orchestrator.placing import Placing
 from orchestrator.plans import FamilyPlan, Plan, families_of, plans, version
@@ -97,7 +99,7 @@ def kept_file(folder: Path, serve: Recorded, *experts: str) -> tuple[Path, Kept]
     def read() -> Config:
         return with_fake_engines(load_config(path, folder))
 
-    return path, Kept(read(), HOME, serve, file=Watched(path, read), alive=folder / "alive")
+    return path, Kept(read(), HOME, serve, source=Watched(path, read), alive=folder / "alive")
 
 
 def two_workers(*experts: str) -> str:
@@ -136,7 +138,7 @@ async def test_workers_are_told_who_lives_on_them_as_the_file_changes(
                     await asyncio.sleep(0.01)
 
         workers = ServeWorkers(kept.found, Registry(()), {"coe-f": own.links}, Placing(every_s=0.01))
-        task = asyncio.create_task(_keep(kept, workers))
+        task = asyncio.create_task(keep_on(kept, workers))
         await until("one", "two")
         assert sorted(server.placed for server in own.servers) == [("one",), ("two",)]
         kept._keeper.linger_s = 0.5  # for which one that is gone stays
@@ -152,7 +154,7 @@ async def test_workers_are_told_who_lives_on_them_as_the_file_changes(
 async def test_what_is_deployed_once_is_not_waited_for(tmp_path: Path) -> None:
     serve = Recorded()
     _, kept = kept_file(tmp_path, serve, "one /m/1")
-    await _keep(kept, ServeWorkers({}, Registry(())), once=True)
+    await keep_on(kept, ServeWorkers({}, Registry(())), once=True)
     assert [line.split()[1] for line in serve.done] == ["coe-f"]
 
 
@@ -165,6 +167,8 @@ def versions(families: Mapping[str, FamilyConfig], **spec: str) -> dict[str, str
 def test_more_workers_and_other_experts_are_no_new_version_but_other_settings_are() -> None:
     before = versions({"f": FamilyConfig()})
     assert versions({"f": FamilyConfig(replicas=4)}) == before
+    for bounds in (AutoscalingConfig(max_replicas=4), AutoscalingConfig(min_replicas=2, max_replicas=2, queue_s=1)):
+        assert versions({"f": FamilyConfig(autoscaling=bounds)}) == before
     assert versions({"f": FamilyConfig(swap=SwapConfig(pinned=("a",)))}) == before
     assert versions({}, source="/models/b") == before
     assert versions({"f": FamilyConfig(max_num_seqs=4)}) != before

@@ -30,6 +30,8 @@ STATS: dict[str, WorkerStats | str] = {
         request_seconds={"queue": 2.0, "execute": 8.0},
         wakes=5,
         wake_seconds=6.5,
+        workers=2,
+        workers_wanted=3,
     ),
     "large": "it is starting",
 }
@@ -75,6 +77,8 @@ def test_the_workers_own_counts_are_metrics() -> None:
         ("coe_prefetches_total", "small"): 3,
         ("coe_prefetches_used_total", "small"): 2,
         ("coe_oldest_wait_seconds", "small"): 1.25,
+        ("coe_workers", "small"): 2,
+        ("coe_workers_wanted", "small"): 3,
         ("coe_engine_request_seconds_total", "small", "queue"): 2.0,
         ("coe_engine_request_seconds_total", "small", "execute"): 8.0,
         ("coe_wakes_total", "small"): 5,

@@ -7,6 +7,7 @@ import pytest
 
 from experts.spec import ExpertSpec
 from orchestrator.config.aggregation import EnsembleConfig
+from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.model import Config, DeviceConfig, FamilyConfig, RouterConfig
 from orchestrator.placement.model import CoSelection
 from orchestrator.placement.planner import Planner
@@ -26,6 +27,14 @@ def test_only_families_of_several_workers_are_planned_for() -> None:
     assert found.keys() == {"coe-B"}
     assert found["coe-B"].workers == 3
     assert [own.expert for own in found["coe-B"].known] == ["b"]
+
+
+def test_a_family_that_may_have_several_workers_is_planned_for_from_its_first_one_on() -> None:
+    experts = tuple(ExpertSpec(name=name, source=f"/models/{name}", family=name.upper()) for name in "ab")
+    bounds = {"A": AutoscalingConfig(max_replicas=4), "B": AutoscalingConfig(max_replicas=1)}
+    families = {name: FamilyConfig(autoscaling=own) for name, own in bounds.items()}
+    found = of(Config(experts=experts, router=FIXED, families=families))
+    assert {app: own.workers for app, own in found.items()} == {"coe-A": 1}
 
 
 def test_experts_without_weights_need_no_place() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.config.autoscaling import AutoscalingConfig
 from orchestrator.config.model import Config
 from orchestrator.plans import DevicePlan, FamilyPlan, TooFewCores, check_room, make_device, make_engine, plans
 from workers.base import ChatCall, Finish
@@ -66,6 +67,22 @@ def test_every_worker_of_a_family_needs_room(tmp_path: Path) -> None:
     made = config(tmp_path, num_cpus=1, replicas=2)
     found = plans(made, made.registry(), tmp_path)
     check_room(found, {"CPU": 3})
+    with pytest.raises(TooFewCores, match=r"want 3 CPU cores \(c 1, device-one 2\)"):
+        check_room(found, {"CPU": 2})
+
+
+def test_the_least_workers_of_all_need_room_and_the_most_of_each_beside_those(tmp_path: Path) -> None:
+    made = config(tmp_path, num_cpus=1, autoscaling={"min_replicas": 2, "max_replicas": 4})
+    made = made.model_copy(update={"families": {**made.families, "c": made.families["c"].model_copy(
+        update={"autoscaling": AutoscalingConfig(max_replicas=2)})}})  # fmt: skip
+    found = plans(made, made.registry(), tmp_path)
+    check_room(found, {"CPU": 5})  # not 6: each takes what the other has not
+    with pytest.raises(TooFewCores) as told:
+        check_room(found, {"CPU": 4})
+    assert str(told.value).startswith(
+        "device-one may have up to 4 workers, which want 4 CPU cores, the others 1, and this machine has 4: lower its "
+        "autoscaling.max_replicas or num_cpus"
+    )
     with pytest.raises(TooFewCores, match=r"want 3 CPU cores \(c 1, device-one 2\)"):
         check_room(found, {"CPU": 2})
 

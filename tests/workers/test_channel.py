@@ -176,6 +176,57 @@ async def test_a_worker_that_leaves_gets_no_further_calls_and_ends_those_it_has(
         await closing
 
 
+async def test_a_call_that_is_on_its_way_as_a_worker_leaves_is_answered() -> None:
+    async with bench() as own:
+        [link] = own.links.up
+        closing = asyncio.create_task(own.servers[0].close(60))
+        await asyncio.sleep(0)  # it has said so, and nobody has heard it
+        assert not link.leaving
+        assert isinstance((await heard(own.links, call()))[-1], Finish)
+        await closing
+
+
+async def test_a_worker_knows_how_long_whose_calls_wait_for_their_first_word() -> None:
+    async with bench() as own:
+        [server], [engine] = own.servers, own.engines
+        assert server.waits() == {}
+        await engine.sleep()  # nothing is said until it wakes
+        runs = [asyncio.create_task(heard(own.links, call(n, expert))) for n, expert in enumerate("aab")]
+        await engine.reaches(3)
+        await asyncio.sleep(0.01)
+        waits = server.waits()
+        assert waits.keys() == {"a", "b"}
+        assert all(seconds > 0 for seconds in waits.values())
+        await engine.wake()
+        await asyncio.gather(*runs)
+        assert server.waits() == {}
+
+
+async def test_a_worker_counts_how_long_calls_were_under_way_and_the_tokens_that_were_made() -> None:
+    async with bench() as own:
+        [server], [engine] = own.servers, own.engines
+        assert server.worked() == (0.0, 0)
+        await engine.sleep()  # nobody ends before it wakes
+        runs = [asyncio.create_task(heard(own.links, call(n, text="five words are said here"))) for n in range(2)]
+        await engine.reaches(2)
+        clock = asyncio.get_running_loop().time
+        began, (before, _), after = clock(), server.worked(), clock()
+        await asyncio.sleep(0.01)
+        ended, (seconds, tokens), over = clock(), server.worked(), clock()
+        assert 2 * (ended - after) <= seconds - before <= 2 * (over - began)
+        assert tokens == 0
+        await engine.wake()
+        events = [one for run in runs for one in await run]
+        made = sum(event.usage.completion_tokens for event in events if isinstance(event, Finish))
+        assert server.worked()[1] == made > 0
+        async with asyncio.timeout(10):
+            while True:
+                idle = server.worked()
+                await asyncio.sleep(0.01)
+                if server.worked() == idle:  # no call is under way any more
+                    break
+
+
 async def reached(waiting: object) -> bool:
     """Did it happen soon?"""
     try:

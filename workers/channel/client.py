@@ -204,11 +204,12 @@ class Links:
     """The workers that serve the same families, and the connections to them.
 
     find: tells which there are. Use as a context: while it is open, connections follow what `find` tells, looked at
-    every LOOK_S, and at once when one is lost.
+    every LOOK_S, and at once when one is lost. there: so many it told of last.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None) -> None:
         self._find, self._tls = find, tls
+        self.there = 0
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -259,7 +260,9 @@ class Links:
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:
-        await asyncio.gather(*map(self._connect, {*await self._find()} - self._links.keys()))
+        found = {*await self._find()}
+        self.there = len(found)
+        await asyncio.gather(*map(self._connect, found - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
         link, loop = Link(address), asyncio.get_running_loop()

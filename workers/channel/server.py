@@ -30,6 +30,8 @@ from workers.channel.frames import (
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
+LEAVE_S = 0.5
+"""A worker that is to end listens for so long at least: gateways may have sent it calls before they learned of it."""
 MOST_PAIRS = 4096
 """Pairs of experts that are counted. Where there are more, all counts are halved, and those that come to nothing go."""
 
@@ -58,6 +60,8 @@ class ChannelServer:
         self.pairs: dict[str, dict[str, int]] = {}
         self.peers: set[_Peer] = set()
         self._server: asyncio.Server | None = None
+        self._under_way, self._call_seconds, self._tokens = 0, 0.0, 0
+        self._changed_at = 0.0  # of calls under way
 
     async def start(self, host: str, tls: ssl.SSLContext | None = None) -> Address:
         """Listens on a free port of `host` and nowhere else. Raises OSError."""
@@ -79,6 +83,26 @@ class ChannelServer:
             halved = {one: {o: n // 2 for o, n in counts.items() if n > 1} for one, counts in self.pairs.items()}
             self.pairs = {one: counts for one, counts in halved.items() if counts}
 
+    def waits(self) -> dict[str, float]:
+        """Expert -> seconds that the oldest of its calls has waited for its first event, for those that have any."""
+        now, found = asyncio.get_running_loop().time(), dict[str, float]()
+        for peer in self.peers:
+            for run in peer.running.values():
+                if run.waits_since is not None:
+                    found[run.expert] = max(found.get(run.expert, 0.0), now - run.waits_since)
+        return found
+
+    def worked(self) -> tuple[float, int]:
+        """Seconds of all calls together that were under way, and tokens that were made, since the worker's start."""
+        self.change(calls=0)
+        return self._call_seconds, self._tokens
+
+    def change(self, calls: int = 0, tokens: int = 0) -> None:
+        """So many calls more are under way, and so many tokens more were made."""
+        now = asyncio.get_running_loop().time()
+        self._call_seconds += self._under_way * (now - self._changed_at)
+        self._under_way, self._tokens, self._changed_at = self._under_way + calls, self._tokens + tokens, now
+
     def _tasks(self) -> "list[asyncio.Task[None]]":
         return [run.task for peer in self.peers for run in peer.running.values() if run.task is not None]
 
@@ -90,6 +114,8 @@ class ChannelServer:
             peer.send(Leaving())
         loop = asyncio.get_running_loop()
         until = loop.time() + grace
+        if self.peers:
+            await asyncio.sleep(min(LEAVE_S, grace))
         while (tasks := self._tasks()) and (left := until - loop.time()) > 0:
             await asyncio.wait(tasks, timeout=left)
         for peer in tuple(self.peers):
@@ -100,24 +126,33 @@ class ChannelServer:
 
 
 class _Run:
-    """A call under way. waiting: what it has said and is still to be sent."""
+    """A call under way. waiting: what it has said and is still to be sent; waits_since: when it came, until it has said
+    anything."""
 
     def __init__(self, peer: "_Peer", number: int, call: ChatCall) -> None:
         self._peer, self._number, self._call = peer, number, call
         self._waiting: list[Event] = []
+        self.expert = call.expert
+        self.waits_since: float | None = asyncio.get_running_loop().time()
         self.task: asyncio.Task[None] | None = None
 
     async def __call__(self) -> None:
         clock = asyncio.get_running_loop().time
         every, sent = self._call.every, clock()
         ended, usage = False, None
-        self._peer.server.count(self._call.expert, 1, 0)
-        self._peer.server.count_beside(self._call)
+        server, made = self._peer.server, 0
+        server.count(self._call.expert, 1, 0)
+        server.count_beside(self._call)
+        server.change(calls=+1)
         try:
             async with contextlib.aclosing(self._peer.server.served.generate(self._call)) as events:
                 async for event in events:
+                    self.waits_since = None
                     add(self._waiting, event)
                     usage = usage if isinstance(event, Failure) else event.usage or usage
+                    if usage is not None and usage.completion_tokens > made:
+                        server.change(tokens=usage.completion_tokens - made)
+                        made = usage.completion_tokens
                     ended = not isinstance(event, Delta)
                     if ended or (not self._peer.paused and clock() - sent >= every):
                         sent = clock()
@@ -131,7 +166,8 @@ class _Run:
                 self._fail(f"the worker of {self._call.expert} ended without an end")
         finally:
             self._peer.running.pop(self._number, None)
-            self._peer.server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
+            server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
+            server.change(calls=-1)
 
     def tell(self) -> None:
         """Sends what waits."""

@@ -36,6 +36,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 
 {{- define "coe.head" -}}
+{{- /* The operator makes this Service once the keeper runs. */ -}}
 {{ include "coe.name" . }}-ray-head-svc
 {{- end -}}
 
@@ -103,19 +104,20 @@ topologySpreadConstraints:
 - {name: COE_CONFIG, value: /etc/coe/coe.yaml}
 - {name: RAY_SERVE_THROUGHPUT_OPTIMIZED, value: "1"}
 - {name: RAY_SERVE_ENABLE_DIRECT_INGRESS, value: "0"}
+- {name: RAY_SERVE_COLLECT_AUTOSCALING_METRICS_ON_HANDLE, value: "0"}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
 - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
 - {name: RAY_gcs_rpc_server_reconnect_timeout_s, value: "600"}
 {{- end -}}
 
 {{- define "coe.joinEnv" -}}
-{{- /* Of pods that the operator does not make: gateways and the keeper. */ -}}
+{{- /* Of pods that the operator does not make: gateways. */ -}}
 {{ include "coe.rayEnv" . }}
 - {name: RAY_ADDRESS, value: "{{ include "coe.head" . }}:6379"}
 {{- if .Values.ray.tokenAuth }}
 - {name: RAY_AUTH_MODE, value: token}
 - name: RAY_AUTH_TOKEN
-  valueFrom: {secretKeyRef: {name: {{ include "coe.name" . }}-ray, key: auth_token}}
+  valueFrom: {secretKeyRef: {name: {{ .Values.ray.tokenSecret }}, key: auth_token}}
 {{- else }}
 - {name: RAY_AUTH_MODE, value: disabled}
 {{- end }}

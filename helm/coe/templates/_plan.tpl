@@ -85,15 +85,19 @@
 {{- $pods := $root.Values.ray.autoscaling.enabled | ternary $group.minReplicas $group.replicas | int -}}
 {{- $own := get $section $name | default dict -}}
 {{- $_ := set $own "resources" (merge (dict (printf "coe-%s" $groupName) 0.001) ($own.resources | default dict)) -}}
-{{- if not (hasKey $own "replicas") -}}
+{{- if and $own.autoscaling (hasKey $own "replicas") -}}
+{{- fail (printf "config.%s.%s: both replicas and autoscaling, which has min_replicas and max_replicas: leave one out" $kind $name) -}}
+{{- end -}}
+{{- if not (or $own.autoscaling (hasKey $own "replicas")) -}}
 {{- $_ := set $own "replicas" (max 1 $pods) -}}
 {{- end -}}
+{{- $number := $own.autoscaling | empty | ternary $own.replicas (get ($own.autoscaling | default dict) "max_replicas") -}}
 {{- $_ := set $section $name $own -}}
 {{- $sum := get $taken $groupName | default (dict "cpu" 0.0 "gpu" 0.0) -}}
 {{- $cpus := hasKey $own "num_cpus" | ternary $own.num_cpus 1.0 -}}
 {{- $gpus := hasKey $own "num_gpus" | ternary $own.num_gpus 0.0 -}}
-{{- $_ := set $sum "cpu" (addf $sum.cpu (mulf $cpus $own.replicas)) -}}
-{{- $_ := set $sum "gpu" (addf $sum.gpu (mulf $gpus $own.replicas)) -}}
+{{- $_ := set $sum "cpu" (addf $sum.cpu (mulf $cpus $number)) -}}
+{{- $_ := set $sum "gpu" (addf $sum.gpu (mulf $gpus $number)) -}}
 {{- $_ := set $taken $groupName $sum -}}
 {{- end -}}
 {{- if $section -}}
@@ -109,7 +113,7 @@
 {{- $gpus := get $limits "nvidia.com/gpu" | default 0 | toString | float64 -}}
 {{- range $what := list (dict "is" "GPUs" "wanted" $sum.gpu "has" $gpus "key" "num_gpus") (dict "is" "CPU cores" "wanted" $sum.cpu "has" $cores "key" "num_cpus") -}}
 {{- if gt (float64 $what.wanted) (addf (mulf (float64 $what.has) $most) 0.000001) -}}
-{{- fail (printf "workers.%s: its workers want %v %s and its %d pods have %v each: raise its replicas or resources.limits, or lower `replicas` or %s of its families in config" $groupName $what.wanted $what.is $most $what.has $what.key) -}}
+{{- fail (printf "workers.%s: its workers want %v %s and its %d pods have %v each: raise its replicas or resources.limits, or lower `replicas`, `autoscaling.max_replicas` or %s of its families in config" $groupName $what.wanted $what.is $most $what.has $what.key) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -132,6 +136,24 @@
 {{- toYaml $config -}}
 {{- end -}}
 
+{{- define "coe.serve" -}}
+{{- /* What the operator hands to Serve: the keeper alone, which deploys the workers. Another coe.yaml starts nothing anew. */ -}}
+proxy_location: Disabled
+logging_config: {enable_access_log: false, log_level: WARNING}
+applications:
+  - name: keeper
+    import_path: orchestrator.keeper:application
+    route_prefix: null
+    deployments:
+      - name: keeper
+        num_replicas: 1
+        ray_actor_options: {num_cpus: 0, resources: {coe-keeper: 0.001}}
+        user_config:
+          fake: {{ .Values.fake }}
+          coe.yaml: |
+            {{- include "coe.yaml" . | nindent 12 }}
+{{- end -}}
+
 {{- define "coe.drain" -}}
 {{- /* Seconds for requests under way, rounded up. */ -}}
 {{- ceil (.Values.config.limits.drain_s | float64) | int -}}
@@ -150,6 +172,9 @@
 {{- end -}}
 {{- if and .Values.redis.address .Values.networkPolicy.enabled (not .Values.networkPolicy.redisEgress) -}}
 {{- fail "networkPolicy.redisEgress: missing; it opens the way to the external Redis, e.g. [{to: [{ipBlock: {cidr: 10.0.0.7/32}}], ports: [{port: 6379}]}]" -}}
+{{- end -}}
+{{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.operator) -}}
+{{- fail "networkPolicy.operator: missing; KubeRay's operator must reach Ray's dashboard: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kuberay}}}]" -}}
 {{- end -}}
 {{- if and .Values.ray.autoscaling.enabled .Values.networkPolicy.enabled (not .Values.networkPolicy.apiServer) -}}
 {{- fail "networkPolicy.apiServer: missing; ray.autoscaling asks the Kubernetes API, whose address `kubectl get endpoints kubernetes` tells: [{ipBlock: {cidr: ADDRESS/32}}]" -}}

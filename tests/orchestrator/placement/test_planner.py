@@ -30,13 +30,14 @@ class Cluster:
         self.pairs: dict[str, dict[str, int]] = {}
         self.planner = Planner(experts(*[1.0] * 6), ("f",), speed=100.0, device=80 * GB)
         self.now = 0.0
+        self.there = 0
 
     def look(self) -> dict[str, tuple[str, ...]]:
         seen = [
             Seen(name, f"node of {name}", placed, self.asked[name], {"f": self.told[name]}, self.pairs)
             for name, placed in self.placed.items()
         ]
-        orders = self.planner.look(seen, self.now)
+        orders = self.planner.look(seen, self.now, self.there)
         self.placed |= {name: frozenset(experts) for name, experts in orders.items()}
         return orders
 
@@ -110,6 +111,35 @@ def test_nothing_is_decided_before_as_many_workers_are_there_as_are_to_be() -> N
     own.lose("w1")  # a loss from now on, not one that is awaited
     own.look()
     assert {name for placed in own.placed.values() for name in placed} == {*NAMES}
+
+
+def test_one_that_is_started_anew_waits_for_all_workers_that_there_are_by_then() -> None:
+    own = Cluster(3)
+    own.look()
+    there = dict(own.placed)
+    own.planner = Cluster(3).planner  # whose workers are one at least, as many as the load wants
+    own.there = 3
+    own.lose("w2")  # not met yet
+    assert own.look() == {}
+    own.add("w2")
+    own.placed["w2"] = there["w2"]
+    assert own.look() == {}
+    assert own.placed == there
+
+
+def test_a_worker_that_comes_for_a_load_gets_experts_at_once_and_one_that_goes_gives_them_back() -> None:
+    own = Cluster(1)
+    own.look()
+    for _ in range(3):
+        assert own.window(dict.fromkeys(NAMES, 500)) == {}
+    own.add("w1")
+    own.now += 5.0
+    assert own.look().keys() == {"w0", "w1"}
+    assert sorted(len(placed) for placed in own.placed.values()) == [3, 3]
+    own.lose("w0")
+    own.now += 5.0
+    own.look()
+    assert own.placed == {"w1": {*NAMES}}
 
 
 def test_experts_that_come_are_placed_at_the_next_look_and_nobody_else_moves() -> None:
@@ -309,7 +339,7 @@ async def test_a_planner_that_fails_leaves_workers_as_they_are_and_goes_on(caplo
     class Broken(Planner):
         looks = 0
 
-        def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
+        def look(self, seen: Sequence[Seen], now: float, there: int = 0) -> dict[str, tuple[str, ...]]:
             Broken.looks += 1
             if Broken.looks < 3:
                 raise [PlacementError("there is no room"), ZeroDivisionError()][Broken.looks - 1]
@@ -330,7 +360,7 @@ async def test_the_event_loop_runs_on_while_a_plan_is_made() -> None:
     begun, ends = threading.Event(), threading.Event()
 
     class Slow(Planner):
-        def look(self, seen: Sequence[Seen], now: float) -> dict[str, tuple[str, ...]]:
+        def look(self, seen: Sequence[Seen], now: float, there: int = 0) -> dict[str, tuple[str, ...]]:
             begun.set()
             assert ends.wait(10)
             return {}
