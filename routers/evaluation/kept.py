@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from routers.files import RouterFileError
 from routers.folder import HEADER
 
 EVALUATION = "evaluation.json"
@@ -14,11 +15,14 @@ EVALUATION = "evaluation.json"
 
 def keep(folder: Path, report: dict[str, Any], prompts: str) -> None:
     """report: as `routers.evaluation.report.as_object` has it. prompts: what it was evaluated on, for people.
-    Raises OSError."""
-    kept = {"at": time.time(), "prompts": prompts, "router": _router(folder), "report": report}
+    Raises RouterFileError."""
     new = folder / f"{EVALUATION}.new"
-    new.write_text(json.dumps(kept))
-    os.replace(new, folder / EVALUATION)
+    try:
+        kept = {"at": time.time(), "prompts": prompts, "router": _router(folder), "report": report}
+        new.write_text(json.dumps(kept))
+        os.replace(new, folder / EVALUATION)
+    except OSError as error:
+        raise RouterFileError(f"{folder / EVALUATION} cannot be written: {error.strerror}; leave out --save") from error
 
 
 def kept(folder: Path) -> dict[str, Any] | None:
