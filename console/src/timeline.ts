@@ -59,3 +59,13 @@ function former(swap: Swap): string | null {
   const name = swap.why.startsWith("after ") ? swap.why.slice(6) : "";
   return name === "" || name === "None" ? null : name;
 }
+
+/** The turn of an expert at a time, null where it has none. */
+export function turnAt(told: Lanes, expert: string, at: number): Span | null {
+  return told.turns.find((turn) => turn.expert === expert && turn.since <= at && at <= turn.until) ?? null;
+}
+
+/** How many were in an expert's queue at a time, by the samples, oldest first. */
+export function queuedAt(samples: readonly { at: number; queued: Record<string, number> }[], expert: string, at: number): number {
+  return samples.findLast((sample) => sample.at <= at)?.queued[expert] ?? 0;
+}

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { lanes } from "../src/timeline";
+import type { Sample } from "../src/live";
+import { lanes, queuedAt, turnAt } from "../src/timeline";
 import type { Swap } from "../src/types";
 
 let number = 0;
@@ -47,5 +48,21 @@ describe("lanes", () => {
   it("gives nobody the turn while the family sleeps", () => {
     const told = lanes([event("swap", "a", 110), event("slept", "f", 150)], 100, 200, null, []);
     expect(told.turns).toEqual([{ expert: "a", since: 110, until: 150 }]);
+  });
+});
+
+describe("what is under the pointer", () => {
+  it("is a turn, or none", () => {
+    const told = lanes([event("swap", "b", 150, { why: "after a" })], 100, 200, "b", []);
+    expect(turnAt(told, "a", 120)).toEqual({ expert: "a", since: 100, until: 150 });
+    expect(turnAt(told, "a", 160)).toBeNull();
+  });
+
+  it("is the queue of that time", () => {
+    const samples: Sample[] = [
+      { at: 110, queued: { a: 2 } },
+      { at: 120, queued: {} },
+    ];
+    expect([100, 110, 115, 120, 130].map((at) => queuedAt(samples, "a", at))).toEqual([0, 2, 2, 0, 0]);
   });
 });

@@ -125,6 +125,11 @@ def test_a_swap_is_seen_on_the_timeline_while_it_happens(live: Pool, visit: Open
     expect(rows).to_have_count(before + 1)
     expect(engine.locator("header")).to_contain_text("python")
     expect(console.page.get_by_role("row").filter(has_text="loaded").first).to_contain_text("disk → device")
+    lanes = engine.get_by_role("img")
+    box = lanes.bounding_box()
+    assert box is not None
+    lanes.hover(position={"x": box["width"] - 2, "y": 10})  # the first lane, now
+    expect(engine).to_contain_text("python has the turn for")
 
 
 def test_the_queue_of_an_expert_is_seen_while_it_is_asked(live: Pool, visit: Open) -> None:

@@ -2,6 +2,10 @@
 
 import gzip
 import re
+import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +14,7 @@ import pytest_asyncio
 
 from orchestrator.http.console import FOLDER, HEADERS, accepts_gzip, files
 from orchestrator.store import Store
-from scripts.console import BUILT, SOURCES, STAMP, differences, fingerprint
+from scripts.console import BUILT, ROOT, SOURCES, STAMP, differences, fingerprint
 from tests.orchestrator.parts import Service
 
 
@@ -43,6 +47,22 @@ def test_a_difference_between_builds_is_told(tmp_path: Path) -> None:
     (other / "assets/a.js").write_text("2")
     (other / "assets/b.js").write_text("")
     assert differences(one, other) == ["assets/a.js", "assets/b.js"]
+
+
+def test_the_python_package_has_it(tmp_path: Path) -> None:
+    for name in ("pyproject.toml", "LICENSE", "orchestrator"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path)
+    build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=tmp_path, capture_output=True, text=True, check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    assert wheel.name in done.stdout
+    with zipfile.ZipFile(wheel) as packed:
+        there = {name for name in packed.namelist() if name.startswith("orchestrator/console/")}
+    assert there == {path.relative_to(ROOT).as_posix() for path in BUILT.rglob("*") if path.is_file()}
 
 
 def test_the_lock_names_no_host() -> None:

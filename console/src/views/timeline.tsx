@@ -7,7 +7,7 @@ import * as format from "../format";
 import { live, type Sample, shown, status } from "../live";
 import { Empty, Expert, Segments, Tag, type Tone, Waiting } from "../parts/ui";
 import { useStore } from "../store";
-import { lanes, type Lanes } from "../timeline";
+import { lanes, type Lanes, queuedAt, turnAt } from "../timeline";
 import type { Engine, Swap } from "../types";
 
 const ROW = 30;
@@ -65,6 +65,22 @@ export function Timeline(): JSX.Element {
 function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.Element {
   const canvas = useRef<HTMLCanvasElement>(null);
   const experts = Object.keys(engine.tiers ?? {}).sort();
+  const [hint, setHint] = useState<{ left: number; top: number; text: string } | null>(null);
+  const point = (event: PointerEvent) => {
+    const box = canvas.current;
+    const { left, top, width } = box?.getBoundingClientRect() ?? { left: 0, top: 0, width: 1 };
+    const [x, y] = [event.clientX - left, event.clientY - top];
+    const name = experts[Math.floor(y / ROW)];
+    if (!box || name === undefined) return setHint(null);
+    const to = Date.now() / 1000 + live.ahead;
+    const at = to - span * (1 - x / width);
+    const swaps = live.swaps.filter((swap) => swap.family === engine.family);
+    const turn = turnAt(lanes(swaps, to - span, to, engine.active ?? null, experts), name, at);
+    const queued = queuedAt(live.samples.get(engine.family) ?? [], name, at);
+    const held = turn ? `has the turn for ${format.seconds(turn.until - turn.since)}` : "has not the turn";
+    const text = `${format.clock(at)}  ${name} ${!turn && queued ? "waits for its turn" : held}, ${queued} in its queue`;
+    setHint({ left: box.offsetLeft + Math.min(x + 12, width - 240), top: Math.floor(y / ROW) * ROW + ROW + 2, text });
+  };
   const frame = useRef({ engine, span, experts });
   frame.current = { engine, span, experts };
   useEffect(() => {
@@ -126,11 +142,18 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
         </div>
         <canvas
           ref={canvas}
+          onPointerMove={point}
+          onPointerLeave={() => setHint(null)}
           height={ROW * experts.length + AXIS}
           style={{ height: `${ROW * experts.length + AXIS}px` }}
           role="img"
           aria-label={`Turns of the experts of ${engine.family} in the last ${format.seconds(span)}; the log below says the same in words`}
         />
+        {hint ? (
+          <div class="lane-hint" style={{ left: `${Math.max(0, hint.left)}px`, top: `${hint.top}px` }}>
+            {hint.text}
+          </div>
+        ) : null}
         <div class="queues" role="group" aria-label="Requests in the queue of each expert">
           {experts.map((name) => {
             const queued = engine.queued?.[name] ?? 0;
