@@ -3,6 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import * as api from "./api";
+import { short } from "./format";
 import { live, shown, status } from "./live";
 import { Icon, type IconName, Logo } from "./parts/icons";
 import { Failure, Tag } from "./parts/ui";
@@ -153,7 +154,7 @@ function Tip({ at }: { at: string }): JSX.Element | null {
       : [...live.batches.values()].filter((batch) => ["validating", "in_progress", "finalizing"].includes(batch.status)).length;
   return n ? (
     <span class="tip">
-      <Tag tone="ok">{n}</Tag>
+      <Tag tone="ok">{short(n)}</Tag>
     </span>
   ) : null;
 }

@@ -30,6 +30,8 @@ export interface Live {
   lost: number;
   gaps: number;
   seen: number;
+  /** Are these all swaps since the first one? Else the oldest had to go. */
+  whole: boolean;
   /** Seconds by which the service's clock is before this machine's. */
   ahead: number;
 }
@@ -43,6 +45,7 @@ export const emptyLive = (): Live => ({
   lost: 0,
   gaps: 0,
   seen: 0,
+  whole: true,
   ahead: 0,
 });
 
@@ -59,7 +62,10 @@ export function learn(live: Live, events: readonly ServerEvent[]): void {
       else live.lost += data.swaps;
     }
   }
-  if (live.swaps.length > MOST_SWAPS) live.swaps.splice(0, live.swaps.length - MOST_SWAPS);
+  if (live.swaps.length > MOST_SWAPS) {
+    live.swaps.splice(0, live.swaps.length - MOST_SWAPS);
+    live.whole = false;
+  }
   live.version += 1;
 }
 

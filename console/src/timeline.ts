@@ -18,6 +18,7 @@ export interface Lanes {
 /**
  * What happened between `from` and `to`, Unix seconds. swaps: of one family, oldest first. active: who has the turn now,
  * which nothing in the log need tell. experts: in the order of the lanes; others of the log come behind them.
+ * whole: is nothing missing of the log? Else nobody knows whose turn it was before its first swap.
  */
 export function lanes(
   swaps: readonly Swap[],
@@ -25,6 +26,7 @@ export function lanes(
   to: number,
   active: string | null,
   experts: readonly string[],
+  whole = true,
 ): Lanes {
   const turns: Span[] = [];
   const loads: Span[] = [];
@@ -38,7 +40,7 @@ export function lanes(
   };
   for (const swap of swaps) {
     if (swap.kind === "swap") {
-      if (!known) holder = former(swap);
+      if (!known) holder = whole ? former(swap) : null;
       add(turns, holder, since, swap.at);
       [holder, since, known] = [swap.image, swap.at, true];
     } else if (swap.kind === "loaded") add(loads, swap.image, swap.at - swap.seconds, swap.at);

@@ -34,6 +34,11 @@ describe("lanes", () => {
     ]);
   });
 
+  it("says nothing of the time before a log whose beginning is gone", () => {
+    const told = lanes([event("swap", "a", 150, { why: "after b" })], 100, 200, "a", [], false);
+    expect(told.turns).toEqual([{ expert: "a", since: 150, until: 200 }]);
+  });
+
   it("cuts what is older than the window", () => {
     const told = lanes([event("swap", "a", 10), event("swap", "b", 20, { why: "after a" })], 100, 200, "b", []);
     expect(told.turns).toEqual([{ expert: "b", since: 100, until: 200 }]);

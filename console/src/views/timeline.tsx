@@ -75,7 +75,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
     const to = Date.now() / 1000 + live.ahead;
     const at = to - span * (1 - x / width);
     const swaps = live.swaps.filter((swap) => swap.family === engine.family);
-    const turn = turnAt(lanes(swaps, to - span, to, engine.active ?? null, experts), name, at);
+    const turn = turnAt(lanes(swaps, to - span, to, engine.active ?? null, experts, live.whole), name, at);
     const queued = queuedAt(live.samples.get(engine.family) ?? [], name, at);
     const held = turn ? `has the turn for ${format.seconds(turn.until - turn.since)}` : "has not the turn";
     const text = `${format.clock(at)}  ${name} ${!turn && queued ? "waits for its turn" : held}, ${queued} in its queue`;
@@ -101,7 +101,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
       drawn = `${theme} ${live.version}`;
       const to = Date.now() / 1000 + live.ahead;
       const swaps = live.swaps.filter((swap) => swap.family === own.family);
-      const told = lanes(swaps, to - seconds, to, own.active ?? null, names);
+      const told = lanes(swaps, to - seconds, to, own.active ?? null, names, live.whole);
       paint(box, told, names, live.samples.get(own.family) ?? [], to - seconds, to);
     };
     again = requestAnimationFrame(draw);
@@ -126,7 +126,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
         {engine.active ? <Expert name={engine.active} /> : <span class="muted">nobody's turn</span>}
         <span class="grow" />
         <span class="muted">
-          {engine.running ?? 0} running, {engine.waiting ?? 0} waiting, {format.count(engine.swaps)} swaps
+          {format.count(engine.running ?? 0)} running, {format.count(engine.waiting ?? 0)} waiting, {format.count(engine.swaps)} swaps
           {engine.swap_seconds ? ` in ${format.seconds(engine.swap_seconds)}` : ""}
           {engine.oldest_wait ? `, longest wait ${format.seconds(engine.oldest_wait)}` : ""}
         </span>
@@ -264,7 +264,8 @@ function paint(
     pen.fillRect(x(since), (index + 1) * ROW - 3, Math.max(1.5, x(until) - x(since)), 2);
   }
   pen.fillStyle = muted;
-  for (const mark of told.marks) {
+  // Where there are as many swaps as pixels, ticks would hide the turns.
+  for (const mark of told.marks.length < width / 4 ? told.marks : []) {
     const index = row.get(mark.image);
     if (index !== undefined && mark.kind === "swap") pen.fillRect(Math.round(x(mark.at)), index * ROW + 3, 1, ROW - 6);
   }
