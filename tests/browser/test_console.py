@@ -125,10 +125,11 @@ def test_a_swap_is_seen_on_the_timeline_while_it_happens(live: Pool, visit: Open
     expect(rows).to_have_count(before + 1)
     expect(engine.locator("header")).to_contain_text("python")
     expect(console.page.get_by_role("row").filter(has_text="loaded").first).to_contain_text("disk → device")
+    console.page.get_by_role("button", name="30 s").click()
     lanes = engine.get_by_role("img")
     box = lanes.bounding_box()
     assert box is not None
-    lanes.hover(position={"x": box["width"] - 2, "y": 10})  # the first lane, now
+    lanes.hover(position={"x": box["width"] - 1, "y": 10})  # the first lane, now
     expect(engine).to_contain_text("python has the turn for")
 
 
