@@ -62,10 +62,15 @@ def stop(process: subprocess.Popen[bytes], within: float = 60) -> int:
 
 @contextlib.contextmanager
 def service(
-    home: Path, arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None, within: float = 300
+    home: Path,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    within: float = 300,
+    port: int | None = None,
 ) -> Iterator[Live]:
-    """`coe serve ARGUMENTS` with its data under `home`, ready to answer. Raises NotReady after `within` seconds."""
-    port, key = free_port(), "test-" + secrets.token_urlsafe(24)
+    """`coe serve ARGUMENTS` with its data under `home`, ready to answer. port: None = a free one.
+    Raises NotReady after `within` seconds."""
+    port, key = port or free_port(), "test-" + secrets.token_urlsafe(24)
     home.mkdir(parents=True, exist_ok=True)
     output = home / "serve.log"
     own = {key: value for key, value in os.environ.items() if not key.startswith(("COE_", "RAY_"))}

@@ -89,6 +89,11 @@ class Gateway:
         await self._place(self._site, found)
         self._site.run_batches()
 
+    def end_streams(self) -> None:
+        """Those that would go on for ever: what is under way besides has its time to end."""
+        for site in (self.site, *self._ending):
+            site.feed.close("the service stops")
+
     async def stop(self) -> None:
         """Gives what is still to be written some seconds."""
         sites, tasks = [self.site, *self._ending], list(self._ending.values())
@@ -168,6 +173,7 @@ class Gateway:
         logging.getLogger().setLevel(new.config.log_level.upper())
         await old.stop_batches()
         self._site = new
+        old.feed.close("the service has another configuration; come back")
         new.run_batches()
         self._ending[old] = asyncio.get_running_loop().create_task(self._end(old))
 

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import structlog
 
 from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Part, Piece, Request, Seat, Verdict
-from orchestrator.events import Answered, Ask, Routed
+from orchestrator.events import Answered, Ask, DraftText, Routed
 from orchestrator.ledger import Ledger, public
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
 from workers.tracing import names
@@ -62,10 +62,10 @@ async def several(
         else:
             span.fail(end.code)
         span.end()
-    yield end if isinstance(end, Failure) else _answered(end, ledger)
+    yield end if isinstance(end, Failure) else _answered(end, ledger, drafts.said)
 
 
-def _answered(verdict: Verdict, ledger: Ledger) -> Answered:
+def _answered(verdict: Verdict, ledger: Ledger, drafts: tuple[DraftText, ...]) -> Answered:
     return Answered(
         verdict.finish_reason,
         ledger.calls,
@@ -75,6 +75,7 @@ def _answered(verdict: Verdict, ledger: Ledger) -> Answered:
         verdict.votes,
         verdict.scores,
         verdict.note,
+        drafts=drafts,
     )
 
 
@@ -100,6 +101,12 @@ class RouteDrafts:
         self._unread: dict[int, list[str]] = {}
         self._ended: deque[Draft] = deque()
         self._news = asyncio.Event()
+
+    @property
+    def said(self) -> tuple[DraftText, ...]:
+        """By those that were asked, so far."""
+        asked = zip(self._request.seats, self._said[: len(self._tasks)], strict=False)
+        return tuple(DraftText(seat.expert, "".join(words)) for seat, words in asked)
 
     def ask(self, count: int) -> None:
         for rank in range(len(self._tasks), min(count, len(self._request.seats))):

@@ -116,6 +116,14 @@ class CallMade:
 
 
 @dataclass(frozen=True, slots=True)
+class DraftText:
+    """What a draft said, or had said by the time that it was of no more use."""
+
+    expert: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The end of an answer.
 
@@ -124,6 +132,7 @@ class Answered:
     used, failed: experts that took part, and expert -> error of those that were asked and did not.
     votes, scores, note: see aggregators.base.Verdict.
     more: reasons of the ends of further answers, where there are several.
+    drafts: of those that were asked, best seat first. They go to the caller and nowhere else.
     """
 
     finish_reason: FinishReason
@@ -135,6 +144,7 @@ class Answered:
     scores: dict[str, float] = field(default_factory=dict)
     note: str = ""
     more: tuple[FinishReason, ...] = ()
+    drafts: tuple[DraftText, ...] = ()
 
     @property
     def usage_by_expert(self) -> dict[str, Usage]:

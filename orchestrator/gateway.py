@@ -49,7 +49,7 @@ async def run_gateway(
     gc.set_threshold(10_000, 20, 20)
     gc.freeze()  # what is here now stays: the collector need not look at it again, which stops the loop for 0.1 s
     try:
-        await _serve_until_signal(server, listener)
+        await _serve_until_signal(server, listener, gateway.end_streams)
     finally:
         for task in beside:
             task.cancel()
@@ -59,12 +59,17 @@ async def run_gateway(
         await shared.store.close()
 
 
-async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
+async def _serve_until_signal(server: uvicorn.Server, listener: socket.socket, end_streams: Callable[[], None]) -> None:
     """uvicorn answers SIGINT and SIGTERM by a graceful stop; its own way raises the signal again afterwards, when the
     rest is still to be stopped."""
     loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        end_streams()
+        server.handle_exit(number, None)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, server.handle_exit, number, None)
+        loop.add_signal_handler(number, stop, number)
     with contextlib.ExitStack() as stack:
         # libuv takes one connection of a listening socket a turn of the loop. When a turn takes long, those that come
         # meanwhile would wait in the kernel where nobody can answer them; so the loop has the socket many times.

@@ -4,7 +4,7 @@ Each is made if it is missing and can be made.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -64,11 +64,12 @@ def prepare_routers(config: Config, home: Path, reporter: Reporter) -> None:
 @dataclass(frozen=True, slots=True)
 class Deciders:
     """What decides who answers. routers: by tenant, None = everybody else's. encoder: of the default router, None if it
-    reads nothing. measured: what is known of each expert."""
+    reads nothing. measured: what is known of each expert. folders: of the routers that lie in one."""
 
     routers: "Mapping[str | None, Router]"
     encoder: "TokenEncoder | None"
     measured: "Measured"
+    folders: Mapping[str | None, Path] = field(default_factory=dict)
 
 
 def load_deciders(config: Config, home: Path, reporter: Reporter, encoders: "Encoders | None" = None) -> Deciders:
@@ -82,8 +83,9 @@ def load_deciders(config: Config, home: Path, reporter: Reporter, encoders: "Enc
     for name, router in config.routers().items():
         if told := strangers(router, routers[name], experts):
             reporter.say(f"tenant {name}: {told}" if name else told)
+    folders = {name: _folder(router, home) for name, router in config.routers().items() if router.kind != "fixed"}
     try:
-        return Deciders(routers, encoder, measured(config))
+        return Deciders(routers, encoder, measured(config), folders)
     except NoProfile as error:
         raise CannotStart(str(error)) from error
 
@@ -153,16 +155,20 @@ def load_router(config: RouterConfig, home: Path, encoders: Encoders) -> "Router
 
         assert config.fallback is not None
         return FixedRouter(config.fallback, aggregator=config.aggregator)
-    from routers import starter as starter_router
     from routers.encoders.base import EncoderUnavailable
     from routers.files import RouterFileError
     from routers.fitted import open_router
 
-    where = config.path or starter_router.folder(home, config.encoder)
     try:
-        return open_router(where, encoders.open(config.encoder), config.aggregator)
+        return open_router(_folder(config, home), encoders.open(config.encoder), config.aggregator)
     except (RouterFileError, EncoderUnavailable) as error:
         raise CannotStart(str(error)) from error
+
+
+def _folder(config: RouterConfig, home: Path) -> Path:
+    from routers import starter as starter_router
+
+    return config.path or starter_router.folder(home, config.encoder)
 
 
 def strangers(config: RouterConfig, router: "Router", experts: Sequence[str]) -> str | None:

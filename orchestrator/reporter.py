@@ -20,7 +20,8 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Banner:
-    """What a user needs once the service answers. new_key: the key that was made at this start, else None."""
+    """What a user needs once the service answers. new_key: the key that was made at this start, else None.
+    console: the address of the web console, None = it is switched off."""
 
     url: str
     new_key: str | None
@@ -28,3 +29,4 @@ class Banner:
     experts: int
     failed: dict[str, str]
     seconds: float
+    console: str | None = None

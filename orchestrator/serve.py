@@ -81,7 +81,8 @@ def serve(
 
         def started(failed: dict[str, str]) -> None:
             given, seconds = settings.api_key is not None, time.monotonic() - began
-            reporter.ready(Banner(settings.url, new_key, given, len(registry), failed, seconds))
+            console = f"{settings.url}/console/" if config.server.console else None
+            reporter.ready(Banner(settings.url, new_key, given, len(registry), failed, seconds, console))
 
         def of_use() -> Config:
             assert read is not None

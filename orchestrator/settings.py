@@ -164,6 +164,9 @@ class Server(Frozen):
     cors_credentials: bool = Field(
         False, description="May these pages send cookies and client certificates? Not together with `*`."
     )
+    console: bool = Field(
+        True, description="Serve the web console at /console/. Without an API key it shows nothing of the service."
+    )
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:

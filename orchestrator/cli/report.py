@@ -62,6 +62,8 @@ class ConsoleReporter:
             print_("API key: the one in COE_API_KEY")
         else:
             print_("API key: the one shown at the first start; a new one: coe keys create NAME")
+        if banner.console is not None:
+            print_(f"Console: {banner.console}")
         body = f'{{"model": "auto", "messages": [{{"role": "user", "content": "{_PROMPT}"}}]}}'
         print_(
             f"\ncurl {banner.url}/v1/chat/completions -H 'Authorization: Bearer '\"{key}\" "

@@ -69,6 +69,9 @@ def eval_command(
     split: SplitFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a report with plots into this file.")] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Keep it beside the router, for the console and GET /v1/router.")
+    ] = False,
     pair: Annotated[
         str | None, typer.Option("--pair", help="STRONG,WEAK: two experts whose trade-off is wanted.")
     ] = None,
@@ -101,6 +104,11 @@ def eval_command(
 
             html.write_text(page(found, f"{file.name}{f', {split}' if split else ''}"), encoding="utf-8")
             reporter.say(f"report in {html}")
+        if save:
+            from routers.evaluation.kept import keep
+
+            keep(folder, report.as_object(found), f"{file.name}{f', {split}' if split else ''}")
+            reporter.say(f"kept in {folder}")
         lines = [json.dumps(report.as_object(found))] if as_json else report.lines(found)
     for line in lines:
         typer.echo(line)

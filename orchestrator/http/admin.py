@@ -1,4 +1,5 @@
-"""/admin/v1: API keys over HTTP, for keys with the scope `admin` alone. docs/limits.md describes it."""
+"""/admin/v1: API keys over HTTP, for keys with the scope `admin` alone; /v1/key: a key about itself. docs/limits.md
+describes them."""
 
 from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
@@ -61,7 +62,7 @@ class Admin:
         self._experts, self._ensembles = experts, ensembles
 
     def paths(self) -> tuple[Path, ...]:
-        """Those under /admin/v1."""
+        """Those under /admin/v1, and /v1/key."""
         keys, key = "/admin/v1/keys", "/admin/v1/keys/{key}"
         none = ("key_not_found",)
         return (
@@ -72,6 +73,7 @@ class Admin:
             Path(key, "DELETE", self.revoke, "admin", answer=told.RevokedKey, errors=none),
             Path(f"{key}/rotate", "POST", self.rotate, "admin", Rotation, told.NewKeyAnswer, 201, none),
             Path(f"{key}/usage", "GET", self.usage, "admin", answer=told.KeyUsage, errors=none),
+            Path("/v1/key", "GET", self.own, answer=told.OwnKey),
         )
 
     async def list(self, request: Request) -> Response:
@@ -116,9 +118,16 @@ class Admin:
     async def usage(self, request: Request) -> Response:
         """GET /admin/v1/keys/{key}/usage"""
         info = await self._found(_key(request))
+        return _json({"object": "key.usage", "id": info.id, "usage": await self._used(info)})
+
+    async def own(self, request: Request) -> Response:
+        """GET /v1/key"""
+        info: KeyInfo = request.state.caller
+        return _json({**self._field(info), "usage": await self._used(info)})
+
+    async def _used(self, info: KeyInfo) -> dict[str, Any]:
         used, caps = await self._limiter.used(info.lineage), self._limiter.caps(info.grant)
-        fields = {limit: {"used": value, "limit": caps.get(limit)} for limit, value in used.items()}
-        return _json({"object": "key.usage", "id": info.id, "usage": fields})
+        return {limit: {"used": value, "limit": caps.get(limit)} for limit, value in used.items()}
 
     async def _found(self, key: str) -> KeyInfo:
         try:

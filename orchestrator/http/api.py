@@ -18,6 +18,7 @@ from orchestrator.access.grant import Grant
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError
 from orchestrator.events import READY_TIERS, Ask
+from orchestrator.feed import Feed
 from orchestrator.http import wire_answers as told
 from orchestrator.http.admin import Admin, only_admins
 from orchestrator.http.answers import Answers
@@ -25,8 +26,10 @@ from orchestrator.http.apply import Applying, Change
 from orchestrator.http.asks import ask_of, named_by, writer_of
 from orchestrator.http.batches import batch_paths
 from orchestrator.http.chat import coe_field, route_headers
+from orchestrator.http.console import console_routes
 from orchestrator.http.decisions import Decisions
 from orchestrator.http.embeddings import EmbeddingRequest, Embeddings
+from orchestrator.http.events import Events, told_jobs
 from orchestrator.http.feedback import Feedback, FeedbackQuery
 from orchestrator.http.frame import Frame
 from orchestrator.http.guards import Bounds, Cors, Guards, SafeHeaders
@@ -35,6 +38,7 @@ from orchestrator.http.models import Models
 from orchestrator.http.once import Once, Rules
 from orchestrator.http.openapi import ASKS, COUNTS, Described, document
 from orchestrator.http.reading import deadline, parse, parse_route, read_body
+from orchestrator.http.router import RouterAnswer, Routers
 from orchestrator.http.routes import Path, routes
 from orchestrator.http.scopes import seen_by
 from orchestrator.http.wire import ChatRequest, FeedbackRequest, Generation, Limits, RouteRequest
@@ -44,6 +48,7 @@ from orchestrator.http.wire_responses import ResponseRequest
 from orchestrator.keys import KeyInfo, Keys
 from orchestrator.metrics import CONTENT_TYPE, Metrics
 from orchestrator.pipeline import Pipeline
+from orchestrator.routers_shown import ShownRouter
 from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
 from workers.tracing.spans import OFF, Tracing
@@ -75,17 +80,25 @@ def create_app(
     serving: Serving | None = None,
     change: Change | None = None,
     tracing: Tracing = OFF,
+    feed: Feed | None = None,
+    routers: Mapping[str | None, ShownRouter] | None = None,
+    console: bool = False,
 ) -> Starlette:
     """The ASGI application. encoder: for /v1/embeddings. ready_s: see `orchestrator.http.health.Serving`, which
     `serving` is, where an application went before this one in the process. settings: aggregator -> what is told of its
     settings. once: for requests with an Idempotency-Key. batches: None = there are none. change: takes a new
-    configuration, None = nothing does. tracing: where requests are traced."""
+    configuration, None = nothing does. tracing: where requests are traced. feed: of what happens, so that who made it
+    can end it. routers: by tenant, what is told of them. console: is the web console served?"""
     api = _Api(pipeline, registry, keys, limits, metrics)
     health = Health(pipeline.not_ready, keys.store, serving or Serving(len(registry), ready_s, time.monotonic()))
     feedback = Feedback(keys.store, metrics, limits.body_bytes, pipeline.recorded)
     models = Models(pipeline, registry, encoder, settings or {})
     embeddings = Embeddings(encoder, pipeline, limits)
     admin = Admin(keys, pipeline.limiter, registry.names, tuple(pipeline.ensembles), limits.body_bytes)
+    events = Events(
+        feed or Feed(pipeline.stats, told_jobs(batches.jobs) if batches else None), keys, limits.keep_alive_s
+    )
+    shown = Routers(routers or {}, pipeline)
     paths = (
         Path("/v1/chat/completions", "POST", api.chat, body=ChatRequest, answer=told.ChatAnswer, errors=ASKS),
         Path(
@@ -108,6 +121,8 @@ def create_app(
         Path("/v1/models/{name:path}", "GET", models.one, answer=told.ModelAnswer, errors=("model_not_found",)),
         Path("/v1/experts", "GET", api.experts, answer=told.ExpertList),
         Path("/v1/swaps", "GET", api.swaps, answer=told.SwapList),
+        Path("/v1/router", "GET", shown.one, answer=RouterAnswer),
+        Path("/v1/events", "GET", events.stream, errors=("overloaded",), streams=True),
         *admin.paths(),
         *(Applying(change, limits.body_bytes).paths() if change else ()),
         *(batch_paths(batches, limits.body_bytes) if batches else ()),
@@ -119,6 +134,8 @@ def create_app(
     )  # fmt: skip
     described = Described(document(paths))
     app = Starlette(routes=routes((*paths, Path("/openapi.json", "GET", described, "none")), api.caller, only_admins))
+    if console:
+        app.routes.extend(console_routes())
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, _refused_by_framework)
     app.add_middleware(Once, store=keys.store, caller=api.caller, rules=once or Rules())

@@ -51,6 +51,7 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
             "router_seconds": routed.seconds,
             "votes": answered.votes if answered else {},
             "scores": answered.scores if answered else {},
+            "drafts": [{"expert": draft.expert, "text": draft.text} for draft in answered.drafts] if answered else [],
         }
     return coe
 

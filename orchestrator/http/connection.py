@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from orchestrator.errors import ApiError
 from orchestrator.http.door import key_of, plain
 from orchestrator.http.doorkeeper import Doorkeeper, raw_answer
-from orchestrator.http.guards import ALWAYS, SHUT, Bounds
+from orchestrator.http.guards import ALWAYS, SHUT, WATCHED, Bounds
 
 LINGER_S = 2.0
 """Seconds that a client may go on sending after its answer. Closed at once, its machine would throw the answer away."""
@@ -177,7 +177,7 @@ class Connection(HttpToolsProtocol):
         self._running = cycle
         if cycle.scope["http_version"] == "1.0":
             app = _ended_by_closing(cycle, app)
-        if cycle.scope["path"].startswith("/v1/"):
+        if cycle.scope["path"].startswith("/v1/") and cycle.scope["path"] != WATCHED:
             headers = cycle.scope["headers"]
             key = key_of(next((value for name, value in headers if name == b"authorization"), b""))
             door = self.keeper.door

@@ -18,13 +18,15 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 WITH_BODY = ("POST", "PUT", "PATCH")
 ALWAYS = "/health/live"
 """The path that is answered however many connections are open: who asks it would start the service anew."""
+WATCHED = "/v1/events"
+"""The path of streams that go on for hours and make no work: they take no place from requests."""
 SHUT = "shut"
 """Key of the ASGI state under which `connection.py` says why it would not let a request in: an ApiError."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 Seen = dict[bytes, list[bytes]]
 """Name of a header that is judged -> its values."""
-_WATCHED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
+_JUDGED = frozenset((b"host", b"content-length", b"transfer-encoding", b"content-type", b"content-encoding"))
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -69,7 +71,7 @@ def head_problem(scope: Scope, bounds: Bounds) -> ApiError | None:
     size, seen = 0, Seen()
     for name, value in headers:  # once: this runs for every request
         size += len(name) + len(value)
-        if name in _WATCHED:
+        if name in _JUDGED:
             seen.setdefault(name, []).append(value)
     if size > bounds.header_bytes:
         return _closing("headers_too_large", f"the headers have {size:,} bytes; the limit is {bounds.header_bytes:,}")

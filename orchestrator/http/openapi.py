@@ -92,9 +92,19 @@ _ERROR: dict[str, Any] = {
 }
 
 
+_EVENT: dict[str, Any] = {
+    "description": "Each of the server-sent events; docs/api.md says what their data is.",
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}, "id": {"type": "string"}},
+}
+
+
 def _operation(own: Path, of: Mapping[Any, dict[str, Any]]) -> dict[str, Any]:
     """of: class of a body or an answer -> its schema."""
-    if own.answer is None:
+    if own.streams:
+        content = {"text/event-stream": {"schema": _EVENT}}
+    elif own.answer is None:
         content = {"text/plain": {"schema": {"type": "string"}}}
     elif own.answer is bytes:
         content = {"application/octet-stream": {"schema": {}}}

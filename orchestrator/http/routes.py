@@ -21,7 +21,7 @@ class Path:
     """method: in capitals. key: that it takes, an API key, one with the scope `admin`, or none. body: what it reads
     as JSON; form: as a form, with a file. query: what may stand behind the `?`. answer: what it gives, as JSON, with
     this status; None for a text, `bytes` for bytes. errors: causes that `openapi.py` does not know of
-    itself. unwell: the answer may also come with the status 503.
+    itself. unwell: the answer may also come with the status 503. streams: it is one of server-sent events, always.
 
     The first sentence of the handler's docstring says what it does.
     """
@@ -35,6 +35,7 @@ class Path:
     status: int = 200
     errors: tuple[str, ...] = ()
     unwell: bool = False
+    streams: bool = False
     query: type[BaseModel] | None = None
     form: Any = None
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from orchestrator.access.grant import Grant
-from workers.base import WorkerStats
+from workers.base import SwapEvent, WorkerStats
 
 
 def seen_by(grant: Grant, stats: Mapping[str, WorkerStats | str]) -> dict[str, WorkerStats | str]:
@@ -19,6 +19,13 @@ def seen_by(grant: Grant, stats: Mapping[str, WorkerStats | str]) -> dict[str, W
                 tiers={name: tier for name, tier in worker.tiers.items() if grant.may_ask(name)},
                 active=worker.active if worker.active and grant.may_ask(worker.active) else None,
                 queued_by_expert={name: n for name, n in worker.queued_by_expert.items() if grant.may_ask(name)},
-                events=tuple(event for event in worker.events if grant.may_ask(event.image)),
+                events=tuple(filter(None, (event_seen_by(grant, event) for event in worker.events))),
             )
     return seen
+
+
+def event_seen_by(grant: Grant, event: SwapEvent) -> SwapEvent | None:
+    """None if it is of another expert. Why it happened may name one too, so a key with scopes is not told."""
+    if grant.experts is None:
+        return event
+    return replace(event, why="") if grant.may_ask(event.image) else None

@@ -40,6 +40,11 @@ class ExpertCall(TypedDict):
     phases: CallPhases | None
 
 
+class DraftShown(TypedDict):
+    expert: str
+    text: str
+
+
 class Explanation(TypedDict):
     weights: dict[str, float]
     candidates: list[str]
@@ -47,6 +52,7 @@ class Explanation(TypedDict):
     router_seconds: float
     votes: dict[str, float]
     scores: dict[str, float]
+    drafts: list[DraftShown]
 
 
 class Coe(TypedDict):
@@ -436,6 +442,10 @@ class Used(TypedDict):
 class KeyUsage(TypedDict):
     object: Literal["key.usage"]
     id: str
+    usage: dict[str, Used]
+
+
+class OwnKey(KeyAnswer):
     usage: dict[str, Used]
 
 

@@ -82,6 +82,11 @@ class TwoLevelRouter:
         """What was seen on held-out prompts when the router was fitted."""
         return dict(self._fitted.level1.figures)
 
+    @property
+    def encoder(self) -> str:
+        """The name of that which it reads prompts with."""
+        return self._encoder.name
+
     def quality(self, category: str, expert: str) -> float:
         """Q[category, expert] in [0, 1]. Raises KeyError or ValueError for unknown names."""
         return float(self._fitted.level2.quality[self._fitted.rows.index(category), self._columns[expert]])

@@ -20,6 +20,7 @@ from orchestrator.batch.service import Batches, Engines, batches_of, open_storag
 from orchestrator.calls import LocalWorkers, Workers
 from orchestrator.config.batch import BatchConfig
 from orchestrator.ensembles import Ensemble
+from orchestrator.feed import Feed
 from orchestrator.http.api import BOUNDS, NO_CORS, create_app
 from orchestrator.http.guards import Bounds, Cors
 from orchestrator.http.once import Rules
@@ -28,6 +29,7 @@ from orchestrator.keys import Keys
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Pipeline
 from orchestrator.records import KEPT, Kept
+from orchestrator.routers_shown import ShownRouter
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from orchestrator.turns import Turns
@@ -195,6 +197,9 @@ class Service:
         batch: Path | None = None,
         batch_config: BatchConfig = BATCH,
         records: Kept = KEPT,
+        feed: Feed | None = None,
+        routers: Mapping[str | None, ShownRouter] | None = None,
+        console: bool = False,
     ) -> "Service":
         """key: one that need not be valid, where there is no Redis to make a valid one in.
 
@@ -241,6 +246,9 @@ class Service:
             batches=of_batches,
             bounds=bounds,
             cors=cors,
+            feed=feed,
+            routers=routers,
+            console=console,
         )
         return cls(store, keys, key, engines, keywords, pipeline, metrics, app, of_batches)
 

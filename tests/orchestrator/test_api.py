@@ -159,6 +159,13 @@ async def test_several_experts_give_one_answer_that_names_them(service: Service,
     assert coe["explain"]["weights"] == dict.fromkeys([SQL, GENERALIST, MATH], 1 / 3)
     assert coe["explain"]["candidates"] == list(REGISTRY.names)
     assert coe["explain"]["votes"] == {"all": 1.0}
+    assert [draft["expert"] for draft in coe["explain"]["drafts"]] == [SQL, GENERALIST, MATH]
+    drafts = [draft["text"] for draft in coe["explain"]["drafts"]]
+    assert drafts == [
+        f"{SQL} heard: {CHAT['messages'][0]['content']}",
+        "",
+        f"{MATH} heard: {CHAT['messages'][0]['content']}",
+    ]
     assert response.headers["x-coe-expert"] == "sql,generalist,math"
     if not streamed:
         assert answer["usage"]["total_tokens"] == 16

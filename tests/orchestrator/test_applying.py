@@ -261,3 +261,44 @@ async def test_which_records_are_kept_changes_at_once(live: Live) -> None:
     kept = await live.gateway._shared.store.decision(request_id)
     assert kept is not None
     assert kept["prompt"]
+
+
+# Who looks on
+
+
+async def watching(live: Live, http: Any, last: str = "") -> "asyncio.Task[Any]":
+    """A stream of events, which is an answer once it has ended."""
+    headers = {"last-event-id": last} if last else {}
+    before = live.gateway.site.feed.readers
+    task = asyncio.create_task(http.get("/v1/events", headers=headers))
+    while live.gateway.site.feed.readers == before:
+        await asyncio.sleep(0.005)
+    return task
+
+
+async def seen(live: Live, swaps: int) -> None:
+    """Waits until who looks on was told of so many."""
+    async with asyncio.timeout(30):
+        while live.gateway.site.feed.history.number < swaps:
+            await asyncio.sleep(0.005)
+
+
+async def test_who_looks_on_is_told_to_come_back_and_misses_nothing(live: Live) -> None:
+    async with live.http() as http:
+        stream, old = await watching(live, http), live.gateway.site
+        await live.ask("one")
+        await seen(live, 1)
+        await live.take(yaml("one /m/1", "two /m/2 10", "three /m/3"))
+        told = (await stream).text
+        assert "another configuration" in told.rpartition("event: end")[2]
+        await live.old_ended(old)
+        await live.ask("three")
+        last = told.rpartition("id: ")[2].partition("\n")[0]
+        again = await watching(live, http, last)
+        await seen(live, 2)
+        live.gateway.end_streams()
+        told = (await again).text
+        assert '"image":"three"' in told
+        assert '"image":"one"' not in told
+        assert "event: lost" not in told
+        assert "the service stops" in told.rpartition("event: end")[2]

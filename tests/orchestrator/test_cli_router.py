@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import main as cli
 from orchestrator.cli import router as cli_router
+from routers import fitted_file
 from routers.encoders.hashed import HashEncoder
+from routers.evaluation.kept import EVALUATION, kept
 from routers.labelled.data import OPTIONAL, REQUIRED, read
 from tests.routers.fitted_parts import EXPERTS, labelled, quick_models
 
@@ -107,6 +109,21 @@ def test_eval_writes_a_page(folder: Path, file: Path, tmp_path: Path) -> None:
     assert out.startswith("120 prompts, 3 experts, held-out prompts\n")
     assert f"report in {tmp_path / 'report.html'}" in err
     assert "<h1>labels.csv, test</h1>" in (tmp_path / "report.html").read_text()
+
+
+def test_eval_is_kept_beside_the_router_if_asked_to(folder: Path, file: Path) -> None:
+    code, out, err = run("eval", folder, file, "--split", "test", "--json", "--save")
+    assert code == 0
+    assert f"kept in {folder}" in err
+    found = kept(folder)
+    assert found is not None
+    assert (found["report"], found["prompts"]) == (json.loads(out), "labels.csv, test")
+    fitted_file.read(folder)  # which it is no part of
+    (folder / EVALUATION).unlink()
+    (folder / f"{EVALUATION}.new").mkdir()
+    told = failed("eval", folder, file, "--split", "test", "--save")
+    assert "cannot be written: Is a directory; leave out --save" in told
+    (folder / f"{EVALUATION}.new").rmdir()
 
 
 def test_a_file_without_splits_is_cross_validated(tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ async def test_a_family_that_sleeps_is_woken_not_started(bench: Bench) -> None:
     stats = (await bench.device.stats())["a"]
     assert (stats.wakes, stats.wake_seconds) == (2, 2 * WAKE_S)
     assert [(e.kind, e.image, e.source, e.target) for e in stats.events] == [
-        ("woke", "a", "disk", "device"), ("slept", "a", "device", "host"), ("woke", "a", "host", "device"),
+        ("woke", "a", "disk", "device"), ("swap", "a1", "device", "device"), ("slept", "a", "device", "host"),
+        ("woke", "a", "host", "device"),
     ]  # fmt: skip
 
 

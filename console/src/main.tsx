@@ -1,0 +1,12 @@
+import { render } from "preact";
+import { apiKey } from "./api";
+import { App } from "./app";
+import { follow } from "./live";
+import "./styles.css";
+import "./theme";
+import "./views.css";
+
+apiKey.watch(follow);
+follow();
+const root = document.getElementById("app");
+if (root) render(<App />, root);

@@ -1,0 +1,193 @@
+// Small parts that every view is made of.
+
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { AWAY, messageOf, Problem } from "../api";
+import { colourOf } from "../colour";
+import { Icon } from "./icons";
+
+export type Tone = "ok" | "warn" | "bad" | "accent" | "";
+
+export const Tag = ({ tone = "", children }: { tone?: Tone; children: ComponentChildren }): JSX.Element => (
+  <span class={`tag ${tone}`}>{children}</span>
+);
+
+export const Expert = ({ name }: { name: string }): JSX.Element => (
+  <span class={`expert c${colourOf(name)}`} title={name}>
+    <i />
+    <span>{name}</span>
+  </span>
+);
+
+export const Meter = ({ share, colour, label }: { share: number; colour?: number; label: string }): JSX.Element => {
+  const width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
+  return (
+    <span
+      class={`meter ${colour === undefined ? "" : `c${colour}`}`}
+      role="meter"
+      aria-label={label}
+      aria-valuenow={Math.round(100 * share)}
+      aria-valuemin={0}
+      aria-valuemax={100}
+    >
+      <i style={{ width }} />
+    </span>
+  );
+};
+
+export interface BarRow {
+  name: string;
+  share: number;
+  text: string;
+  expert?: boolean;
+}
+
+/** Shares of a whole, as a list of bars. */
+export const Bars = ({ rows, label }: { rows: BarRow[]; label: string }): JSX.Element => (
+  <div class="bars" role="group" aria-label={label}>
+    {rows.map(({ name, share, text, expert }) => [
+      <span class="name" key={`${name}-n`}>
+        {expert ? <Expert name={name} /> : name}
+      </span>,
+      <Meter key={`${name}-m`} share={share} colour={expert ? colourOf(name) : undefined} label={`${name}: ${text}`} />,
+      <span class="num" key={`${name}-t`}>
+        {text}
+      </span>,
+    ])}
+  </div>
+);
+
+export function Note({ tone = "", children }: { tone?: "bad" | "warn" | ""; children: ComponentChildren }): JSX.Element {
+  return (
+    <div class={`note ${tone}`} role={tone === "bad" ? "alert" : undefined}>
+      <Icon name={tone ? "warn" : "info"} />
+      <div class="grow">{children}</div>
+    </div>
+  );
+}
+
+export function Failure({ error, again }: { error: unknown; again?: () => void }): JSX.Element {
+  const away = error instanceof Problem && error.status === 0;
+  const id = error instanceof Problem && error.status >= 500 ? error.requestId : null;
+  return (
+    <Note tone={away ? "warn" : "bad"}>
+      <div class="row wrap">
+        <span class="grow">
+          {away ? AWAY : messageOf(error)}
+          {id && !messageOf(error).includes(id) ? <span class="mono"> {id}</span> : null}
+        </span>
+        {again ? (
+          <button type="button" class="button slim" onClick={again}>
+            Try again
+          </button>
+        ) : null}
+      </div>
+    </Note>
+  );
+}
+
+export const Empty = ({ title, children }: { title: string; children?: ComponentChildren }): JSX.Element => (
+  <div class="empty">
+    <h2>{title}</h2>
+    {children}
+  </div>
+);
+
+export const Waiting = ({ what }: { what: string }): JSX.Element => (
+  <div class="empty" role="status">
+    <span class="spin" />
+    <p>{what}</p>
+  </div>
+);
+
+export const Figure = ({ value, label }: { value: ComponentChildren; label: string }): JSX.Element => (
+  <div class="figure">
+    <div class="value">{value}</div>
+    <div class="label">{label}</div>
+  </div>
+);
+
+export function Segments<T extends string | number>(props: {
+  label: string;
+  options: readonly (readonly [T, string])[];
+  value: T;
+  choose: (value: T) => void;
+}): JSX.Element {
+  return (
+    <div class="segments" role="group" aria-label={props.label}>
+      {props.options.map(([value, text]) => (
+        <button type="button" key={value} aria-pressed={value === props.value} onClick={() => props.choose(value)}>
+          {text}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+/** A dialog of the browser's own, with its focus and its Escape key. */
+export function Dialog({ close, label, children }: { close: () => void; label: string; children: ComponentChildren }): JSX.Element {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current?.showModal(), []);
+  return (
+    <dialog ref={dialog} aria-label={label} onClose={close} onCancel={close}>
+      {children}
+    </dialog>
+  );
+}
+
+export function Copy({ text, label = "Copy" }: { text: string; label?: string }): JSX.Element {
+  const [said, say] = useState("");
+  useEffect(() => {
+    if (!said) return;
+    const timer = setTimeout(() => say(""), 1500);
+    return () => clearTimeout(timer);
+  }, [said]);
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      say("Copied");
+    } catch {
+      say("Not allowed by the browser");
+    }
+  };
+  return (
+    <button type="button" class="button quiet slim" onClick={copy}>
+      <Icon name="copy" />
+      <span role="status">{said || label}</span>
+    </button>
+  );
+}
+
+/** What `load` gives: anew when one of `inputs` changes, and every `everyMs`. An old answer stays while a new one comes. */
+export function useLoaded<T>(
+  load: (signal: AbortSignal) => Promise<T>,
+  inputs: readonly unknown[],
+  everyMs = 0,
+): { value: T | null; error: unknown; loading: boolean; again: () => void } {
+  const [state, setState] = useState<{ value: T | null; error: unknown; loading: boolean }>({
+    value: null,
+    error: null,
+    loading: true,
+  });
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    const stopped = new AbortController();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const run = async () => {
+      try {
+        const value = await load(stopped.signal);
+        if (!stopped.signal.aborted) setState({ value, error: null, loading: false });
+      } catch (error) {
+        if (!stopped.signal.aborted) setState((old) => ({ ...old, error, loading: false }));
+      }
+      if (everyMs && !stopped.signal.aborted) timer = setTimeout(run, everyMs);
+    };
+    setState((old) => ({ ...old, loading: true }));
+    void run();
+    return () => {
+      stopped.abort();
+      clearTimeout(timer);
+    };
+  }, [...inputs, turn]);
+  return { ...state, again: () => setTurn((n) => n + 1) };
+}

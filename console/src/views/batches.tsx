@@ -1,0 +1,307 @@
+// Batches: how far they are, what they take, and what came of them.
+
+import type { JSX } from "preact";
+import { useRef, useState } from "preact/hooks";
+import { call, get, send } from "../api";
+import * as format from "../format";
+import { live, shown } from "../live";
+import { Icon } from "../parts/icons";
+import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import { useStore } from "../store";
+import type { Batch, List, Progress } from "../types";
+
+const TONE: Record<string, Tone> = { completed: "ok", failed: "bad", expired: "bad", cancelled: "warn", cancelling: "warn" };
+const LIVE = ["validating", "in_progress", "finalizing", "cancelling"];
+const PAGE = 50;
+
+export function Batches(): JSX.Element {
+  useStore(shown);
+  const list = useLoaded((signal) => get<List<Batch>>(`/v1/batches?limit=${PAGE}`, signal), []);
+  const [chosen, choose] = useState<string | null>(null);
+  const [making, make] = useState(false);
+  const told = [...live.batches.values()].filter((batch) => !list.value?.data.some((own) => own.id === batch.id));
+  const rows: Progress[] = [...told, ...(list.value?.data ?? [])].map((batch) => live.batches.get(batch.id) ?? withSteps(batch));
+  rows.sort((a, b) => b.created_at - a.created_at);
+  const off = list.error && (list.error as { status?: number }).status === 404;
+  return (
+    <div class="page">
+      <div class="page-head">
+        <h1 class="grow">Batches</h1>
+        {off ? null : (
+          <button type="button" class="button primary" onClick={() => make(true)}>
+            <Icon name="plus" /> New batch
+          </button>
+        )}
+      </div>
+      {off ? (
+        <Empty title="This service runs no batches">
+          <p>
+            They are switched off in its configuration, by <code>batch.enabled</code>.
+          </p>
+        </Empty>
+      ) : list.error ? (
+        <Failure error={list.error} again={list.again} />
+      ) : null}
+      {!list.value && list.loading ? <Waiting what="Loading batches" /> : null}
+      {list.value && !rows.length ? (
+        <div class="card">
+          <Empty title="No batches yet">
+            <p>
+              A batch is a file of many requests, a JSON object a line, that run when there is room. Lines for one expert run
+              together, so each expert is loaded as seldom as can be.
+            </p>
+          </Empty>
+        </div>
+      ) : null}
+      {rows.length ? (
+        <div class={chosen ? "split" : ""}>
+          <section class="card" aria-label="Batches">
+            <div class="scroll" tabIndex={0} role="region" aria-label="Table of batches">
+              <table>
+                <thead>
+                  <tr>
+                    <th scope="col">Batch</th>
+                    <th scope="col">Status</th>
+                    <th scope="col">Progress</th>
+                    <th scope="col" class="num wide">Lines</th>
+                    <th scope="col" class="num wide">Made</th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {rows.map((batch) => (
+                    <tr key={batch.id} class="pick" aria-selected={batch.id === chosen} onClick={() => choose(batch.id)}>
+                      <td>
+                        <button type="button" class="plain-link mono" onClick={() => choose(batch.id)}>
+                          {batch.id.slice(0, 18)}
+                        </button>
+                        <span class="sub">{batch.endpoint}</span>
+                      </td>
+                      <td>
+                        <Status batch={batch} />
+                      </td>
+                      <td style={{ minWidth: "120px" }}>
+                        <Meter share={shareOf(batch)} label={`Progress of ${batch.id}`} />
+                        <span class="sub">{format.percent(shareOf(batch))}</span>
+                      </td>
+                      <td class="num wide">
+                        {batch.request_counts.completed} of {batch.request_counts.total}
+                        {batch.request_counts.failed ? <span class="sub">{batch.request_counts.failed} failed</span> : null}
+                      </td>
+                      <td class="num wide muted">{format.ago(batch.created_at)}</td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+            </div>
+          </section>
+          {chosen ? <Detail id={chosen} close={() => choose(null)} /> : null}
+        </div>
+      ) : null}
+      {making ? (
+        <NewBatch
+          close={() => make(false)}
+          made={(id) => {
+            make(false);
+            choose(id);
+            list.again();
+          }}
+        />
+      ) : null}
+    </div>
+  );
+}
+
+function withSteps(batch: Progress | Batch): Progress {
+  if ("steps" in batch) return batch;
+  const groups = batch.coe.plan?.groups ?? [];
+  const sum = (of: "steps" | "done") => groups.reduce((all, group) => all + group[of], 0);
+  return { ...batch, steps: { total: sum("steps"), done: sum("done") } };
+}
+
+/** Of the lines; of the plan's steps while no line has ended. */
+export function shareOf(batch: Progress): number {
+  if (batch.status === "completed") return 1;
+  const { total, completed, failed } = batch.request_counts;
+  const lines = total ? (completed + failed) / total : 0;
+  return lines || (batch.steps.total ? batch.steps.done / batch.steps.total : 0);
+}
+
+const Status = ({ batch }: { batch: Pick<Progress, "status"> }): JSX.Element => (
+  <Tag tone={TONE[batch.status] ?? "accent"}>
+    {LIVE.includes(batch.status) ? <span class="spin" style={{ width: "10px", height: "10px" }} /> : null}
+    {format.words(batch.status)}
+  </Tag>
+);
+
+function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
+  const told = live.batches.get(id);
+  const { value, error, again } = useLoaded(
+    (signal) => get<Batch>(`/v1/batches/${encodeURIComponent(id)}`, signal),
+    [id, told?.status, told?.steps.done],
+  );
+  const [problem, setProblem] = useState<unknown>(null);
+  const cancel = () => {
+    send("POST", `/v1/batches/${encodeURIComponent(id)}/cancel`).then(again, setProblem);
+  };
+  const plan = value?.coe.plan;
+  return (
+    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0}>
+      <header>
+        <h2 class="grow mono">{id.slice(0, 18)}</h2>
+        {value ? <Status batch={value} /> : null}
+        <button type="button" class="button quiet slim square" aria-label="Close" onClick={close}>
+          <Icon name="close" />
+        </button>
+      </header>
+      <div class="body stack">
+        {error ? <Failure error={error} again={again} /> : null}
+        {problem ? <Failure error={problem} /> : null}
+        {value ? (
+          <>
+            <dl class="facts">
+              <dt>Path</dt>
+              <dd>{value.endpoint}</dd>
+              <dt>Made</dt>
+              <dd>{format.day(value.created_at)}</dd>
+              <dt>Lines</dt>
+              <dd>
+                {value.request_counts.completed} of {value.request_counts.total} done, {value.request_counts.failed} failed
+              </dd>
+              <dt>Tokens</dt>
+              <dd>
+                {format.count(value.usage.input_tokens)} + {format.count(value.usage.output_tokens)}
+              </dd>
+              {plan ? (
+                <>
+                  <dt>Plan</dt>
+                  <dd>
+                    {plan.distinct_experts} experts, {plan.loads} loads
+                    {plan.seconds_left ? `, ${format.seconds(plan.seconds_left)} left` : ""}
+                  </dd>
+                </>
+              ) : null}
+            </dl>
+            {value.errors?.data.map((one, index) => (
+              <p key={index} class="small">
+                {one.line ? `Line ${one.line}: ` : ""}
+                {one.message}
+              </p>
+            ))}
+            {plan ? (
+              <div class="stack tight">
+                <h3>By expert</h3>
+                {plan.groups.map((group, index) => (
+                  <div key={index}>
+                    <div class="row small">
+                      <span class="grow">{group.expert ? <Expert name={group.expert} /> : <span class="muted">nobody</span>}</span>
+                      <span class="num">
+                        {group.done} of {group.steps}
+                      </span>
+                    </div>
+                    <Meter share={group.steps ? group.done / group.steps : 0} label={`${group.expert ?? "nobody"}: ${group.done} of ${group.steps}`} />
+                  </div>
+                ))}
+              </div>
+            ) : null}
+            <div class="row wrap">
+              {value.output_file_id ? <Download id={value.output_file_id} name="answers" /> : null}
+              {value.error_file_id ? <Download id={value.error_file_id} name="errors" /> : null}
+              {value.status === "validating" || value.status === "in_progress" ? (
+                <button type="button" class="button danger" onClick={cancel}>
+                  Cancel batch
+                </button>
+              ) : null}
+            </div>
+          </>
+        ) : (
+          <Waiting what="Loading" />
+        )}
+      </div>
+    </section>
+  );
+}
+
+function Download({ id, name }: { id: string; name: string }): JSX.Element {
+  const [problem, setProblem] = useState<unknown>(null);
+  const fetchIt = async () => {
+    try {
+      const content = await (await call(`/v1/files/${encodeURIComponent(id)}/content`)).blob();
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(content);
+      link.download = `${id}.jsonl`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+    } catch (error) {
+      setProblem(error);
+    }
+  };
+  return (
+    <>
+      <button type="button" class="button" onClick={fetchIt}>
+        <Icon name="download" /> {name}
+      </button>
+      {problem ? <Failure error={problem} /> : null}
+    </>
+  );
+}
+
+function NewBatch({ close, made }: { close: () => void; made: (id: string) => void }): JSX.Element {
+  const file = useRef<HTMLInputElement>(null);
+  const [endpoint, setEndpoint] = useState("/v1/chat/completions");
+  const [dry, setDry] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<unknown>(null);
+  const submit = async (event: Event) => {
+    event.preventDefault();
+    const chosen = file.current?.files?.[0];
+    if (!chosen) {
+      setProblem(new Error("Choose a file of requests first."));
+      return;
+    }
+    setBusy(true);
+    setProblem(null);
+    try {
+      const form = new FormData();
+      form.set("purpose", "batch");
+      form.set("file", chosen);
+      const { id } = (await (await call("/v1/files", { method: "POST", body: form })).json()) as { id: string };
+      const body = { input_file_id: id, endpoint, completion_window: "24h", coe: { dry_run: dry } };
+      made((await send<Batch>("POST", "/v1/batches", body)).id);
+    } catch (error) {
+      setProblem(error);
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog close={close} label="New batch">
+      <form onSubmit={submit}>
+        <h2>New batch</h2>
+        {problem ? <Failure error={problem} /> : null}
+        <label class="field">
+          <span>File of requests, JSON lines</span>
+          <input class="input" type="file" accept=".jsonl,.json,.txt,application/jsonl" ref={file} style={{ height: "auto", padding: "6px" }} />
+        </label>
+        <label class="field">
+          <span>Path that each line is for</span>
+          <select class="input" value={endpoint} onChange={(event) => setEndpoint(event.currentTarget.value)}>
+            {["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"].map((path) => (
+              <option key={path}>{path}</option>
+            ))}
+          </select>
+        </label>
+        <label class="row">
+          <input type="checkbox" checked={dry} onChange={(event) => setDry(event.currentTarget.checked)} />
+          Plan only: say what it would take and run nothing
+        </label>
+        <div class="ends">
+          <button type="button" class="button" onClick={close}>
+            Cancel
+          </button>
+          <button type="submit" class="button primary" disabled={busy}>
+            {busy ? "Uploading" : "Start"}
+          </button>
+        </div>
+      </form>
+    </Dialog>
+  );
+}

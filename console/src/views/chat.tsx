@@ -1,0 +1,361 @@
+// Ask, see who answers, and why.
+
+import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get } from "../api";
+import { colourOf } from "../colour";
+import * as format from "../format";
+import { Markdown } from "../markdown";
+import { Icon } from "../parts/icons";
+import { Copy, Empty, Expert, Failure, Tag, useLoaded } from "../parts/ui";
+import { costOf, Why } from "../parts/why";
+import { useStore } from "../store";
+import * as talk from "../talk";
+import type { Turn } from "../talk";
+import type { List, Model } from "../types";
+
+const STARTERS = [
+  "Which SQL lists the names of users older than 30? Table users(id, name, age)",
+  "A cron line for every weekday at 7:30",
+  "Explain in two sentences why the sky is blue.",
+];
+
+export function Chat(): JSX.Element {
+  const turns = useStore(talk.turns);
+  const selected = useStore(talk.selected);
+  const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
+  const scroller = useRef<HTMLDivElement>(null);
+  const follows = useRef(true);
+  useEffect(() => {
+    const box = scroller.current;
+    if (box && follows.current) box.scrollTop = box.scrollHeight;
+  }, [turns]);
+  const chosen = turns.find((turn) => turn.id === selected) ?? turns.at(-1);
+  const onScroll = () => {
+    const box = scroller.current;
+    if (box) follows.current = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+  };
+  return (
+    <div class="chat">
+      <div class="talk">
+        <h1 class="sr">Chat</h1>
+        <div class="talk-scroll" ref={scroller} onScroll={onScroll} tabIndex={0} role="region" aria-label="Conversation">
+          <div class="talk-inner">
+            {models.error ? <Failure error={models.error} again={models.again} /> : null}
+            {turns.length ? (
+              turns.map((turn) => <TurnView key={turn.id} turn={turn} chosen={turn === chosen} />)
+            ) : (
+              <Empty title="Ask something">
+                <p>The router chooses who answers. You see why, what it took, and what it cost.</p>
+                <div class="starters">
+                  {STARTERS.map((text) => (
+                    <button type="button" key={text} onClick={() => talk.draftPrompt.set(text)}>
+                      {text}
+                    </button>
+                  ))}
+                </div>
+              </Empty>
+            )}
+          </div>
+        </div>
+        <Composer models={models.value?.data ?? []} />
+      </div>
+      <aside class="why" aria-label="Why this expert" tabIndex={0}>
+        {chosen?.coe ? (
+          <>
+            <h2 style={{ marginBottom: "12px" }}>Why this expert</h2>
+            <Why coe={chosen.coe} />
+          </>
+        ) : (
+          <Empty title="The route">
+            <p>Category, probabilities, who was considered and every call show here once something was asked.</p>
+          </Empty>
+        )}
+      </aside>
+    </div>
+  );
+}
+
+function TurnView({ turn, chosen }: { turn: Turn; chosen: boolean }): JSX.Element {
+  return (
+    <>
+      <div class="asked">{turn.asked}</div>
+      <article
+        class={`card answer ${chosen ? "selected" : ""}`}
+        aria-label={`Answer of ${turn.coe?.expert ?? turn.options.model}`}
+        aria-busy={turn.state === "waiting" || turn.state === "streaming"}
+        onClick={() => talk.selected.set(turn.id)}
+      >
+        <Head turn={turn} />
+        {turn.error ? <Failure error={turn.error} /> : null}
+        {turn.text ? <Markdown text={turn.text} /> : null}
+        {turn.state === "route" ? <p class="muted">Routed only: nothing was generated.</p> : null}
+        <Drafts turn={turn} />
+        <Foot turn={turn} />
+        {turn.coe ? (
+          <details class="why-inside">
+            <summary>Why this expert</summary>
+            <Why coe={turn.coe} />
+          </details>
+        ) : null}
+      </article>
+    </>
+  );
+}
+
+function Head({ turn }: { turn: Turn }): JSX.Element {
+  const { coe } = turn;
+  const shown = coe ? (coe.expert ? [coe.expert] : coe.experts) : [];
+  return (
+    <div class="row wrap">
+      {shown.map((name) => (
+        <Expert key={name} name={name} />
+      ))}
+      {!coe && turn.state === "waiting" ? <span class="muted">Choosing an expert</span> : null}
+      {coe?.category ? <Tag tone="accent">{coe.category}</Tag> : null}
+      {coe && coe.experts.length > 1 ? <Tag>{coe.aggregator} of {coe.experts.length}</Tag> : null}
+      {coe?.router === "named" ? <Tag>named</Tag> : null}
+      {turn.state === "waiting" || turn.state === "streaming" ? <span class="spin" /> : null}
+      {turn.state === "stopped" ? <Tag tone="warn">stopped</Tag> : null}
+      {turn.finish === "length" ? <Tag tone="warn">cut at the limit of tokens</Tag> : null}
+    </div>
+  );
+}
+
+function Drafts({ turn }: { turn: Turn }): JSX.Element | null {
+  const { coe } = turn;
+  if (!coe || coe.experts.length < 2 || turn.state === "route") return null;
+  const said = coe.explain?.drafts ?? [];
+  if (!said.length && turn.state !== "done") {
+    return (
+      <p class="small muted">
+        Drafts of {coe.experts.join(", ")} are under way.
+      </p>
+    );
+  }
+  const failed = Object.entries(coe.failed).filter(([name]) => !said.some((draft) => draft.expert === name && draft.text));
+  return (
+    <section class="stack tight" aria-label="Drafts">
+      <h3>Drafts</h3>
+      <div class="drafts">
+        {said.filter((draft) => draft.text).map((draft, index) => {
+          const weight = coe.explain?.weights[draft.expert];
+          const score = coe.explain?.scores[draft.expert];
+          return (
+            <div class={`draft c${colourOf(draft.expert)}`} key={index} tabIndex={0} role="group" aria-label={`Draft of ${draft.expert}`}>
+              <div class="row wrap">
+                <Expert name={draft.expert} />
+                {draft.expert === coe.expert ? <Tag tone="ok">chosen</Tag> : null}
+              </div>
+              <Markdown text={draft.text} />
+              <span class="foot muted small">
+                {weight !== undefined ? `weight ${format.percent(weight)}` : ""}
+                {score !== undefined ? ` · score ${score.toFixed(2)}` : ""}
+              </span>
+            </div>
+          );
+        })}
+        {failed.map(([name, why]) => (
+          <div class={`draft c${colourOf(name)}`} key={name}>
+            <div class="row wrap">
+              <Expert name={name} />
+              <Tag tone="bad">no draft</Tag>
+            </div>
+            <span class="small muted">{why}</span>
+          </div>
+        ))}
+      </div>
+    </section>
+  );
+}
+
+function Foot({ turn }: { turn: Turn }): JSX.Element | null {
+  const [problem, setProblem] = useState<unknown>(null);
+  if (turn.ended === null || turn.state === "failed") return null;
+  const rate = (thumbs: "up" | "down") => () => {
+    setProblem(null);
+    talk.rate(turn, thumbs).catch(setProblem);
+  };
+  const spent = (turn.ended - turn.began) / 1000;
+  const cost = turn.coe ? costOf(turn.coe) : null;
+  return (
+    <div class="foot">
+      {turn.usage ? <span>{turn.usage.prompt_tokens} + {turn.usage.completion_tokens} tokens</span> : null}
+      <span>{format.seconds(spent)}</span>
+      {turn.first !== null ? <span>first words after {format.seconds((turn.first - turn.began) / 1000)}</span> : null}
+      {cost !== null ? <span>{format.usd(cost)}</span> : null}
+      {turn.state === "done" ? (
+        <span class="row" style={{ marginLeft: "auto", gap: "2px" }}>
+          <Copy text={turn.text} />
+          <button type="button" class="button quiet slim square" aria-label="Good answer" aria-pressed={turn.thumbs === "up"} onClick={rate("up")}>
+            <Icon name="up" />
+          </button>
+          <button type="button" class="button quiet slim square" aria-label="Bad answer" aria-pressed={turn.thumbs === "down"} onClick={rate("down")}>
+            <Icon name="down" />
+          </button>
+        </span>
+      ) : null}
+      {problem ? <Failure error={problem} /> : null}
+    </div>
+  );
+}
+
+function Composer({ models }: { models: Model[] }): JSX.Element {
+  const text = useStore(talk.draftPrompt);
+  const own = useStore(talk.options);
+  const turns = useStore(talk.turns);
+  const [more, setMore] = useState(false);
+  const area = useRef<HTMLTextAreaElement>(null);
+  const busy = turns.find((turn) => turn.state === "waiting" || turn.state === "streaming");
+  const ready = text.trim() !== "" && !busy;
+  useEffect(() => {
+    const box = area.current;
+    if (!box) return;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight + 2}px`;
+  }, [text]);
+  const set = (change: Partial<talk.Options>) => talk.options.set({ ...own, ...change });
+  const go = (how: (asked: string) => Promise<void>) => {
+    if (!ready) return;
+    talk.draftPrompt.set("");
+    void how(text.trim());
+  };
+  const onKey = (event: KeyboardEvent) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      go(talk.ask);
+    }
+  };
+  return (
+    <div class="composer">
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          go(talk.ask);
+        }}
+      >
+        {more ? <MoreOptions models={models} own={own} set={set} /> : null}
+        <label class="sr" for="prompt">
+          Your message
+        </label>
+        <textarea
+          id="prompt"
+          class="input"
+          ref={area}
+          rows={2}
+          placeholder="Ask something. Enter sends, Shift+Enter makes a new line."
+          value={text}
+          onInput={(event) => talk.draftPrompt.set(event.currentTarget.value)}
+          onKeyDown={onKey}
+        />
+        <div class="row">
+          <label class="sr" for="model">
+            Who answers
+          </label>
+          <select id="model" class="input" value={own.model} onChange={(event) => set({ model: event.currentTarget.value })}>
+            <ModelOptions models={models} />
+          </select>
+          {own.model === "auto" ? (
+            <select
+              class="input"
+              aria-label="Number of experts"
+              value={own.k ?? ""}
+              onChange={(event) => set({ k: event.currentTarget.value ? Number(event.currentTarget.value) : null })}
+            >
+              <option value="">experts: default</option>
+              {[1, 2, 3, 4, 5, 6, 7, 8].map((k) => (
+                <option key={k} value={k}>
+                  {k === 1 ? "1 expert" : `${k} experts`}
+                </option>
+              ))}
+            </select>
+          ) : null}
+          <button type="button" class="button quiet square" aria-label="More options" aria-expanded={more} aria-pressed={more} onClick={() => setMore(!more)}>
+            <Icon name="gear" />
+          </button>
+          <span class="ends">
+          {turns.length ? (
+            <button type="button" class="button quiet" onClick={talk.forget}>
+              New chat
+            </button>
+          ) : null}
+          {busy ? (
+            <button type="button" class="button" onClick={() => talk.stop(busy.id)}>
+              <Icon name="stop" /> Stop
+            </button>
+          ) : (
+            <>
+              <button type="button" class="button" disabled={!ready} onClick={() => go(talk.decide)}>
+                Route only
+              </button>
+              <button type="submit" class="button primary" disabled={!ready}>
+                <Icon name="send" /> Send
+              </button>
+            </>
+          )}
+          </span>
+        </div>
+      </form>
+    </div>
+  );
+}
+
+function ModelOptions({ models }: { models: Model[] }): JSX.Element {
+  const of = (kind: (kind: string) => boolean) => models.filter((model) => kind(model.coe.kind));
+  const ensembles = of((kind) => kind === "ensemble");
+  const experts = of((kind) => !["router", "ensemble", "encoder"].includes(kind));
+  return (
+    <>
+      <option value="auto">auto: the router chooses</option>
+      {ensembles.length ? (
+        <optgroup label="Ensembles">
+          {ensembles.map((model) => (
+            <option key={model.id} value={model.id}>
+              {model.id}
+            </option>
+          ))}
+        </optgroup>
+      ) : null}
+      <optgroup label="Experts">
+        {experts.map((model) => (
+          <option key={model.id} value={model.id}>
+            {model.id}
+          </option>
+        ))}
+      </optgroup>
+    </>
+  );
+}
+
+function MoreOptions(props: { models: Model[]; own: talk.Options; set: (change: Partial<talk.Options>) => void }): JSX.Element {
+  const { own, set } = props;
+  const aggregators = props.models.find((model) => model.id === "auto")?.coe.aggregators ?? [];
+  const numeric = (text: string) => (text === "" ? null : Number(text));
+  return (
+    <div class="options">
+      <label class="field">
+        <span>Aggregator</span>
+        <select class="input" value={own.aggregator} disabled={own.model !== "auto"} onChange={(event) => set({ aggregator: event.currentTarget.value })}>
+          <option value="">the router's</option>
+          {aggregators.map((name) => (
+            <option key={name} value={name}>
+              {name}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label class="field">
+        <span>Tokens at most</span>
+        <input class="input" type="number" min="1" value={own.maxTokens ?? ""} placeholder="default" onInput={(event) => set({ maxTokens: numeric(event.currentTarget.value) })} />
+      </label>
+      <label class="field">
+        <span>Temperature</span>
+        <input class="input" type="number" min="0" max="2" step="0.1" value={own.temperature ?? ""} placeholder="default" onInput={(event) => set({ temperature: numeric(event.currentTarget.value) })} />
+      </label>
+      <label class="field" style={{ gridColumn: "1 / -1" }}>
+        <span>System message</span>
+        <input class="input" value={own.system} placeholder="none" onInput={(event) => set({ system: event.currentTarget.value })} />
+      </label>
+    </div>
+  );
+}

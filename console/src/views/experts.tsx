@@ -1,0 +1,251 @@
+// Every expert: where its image is, what it has to do, and how good it is at what.
+
+import type { JSX } from "preact";
+import { get } from "../api";
+import { colourOf } from "../colour";
+import * as format from "../format";
+import { live, shown } from "../live";
+import { Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import { useStore } from "../store";
+import type { Engine, ExpertRow, List, Model, RouterShown } from "../types";
+
+const TIER: Record<string, Tone> = { device: "ok", host: "accent", disk: "", remote: "accent" };
+const REFRESH_MS = 15_000;
+
+export function Experts(): JSX.Element {
+  useStore(shown);
+  const rows = useLoaded((signal) => get<List<ExpertRow>>("/v1/experts", signal), [], REFRESH_MS);
+  const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
+  const router = useLoaded((signal) => get<RouterShown>("/v1/router", signal), []);
+  const facts = new Map(models.value?.data.map((model) => [model.id, model.coe]));
+  const experts = rows.value?.data.map((row) => withLive(row, live.engines.get(row.family))) ?? [];
+  const engines = [...live.engines.values()];
+  return (
+    <div class="page">
+      <div class="page-head">
+        <h1>Experts</h1>
+        {experts.length ? <span class="muted">{summary(experts)}</span> : null}
+      </div>
+      {rows.error ? <Failure error={rows.error} again={rows.again} /> : null}
+      {!rows.value && rows.loading ? <Waiting what="Asking the workers" /> : null}
+      {rows.value && !experts.length ? <Empty title="This key may use no expert" /> : null}
+      {experts.length ? (
+        <section class="card" aria-label="Experts">
+          <div class="scroll" tabIndex={0} role="region" aria-label="Table of experts">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">Expert</th>
+                  <th scope="col">State</th>
+                  <th scope="col" class="num">Queue</th>
+                  <th scope="col" class="wide">Family</th>
+                  <th scope="col" class="num wide">Parameters</th>
+                  <th scope="col" class="num wide">Context</th>
+                  <th scope="col" class="num wide">$ per M tokens</th>
+                </tr>
+              </thead>
+              <tbody>
+                {experts.map((row) => {
+                  const coe = facts.get(row.name);
+                  return (
+                    <tr key={row.name}>
+                      <td>
+                        <Expert name={row.name} />
+                        <span class="sub">{row.description || row.kind}</span>
+                      </td>
+                      <td>
+                        <State row={row} />
+                      </td>
+                      <td class="num">{row.queued || <span class="muted">0</span>}</td>
+                      <td class="wide">
+                        {row.family}
+                        <span class="sub">{row.kind}</span>
+                      </td>
+                      <td class="num wide">{format.short(coe?.parameters)}</td>
+                      <td class="num wide">{format.short(coe?.context_length)}</td>
+                      <td class="num wide">
+                        {coe?.price && coe.price.input + coe.price.output > 0
+                          ? `${coe.price.input} / ${coe.price.output}`
+                          : "–"}
+                      </td>
+                    </tr>
+                  );
+                })}
+              </tbody>
+            </table>
+          </div>
+        </section>
+      ) : null}
+      {engines.length ? (
+        <section class="stack tight" aria-label="Engines">
+          <h2>Engines</h2>
+          <div class="cards">
+            {engines.map((engine) => (
+              <EngineCard key={engine.family} engine={engine} />
+            ))}
+          </div>
+        </section>
+      ) : null}
+      {router.error ? <Failure error={router.error} again={router.again} /> : null}
+      {router.value ? <Quality router={router.value} /> : null}
+    </div>
+  );
+}
+
+/** The row with what the stream of events has told since. */
+export function withLive(row: ExpertRow, engine: Engine | undefined): ExpertRow {
+  if (!engine) return row;
+  if (engine.why !== undefined) return { ...row, state: "starting", tier: null, why: engine.why, active: false, queued: 0 };
+  const tier = engine.tiers?.[row.name] ?? "not loaded yet";
+  const ready = tier in TIER;
+  return {
+    ...row,
+    tier: ready ? tier : null,
+    why: ready ? null : tier,
+    state: ready ? "ready" : tier.startsWith("failed") ? "failed" : "starting",
+    active: engine.active === row.name,
+    queued: engine.queued?.[row.name] ?? 0,
+  };
+}
+
+function summary(rows: ExpertRow[]): string {
+  const ready = rows.filter((row) => row.state === "ready").length;
+  const device = rows.filter((row) => row.tier === "device").length;
+  return `${ready} of ${rows.length} can answer, ${device} on the device`;
+}
+
+function State({ row }: { row: ExpertRow }): JSX.Element {
+  return (
+    <span class="row wrap">
+      {row.tier ? <Tag tone={TIER[row.tier] ?? ""}>{row.tier}</Tag> : null}
+      {row.state === "failed" ? <Tag tone="bad">failed</Tag> : null}
+      {row.state === "starting" ? <Tag tone="warn">starting</Tag> : null}
+      {row.active && row.queued ? <Tag tone="ok">computing</Tag> : row.active ? <Tag>has the turn</Tag> : null}
+      {row.circuit && row.circuit !== "closed" ? <Tag tone="warn">circuit {format.words(row.circuit)}</Tag> : null}
+      {row.why ? <span class="small muted">{row.why}</span> : null}
+    </span>
+  );
+}
+
+function EngineCard({ engine }: { engine: Engine }): JSX.Element {
+  const tiers = ["device", "host", "disk"].filter((tier) => engine.tier_bytes?.[tier] || engine.room_bytes?.[tier]);
+  return (
+    <article class="card" aria-label={`Engine of ${engine.family}`}>
+      <header>
+        <h2 class="grow">{engine.family}</h2>
+        {engine.why !== undefined ? (
+          <Tag tone="warn">away</Tag>
+        ) : engine.running ? (
+          <Tag tone="ok">{engine.running} running</Tag>
+        ) : (
+          <Tag>idle</Tag>
+        )}
+      </header>
+      <div class="body stack tight">
+        {engine.why !== undefined ? (
+          <p class="small muted">{engine.why}</p>
+        ) : (
+          <>
+            <dl class="facts">
+              <dt>Turn</dt>
+              <dd>{engine.active ? <Expert name={engine.active} /> : "nobody's"}</dd>
+              <dt>Waiting</dt>
+              <dd>
+                {engine.waiting ?? 0}
+                {engine.oldest_wait ? `, the longest for ${format.seconds(engine.oldest_wait)}` : ""}
+              </dd>
+              <dt>Swaps</dt>
+              <dd>
+                {format.count(engine.swaps)}
+                {engine.swap_seconds ? `, ${format.seconds(engine.swap_seconds)} in all` : ""}
+              </dd>
+              {engine.restarts ? (
+                <>
+                  <dt>Restarts</dt>
+                  <dd>{engine.restarts}</dd>
+                </>
+              ) : null}
+            </dl>
+            {tiers.length ? (
+              <div class="tiers">
+                {tiers.map((tier) => {
+                  const used = engine.tier_bytes?.[tier] ?? 0;
+                  const room = engine.room_bytes?.[tier];
+                  return (
+                    <div class="line" key={tier}>
+                      <span class="muted">{tier}</span>
+                      <Meter share={room ? used / room : used ? 1 : 0} label={`${tier}: ${format.bytes(used)}`} />
+                      <span class="num">
+                        {format.bytes(used)}
+                        {room ? ` of ${format.bytes(room)}` : ""}
+                      </span>
+                    </div>
+                  );
+                })}
+              </div>
+            ) : null}
+          </>
+        )}
+      </div>
+    </article>
+  );
+}
+
+function Quality({ router }: { router: RouterShown }): JSX.Element {
+  const categories = Object.keys(router.quality);
+  return (
+    <section class="card" aria-label="Quality by category">
+      <header>
+        <h2>Quality by category</h2>
+        <span class="muted">by the {router.name} router's own measure; the best of each category is framed</span>
+      </header>
+      {categories.length ? (
+        <div class="scroll" tabIndex={0} role="region" aria-label="Table of quality by category">
+          <table class="heat">
+            <thead>
+              <tr>
+                <th scope="col">Expert</th>
+                {categories.map((category) => (
+                  <th scope="col" class="num" key={category}>
+                    {category}
+                  </th>
+                ))}
+              </tr>
+            </thead>
+            <tbody>
+              {router.experts.map((expert) => (
+                <tr key={expert}>
+                  <th scope="row">
+                    <span class={`expert c${colourOf(expert)}`}>
+                      <i />
+                      <span>{expert}</span>
+                    </span>
+                  </th>
+                  {categories.map((category) => {
+                    const row = router.quality[category] ?? {};
+                    const own = row[expert];
+                    if (!own) return <td key={category}><span class="muted">–</span></td>;
+                    const best = Math.max(...Object.values(row).map((each) => each.score));
+                    const step = Math.min(4, Math.floor(own.score * 5));
+                    return (
+                      <td key={category} title={own.prompts ? `${own.prompts} prompts` : undefined}>
+                        <span class={`q${step} ${own.score === best ? "best" : ""}`}>{(100 * own.score).toFixed(0)} %</span>
+                      </td>
+                    );
+                  })}
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      ) : (
+        <Empty title="The router has measured nothing">
+          <p>
+            A router of the kind <code>{router.name}</code> goes by no quality. Fit one on labelled prompts:{" "}
+            <code>coe router fit labels.csv --out routers/mine</code>
+          </p>
+        </Empty>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,309 @@
+// API keys and what they have used. With the scope `admin` all of them, else the one that is used here.
+
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { get, Problem, send } from "../api";
+import * as format from "../format";
+import { Icon } from "../parts/icons";
+import { Copy, Dialog, Failure, Meter, Note, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import type { Key, List, Used } from "../types";
+
+const TONE: Record<string, Tone> = { active: "ok", disabled: "warn", expired: "bad" };
+const LIMITS = [
+  "requests_per_minute",
+  "requests_per_day",
+  "tokens_per_minute",
+  "tokens_per_day",
+  "usd_per_minute",
+  "usd_per_day",
+  "concurrent",
+] as const;
+
+export function Keys(): JSX.Element {
+  const own = useLoaded((signal) => get<Key>("/v1/key", signal), [], 10_000);
+  return (
+    <div class="page">
+      <div class="page-head">
+        <h1>Keys and usage</h1>
+      </div>
+      {own.error ? <Failure error={own.error} again={own.again} /> : null}
+      {!own.value && own.loading ? <Waiting what="Loading" /> : null}
+      {own.value ? (
+        <section class="card" aria-label="The key of this session">
+          <header>
+            <h2>This key</h2>
+            <span class="mono muted">{own.value.prefix}…</span>
+            <span class="grow">{own.value.name}</span>
+            <Scopes info={own.value} />
+          </header>
+          <div class="body">
+            <UsageView usage={own.value.usage ?? {}} />
+          </div>
+        </section>
+      ) : null}
+      {own.value?.admin ? <AllKeys ownId={own.value.id} /> : null}
+      {own.value && !own.value.admin ? (
+        <Note>
+          Other keys are shown to keys with the scope <strong>admin</strong>. Whoever runs the service makes one by{" "}
+          <span class="mono">coe keys create NAME --admin</span>.
+        </Note>
+      ) : null}
+    </div>
+  );
+}
+
+function Scopes({ info }: { info: Key }): JSX.Element {
+  return (
+    <span class="row wrap">
+      {info.admin ? <Tag tone="accent">admin</Tag> : null}
+      <Tag>{info.experts === "all" ? "all experts" : `${info.experts.length} experts`}</Tag>
+      {info.priority !== "normal" ? <Tag>{info.priority}</Tag> : null}
+    </span>
+  );
+}
+
+function shown(limit: string, value: number | null): string {
+  if (value === null) return "no limit";
+  return limit.startsWith("usd") ? format.usd(value) : format.count(value);
+}
+
+function UsageView({ usage }: { usage: Record<string, Used> }): JSX.Element {
+  const rows = LIMITS.filter((limit) => usage[limit]);
+  return (
+    <div class="figures">
+      {rows.map((limit) => {
+        const { used, limit: most } = usage[limit] as Used;
+        return (
+          <div class="figure" key={limit}>
+            <div class="value">{shown(limit, used)}</div>
+            <div class="label">{format.words(limit)}</div>
+            {most !== null ? <Meter share={used / most} label={`${format.words(limit)}: ${used} of ${most}`} /> : null}
+            <div class="label">{most === null ? "no limit" : `of ${shown(limit, most)}`}</div>
+          </div>
+        );
+      })}
+    </div>
+  );
+}
+
+type Ask = { is: "new" } | { is: "rotate" | "revoke"; key: Key } | { is: "made"; secret: string; name: string };
+
+function AllKeys({ ownId }: { ownId: string }): JSX.Element {
+  const list = useLoaded((signal) => get<List<Key>>("/admin/v1/keys", signal), []);
+  const [chosen, choose] = useState<string | null>(null);
+  const [ask, setAsk] = useState<Ask | null>(null);
+  const [problem, setProblem] = useState<unknown>(null);
+  const keys = [...(list.value?.data ?? [])].reverse();
+  const toggle = (key: Key) => {
+    setProblem(null);
+    send("PATCH", `/admin/v1/keys/${key.id}`, { enabled: !key.enabled }).then(list.again, setProblem);
+  };
+  const done = () => {
+    setAsk(null);
+    list.again();
+  };
+  return (
+    <>
+      {problem ? <Failure error={problem} /> : null}
+      {list.error ? <Failure error={list.error} again={list.again} /> : null}
+      <section class="card" aria-label="All keys">
+        <header>
+          <h2 class="grow">All keys</h2>
+          <button type="button" class="button slim primary" onClick={() => setAsk({ is: "new" })}>
+            <Icon name="plus" /> New key
+          </button>
+        </header>
+        {!list.value && list.loading ? <Waiting what="Loading keys" /> : null}
+        <div class="scroll" tabIndex={0} role="region" aria-label="Table of keys">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Name</th>
+                <th scope="col">State</th>
+                <th scope="col" class="wide">May use</th>
+                <th scope="col" class="wide">Made</th>
+                <th scope="col" class="wide">Ends</th>
+                <th scope="col">
+                  <span class="sr">Actions</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {keys.map((key) => [
+                <tr key={key.id}>
+                  <td>
+                    <button type="button" class="plain-link" aria-expanded={chosen === key.id} onClick={() => choose(chosen === key.id ? null : key.id)}>
+                      {key.name}
+                    </button>
+                    <span class="sub mono">{key.prefix}…</span>
+                  </td>
+                  <td>
+                    <Tag tone={TONE[key.state] ?? ""}>{key.state}</Tag>
+                  </td>
+                  <td class="wide">
+                    <Scopes info={key} />
+                  </td>
+                  <td class="wide muted nowrap">{format.day(key.created)}</td>
+                  <td class="wide muted nowrap">{key.expires ? format.day(key.expires) : "never"}</td>
+                  <td>
+                    <div class="row" style={{ justifyContent: "flex-end", gap: "4px", flexWrap: "wrap" }}>
+                      <button type="button" class="button quiet slim" disabled={key.id === ownId} onClick={() => toggle(key)}>
+                        {key.enabled ? "Disable" : "Enable"}
+                      </button>
+                      <button type="button" class="button quiet slim wide" onClick={() => setAsk({ is: "rotate", key })}>
+                        Rotate
+                      </button>
+                      <button type="button" class="button quiet slim danger" disabled={key.id === ownId} onClick={() => setAsk({ is: "revoke", key })}>
+                        Revoke
+                      </button>
+                    </div>
+                  </td>
+                </tr>,
+                chosen === key.id ? (
+                  <tr key={`${key.id}-usage`}>
+                    <td colSpan={6}>
+                      <KeyUsage id={key.id} />
+                    </td>
+                  </tr>
+                ) : null,
+              ])}
+            </tbody>
+          </table>
+        </div>
+      </section>
+      {ask?.is === "new" ? <NewKey close={() => setAsk(null)} made={(secret, name) => (setAsk({ is: "made", secret, name }), list.again())} /> : null}
+      {ask?.is === "made" ? <Made secret={ask.secret} name={ask.name} close={() => setAsk(null)} /> : null}
+      {ask?.is === "revoke" ? <Revoke info={ask.key} close={() => setAsk(null)} done={done} /> : null}
+      {ask?.is === "rotate" ? (
+        <Rotate info={ask.key} close={() => setAsk(null)} made={(secret, name) => (setAsk({ is: "made", secret, name }), list.again())} />
+      ) : null}
+    </>
+  );
+}
+
+function KeyUsage({ id }: { id: string }): JSX.Element {
+  const { value, error, again } = useLoaded((signal) => get<{ usage: Record<string, Used> }>(`/admin/v1/keys/${id}/usage`, signal), [id], 5000);
+  if (error && !(error instanceof Problem && error.status === 404)) return <Failure error={error} again={again} />;
+  return value ? <UsageView usage={value.usage} /> : <Waiting what="Loading usage" />;
+}
+
+function useAction(action: () => Promise<void>): { busy: boolean; problem: unknown; run: (event: Event) => void } {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<unknown>(null);
+  const run = (event: Event) => {
+    event.preventDefault();
+    setBusy(true);
+    setProblem(null);
+    action().catch((error: unknown) => {
+      setProblem(error);
+      setBusy(false);
+    });
+  };
+  return { busy, problem, run };
+}
+
+function NewKey({ close, made }: { close: () => void; made: (secret: string, name: string) => void }): JSX.Element {
+  const [name, setName] = useState("");
+  const [experts, setExperts] = useState("");
+  const [expires, setExpires] = useState("");
+  const [admin, setAdmin] = useState(false);
+  const { busy, problem, run } = useAction(async () => {
+    const body: Record<string, unknown> = { name, admin };
+    const named = experts.split(/[\s,]+/).filter(Boolean);
+    if (named.length) body.experts = named;
+    if (expires) body.expires = expires;
+    made((await send<{ key: string }>("POST", "/admin/v1/keys", body)).key, name);
+  });
+  return (
+    <Dialog close={close} label="New key">
+      <form onSubmit={run}>
+        <h2>New key</h2>
+        {problem ? <Failure error={problem} /> : null}
+        <label class="field">
+          <span>Name</span>
+          <input class="input" required maxLength={100} value={name} onInput={(event) => setName(event.currentTarget.value)} />
+        </label>
+        <label class="field">
+          <span>Experts that it may use, with commas; all if empty</span>
+          <input class="input" value={experts} onInput={(event) => setExperts(event.currentTarget.value)} />
+        </label>
+        <label class="field">
+          <span>Ends in (30d, 12h) or at a date; never if empty</span>
+          <input class="input" value={expires} onInput={(event) => setExpires(event.currentTarget.value)} />
+        </label>
+        <label class="row">
+          <input type="checkbox" checked={admin} onChange={(event) => setAdmin(event.currentTarget.checked)} />
+          May manage keys (scope admin)
+        </label>
+        <Ends close={close} busy={busy} text="Make key" />
+      </form>
+    </Dialog>
+  );
+}
+
+const Ends = ({ close, busy, text, danger }: { close: () => void; busy: boolean; text: string; danger?: boolean }): JSX.Element => (
+  <div class="ends">
+    <button type="button" class="button" onClick={close}>
+      Cancel
+    </button>
+    <button type="submit" class={danger ? "button danger" : "button primary"} disabled={busy}>
+      {text}
+    </button>
+  </div>
+);
+
+const Made = ({ secret, name, close }: { secret: string; name: string; close: () => void }): JSX.Element => (
+  <Dialog close={close} label="The new key">
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        close();
+      }}
+    >
+      <h2>The key of {name}</h2>
+      <p>It is shown this once. The service keeps only its hash.</p>
+      <p class="mono" style={{ overflowWrap: "anywhere", userSelect: "all" }}>
+        {secret}
+      </p>
+      <div class="ends">
+        <Copy text={secret} />
+        <button type="submit" class="button primary">
+          Done
+        </button>
+      </div>
+    </form>
+  </Dialog>
+);
+
+function Revoke({ info, close, done }: { info: Key; close: () => void; done: () => void }): JSX.Element {
+  const { busy, problem, run } = useAction(async () => {
+    await send("DELETE", `/admin/v1/keys/${info.id}`);
+    done();
+  });
+  return (
+    <Dialog close={close} label="Revoke a key">
+      <form onSubmit={run}>
+        <h2>Revoke {info.name}?</h2>
+        {problem ? <Failure error={problem} /> : null}
+        <p>Requests with the key {info.prefix}… are refused from now on. This cannot be taken back.</p>
+        <Ends close={close} busy={busy} text="Revoke" danger />
+      </form>
+    </Dialog>
+  );
+}
+
+function Rotate({ info, close, made }: { info: Key; close: () => void; made: (secret: string, name: string) => void }): JSX.Element {
+  const { busy, problem, run } = useAction(async () => {
+    made((await send<{ key: string }>("POST", `/admin/v1/keys/${info.id}/rotate`, {})).key, info.name);
+  });
+  return (
+    <Dialog close={close} label="Rotate a key">
+      <form onSubmit={run}>
+        <h2>Rotate {info.name}?</h2>
+        {problem ? <Failure error={problem} /> : null}
+        <p>It gets a successor with the same scopes and limits. The old key works for another day.</p>
+        <Ends close={close} busy={busy} text="Make the successor" />
+      </form>
+    </Dialog>
+  );
+}

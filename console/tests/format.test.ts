@@ -1,0 +1,41 @@
+import { describe, expect, it } from "vitest";
+import * as format from "../src/format";
+import { skillsOf } from "../src/parts/why";
+
+describe("format", () => {
+  it.each([
+    [null, "–"],
+    [0, "0 ms"],
+    [0.0004, "0.40 ms"],
+    [0.25, "250 ms"],
+    [2.34, "2.3 s"],
+    [125, "2 min 5 s"],
+    [7260, "2 h 1 min"],
+  ])("writes %s seconds as %s", (s, text) => expect(format.seconds(s)).toBe(text));
+
+  it.each([
+    [512, "512 B"],
+    [1536, "1.5 KiB"],
+    [270 * 2 ** 20, "270 MiB"],
+  ])("writes %s bytes as %s", (n, text) => expect(format.bytes(n)).toBe(text));
+
+  it.each([
+    [0, "$0"],
+    [0.00012, "$0.00012"],
+    [1.5, "$1.50"],
+    [null, "–"],
+  ])("writes %s dollars as %s", (n, text) => expect(format.usd(n)).toBe(text));
+});
+
+describe("skillsOf", () => {
+  it("finds what a skill router's sentence names", () => {
+    expect(skillsOf("ada: algebra +12, probability +5; expected score 64")).toEqual([
+      { skill: "algebra", points: 12 },
+      { skill: "probability", points: 5 },
+    ]);
+  });
+
+  it("finds nothing in other sentences", () => {
+    expect(skillsOf("sql (97 %): smol-sql is the best of 10 for this category")).toEqual([]);
+  });
+});

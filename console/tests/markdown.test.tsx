@@ -1,0 +1,70 @@
+import type { VNode } from "preact";
+import { describe, expect, it } from "vitest";
+import { blocks, Markdown, spans } from "../src/markdown";
+
+/** What of a tree is text, and which elements there are. */
+function seen(node: unknown, found: { text: string; tags: string[] } = { text: "", tags: [] }): { text: string; tags: string[] } {
+  if (typeof node === "string" || typeof node === "number") found.text += node;
+  else if (Array.isArray(node)) for (const each of node) seen(each, found);
+  else if (node && typeof node === "object") {
+    const { type, props } = node as VNode<{ children?: unknown }>;
+    if (typeof type === "function") seen((type as (props: unknown) => unknown)(props), found);
+    else {
+      if (typeof type === "string") found.tags.push(type);
+      seen(props.children, found);
+    }
+  }
+  return found;
+}
+
+const HOSTILE = [
+  "<script>alert(1)</script>",
+  "<img src=x onerror=alert(1)>",
+  "[click](javascript:alert(1))",
+  "![x](https://elsewhere.example/pixel.png)",
+  "<a href='https://elsewhere.example'>x</a>",
+  "&lt;b&gt; <style>*{display:none}</style>",
+  "```html\n<script>alert(1)</script>\n```",
+  "| <b>a</b> | b |\n|---|---|\n| <iframe src=//e> | x |",
+  "# <svg onload=alert(1)>",
+];
+
+describe("Markdown", () => {
+  it.each(HOSTILE)("makes no element of the markup in %j", (text) => {
+    const { tags } = seen(<Markdown text={text} />);
+    const allowed = ["div", "p", "pre", "code", "table", "thead", "tbody", "tr", "th", "td", "strong", "em", "ul", "ol", "li", "hr", "blockquote"];
+    expect(tags.filter((tag) => !allowed.includes(tag))).toEqual([]);
+  });
+
+  it("shows markup as it was written", () => {
+    expect(seen(<Markdown text="say <b>hi</b> & <script>" />).text).toBe("say <b>hi</b> & <script>");
+  });
+
+  it("loses no word of a plain text", () => {
+    const text = "One * two_three_four 5*6 `open **still";
+    expect(seen(<Markdown text={text} />).text).toBe(text);
+  });
+
+  it("knows code, strong and emphasis", () => {
+    expect(seen(spans("a `b < c` **d *e* f** _g_"))).toEqual({ text: "a b < c d e f g", tags: ["code", "strong", "em", "em"] });
+  });
+
+  it("shows a fence that is still open as code", () => {
+    expect(blocks("so:\n```sql\nSELECT 1")).toEqual([
+      { is: "text", text: "so:" },
+      { is: "code", language: "sql", text: "SELECT 1" },
+    ]);
+  });
+
+  it("knows lists, headings, quotes, rules and tables", () => {
+    const kinds = blocks("# t\n- a\n- b\n\n1. x\n2. y\n> q\n\n---\n|a|b|\n|-|-|\n|1|2|\n").map((block) => block.is);
+    expect(kinds).toEqual(["heading", "list", "list", "quote", "rule", "table"]);
+  });
+
+  it.each(["**".repeat(20_000), "`".repeat(20_000), "|".repeat(20_000), "> ".repeat(20_000), "_a ".repeat(20_000), " ".repeat(40_000)])(
+    "is done with what would keep it busy",
+    (text) => {
+      expect(seen(<Markdown text={text} />).text.length).toBeLessThanOrEqual(text.length);
+    },
+  );
+});

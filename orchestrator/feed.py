@@ -1,0 +1,267 @@
+"""What happens in the engines and with batches, told to whoever looks on. docs/api.md describes the events.
+
+`Reader`   one who looks on, and what waits for him
+`History`  the swaps of late under numbers that count up, so that a reader who comes back misses none
+`Feed`     looks at the workers while there are readers, and at nothing while there are none
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import structlog
+
+from orchestrator.access.grant import Grant
+from orchestrator.errors import Overloaded
+from orchestrator.http.scopes import event_seen_by, seen_by
+from orchestrator.store import StoreUnavailable
+from workers.base import SwapEvent, WorkerStats
+
+LOOK_S = 0.5
+"""How often the workers are looked at: a swap tells its own time to the millisecond."""
+JOBS_S = 1.0
+"""How often batches are looked at."""
+ROOM = 512
+"""Swaps that wait for a reader; of more the oldest go, and he is told how many."""
+KEPT = 2048
+"""Swaps that are kept for readers who come back."""
+MOST_READERS, MOST_OF_KEY = 64, 8
+"""Readers at a time, of all keys and of one."""
+
+Stats = Mapping[str, WorkerStats | str]
+"""Family -> its worker's stats, or why there are none."""
+Jobs = Callable[[str], Awaitable[Sequence[dict[str, Any]]]]
+"""Lineage of a key -> its newest batches, as they are told. Each has an `id`."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """number: counts up over all families."""
+
+    number: int
+    family: str
+    event: SwapEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event. number: of a swap, or of the last one before the reader came; by it he can go on later."""
+
+    kind: str
+    data: dict[str, Any]
+    number: int | None = None
+
+
+class Reader:
+    """grant: what his key may see. owner: its lineage. Of a state only the latest waits for him, of swaps `room`."""
+
+    def __init__(self, grant: Grant, owner: str, room: int = ROOM) -> None:
+        self.grant, self.owner = grant, owner
+        self.ended: str | None = None  # why, once nothing more will come
+        self._room = room
+        self._states: dict[tuple[str, str], Told] = {}
+        self._last: dict[tuple[str, str], dict[str, Any]] = {}
+        self._swaps: deque[Swap] = deque()
+        self._lost, self._gap = 0, False
+        self._news = asyncio.Event()
+
+    def see(self, stats: Stats, swaps: Iterable[Swap] = ()) -> None:
+        """What was seen of the workers, of which he gets what is new and his key allows."""
+        for family, worker in seen_by(self.grant, stats).items():
+            self._tell("engine", family, engine_field(family, worker))
+        for swap in swaps:
+            if (event := event_seen_by(self.grant, swap.event)) is not None:
+                self._swaps.append(replace(swap, event=event))
+                self._news.set()
+        while len(self._swaps) > self._room:
+            self._swaps.popleft()
+            self._lost += 1
+
+    def see_jobs(self, jobs: Iterable[dict[str, Any]]) -> None:
+        """His batches as they are. What was told of others is forgotten."""
+        found = {job["id"]: job for job in jobs}
+        for kind, name in list(self._last):
+            if kind == "batch" and name not in found:
+                del self._last[kind, name]
+        for name, job in found.items():
+            self._tell("batch", name, job)
+
+    def miss(self) -> None:
+        """Nobody knows how many are gone that he has not seen."""
+        self._gap = True
+        self._news.set()
+
+    def end(self, why: str) -> None:
+        self.ended = why
+        self._news.set()
+
+    async def take(self, within: float) -> list[Told]:
+        """What is new, after `within` seconds at the latest: swaps in their order, behind them how it is now."""
+        try:
+            async with asyncio.timeout(within):
+                await self._news.wait()
+        except TimeoutError:
+            return []
+        self._news.clear()
+        told = [Told("lost", {"swaps": None if self._gap else self._lost})] if self._gap or self._lost else []
+        swaps, states = list(self._swaps), list(self._states.values())
+        self._lost, self._gap, self._states = 0, False, {}
+        self._swaps.clear()
+        return [*told, *(Told("swap", swap_field(swap), swap.number) for swap in swaps), *states]
+
+    def _tell(self, kind: str, name: str, data: dict[str, Any]) -> None:
+        if self._last.get((kind, name)) != data:
+            self._last[kind, name] = data
+            self._states[kind, name] = Told(kind, data)
+            self._news.set()
+
+
+@dataclass(slots=True)
+class History:
+    """epoch: names the process, whose numbers are of no use in another one."""
+
+    epoch: str = field(default_factory=lambda: secrets.token_hex(4))
+    number: int = 0
+    kept: deque[Swap] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _known: dict[str, frozenset[SwapEvent]] = field(default_factory=dict)
+
+    def learn(self, stats: Stats) -> list[Swap]:
+        """The swaps that no look before has seen. What was there when a family was first seen is no news."""
+        new: list[Swap] = []
+        for family, worker in stats.items():
+            if isinstance(worker, str):
+                continue
+            known = self._known.get(family)
+            self._known[family] = frozenset(worker.events)
+            if known is None:
+                continue
+            for event in worker.events:
+                if event not in known:
+                    self.number += 1
+                    new.append(Swap(self.number, family, event))
+        self.kept.extend(new)
+        return new
+
+    def id(self, number: int) -> str:
+        return f"{self.epoch}.{number}"
+
+    def since(self, last: str) -> tuple[list[Swap], bool]:
+        """The swaps after that of this id, and whether these are all."""
+        epoch, _, number = last.partition(".")
+        if epoch != self.epoch or not number.isdecimal() or int(number) > self.number:
+            return [], False
+        after = int(number)
+        first = self.kept[0].number if self.kept else self.number + 1
+        return [swap for swap in self.kept if swap.number > after], after >= first - 1
+
+
+class Feed:
+    """stats: never raises. jobs: None = there are no batches."""
+
+    def __init__(
+        self,
+        stats: Callable[[], Awaitable[Stats]],
+        jobs: Jobs | None = None,
+        history: History | None = None,
+        *,
+        look_s: float = LOOK_S,
+    ) -> None:
+        self.history = history or History()
+        self._stats, self._jobs, self._look_s = stats, jobs, look_s
+        self._readers: list[Reader] = []
+        self._looking: asyncio.Task[None] | None = None
+        self._ended: str | None = None
+
+    @property
+    def readers(self) -> int:
+        return len(self._readers)
+
+    def open(self, grant: Grant, owner: str, last: str | None = None) -> Reader:
+        """One more reader, who must be given to `leave` in the end. last: id of the last event that he knows.
+        Raises Overloaded."""
+        own = sum(reader.owner == owner for reader in self._readers)
+        if len(self._readers) >= MOST_READERS or own >= MOST_OF_KEY:
+            whose, most = ("this API key", MOST_OF_KEY) if own >= MOST_OF_KEY else ("the service", MOST_READERS)
+            raise Overloaded(f"{most} streams of events of {whose} are open, which is the limit; close one", 5)
+        reader = Reader(grant, owner)
+        if self._ended is not None:
+            reader.end(self._ended)
+        elif last is not None:
+            missed, whole = self.history.since(last)
+            reader.see({}, missed)
+            if not whole:
+                reader.miss()
+        self._readers.append(reader)
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.get_running_loop().create_task(self._look())
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.remove(reader)
+        if not self._readers and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def close(self, why: str) -> None:
+        """Ends it for all readers, and for who comes later."""
+        self._ended = why
+        for reader in self._readers:
+            reader.end(why)
+
+    async def _look(self) -> None:
+        looked_at_jobs, is_well = float("-inf"), True
+        while True:
+            stats = await self._stats()
+            swaps = self.history.learn(stats)
+            for reader in self._readers:
+                reader.see(stats, swaps)
+            if self._jobs is not None and time.monotonic() - looked_at_jobs >= JOBS_S:
+                looked_at_jobs = time.monotonic()
+                try:
+                    await self._look_at(self._jobs)
+                    is_well = True
+                except StoreUnavailable:
+                    pass  # which is told elsewhere
+                except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
+                    log.log(logging.WARNING if is_well else logging.DEBUG, "batches cannot be told", exc_info=True)
+                    is_well = False
+            await asyncio.sleep(self._look_s)
+
+    async def _look_at(self, jobs: Jobs) -> None:
+        for owner in dict.fromkeys(reader.owner for reader in self._readers):
+            found = await jobs(owner)
+            for reader in self._readers:
+                if reader.owner == owner:
+                    reader.see_jobs(found)
+
+
+def engine_field(family: str, worker: WorkerStats | str) -> dict[str, Any]:
+    """A family's engine as it is now. What changes all the time without anything happening is left out."""
+    if isinstance(worker, str):
+        return {"family": family, "why": worker}
+    return {
+        "family": family,
+        "active": worker.active,
+        "running": worker.running,
+        "waiting": worker.waiting,
+        "queued": {name: n for name, n in worker.queued_by_expert.items() if n},
+        "tiers": worker.tiers,
+        "swaps": worker.swaps,
+        "swap_seconds": round(worker.swap_seconds, 6),
+        "oldest_wait": round(worker.oldest_wait, 1),
+        "tier_bytes": worker.tier_bytes,
+        "room_bytes": worker.room_bytes,
+        "restarts": worker.restarts,
+    }
+
+
+def swap_field(swap: Swap) -> dict[str, Any]:
+    """As /v1/swaps has it."""
+    return {"family": swap.family, **asdict(swap.event)}
