@@ -185,13 +185,9 @@ def test_experts_and_router_say_what_was_measured(live: Pool, visit: Open) -> No
 
 def test_a_decision_can_be_read_later(live: Pool, visit: Open) -> None:
     console = visit(live.url).sign_in(live.key)
-    console.expected.append("/v1/routes")
     console.ask("please help me with the haiku and the moon")
     console.open("decisions")
     page = console.page
-    expect(page.get_by_role("row").or_(page.get_by_text("shows no decision records")).first).to_be_visible()
-    if page.get_by_text("shows no decision records").count():
-        pytest.skip("this service has no /v1/routes")
     row = page.get_by_role("row").filter(has_text="poet").first
     row.get_by_role("button").click()
     detail = page.get_by_role("region", name="Decision req-")

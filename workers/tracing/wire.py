@@ -1,101 +1,86 @@
-"""Spans as OTLP's protobuf (opentelemetry-proto 1, trace.proto), written by hand.
+"""Spans as OTLP's messages, filled by the generated classes.
 
-The SDK's encoder takes 50 microseconds a span, for which the service's own thread would wait; this takes 3. A test
-reads what is written here by the generated classes.
+The SDK's own encoder takes 28 microseconds a span, beside what the SDK's spans take to make, for which the service's
+own thread would wait; this takes 7, half of what it would without its cache (processor time; a span has 4 attributes).
 """
 
-import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.trace.v1 import trace_pb2 as otlp
 
 from workers.tracing.names import ERROR_TYPE, INPUT_MESSAGES, OUTPUT_MESSAGES, REQUEST_ID
 from workers.tracing.spans import Span, Value
 
 _UNIQUE = frozenset((REQUEST_ID, INPUT_MESSAGES, OUTPUT_MESSAGES))
-"""Attributes whose values do not come again."""
-_KINDS = {"internal": b"\x30\x01", "server": b"\x30\x02", "client": b"\x30\x03"}
-_FAILED = b"\x7a\x02\x18\x02"  # status: code ERROR
-_SAMPLED, _REMOTE = 0x101, 0x301  # flags: sampled, and whether it is known that the parent is of another process
-_fixed64, _fixed32, _double = struct.Struct("<Q").pack, struct.Struct("<I").pack, struct.Struct("<d").pack
+"""Attributes whose values do not come again, as those of floats do not."""
+_KINDS = {
+    "internal": otlp.Span.SPAN_KIND_INTERNAL,
+    "server": otlp.Span.SPAN_KIND_SERVER,
+    "client": otlp.Span.SPAN_KIND_CLIENT,
+}
+_FAILED = otlp.Status(code=otlp.Status.STATUS_CODE_ERROR)
+_SAMPLED = 1  # a flag of W3C Trace Context, for which OTLP has no name
+_LOCAL = _SAMPLED | otlp.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK
+_REMOTE = _LOCAL | otlp.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 
 
 def request(resource: Mapping[str, Value], scope: str, spans: Iterable[Span]) -> bytes:
     """An ExportTraceServiceRequest."""
-    of_scope = _field(b"\x0a", _field(b"\x0a", scope.encode())) + b"".join(map(_span, spans))
-    of_resource = b"".join(_attribute(b"\x0a", name, value) for name, value in resource.items())
-    return _field(b"\x0a", _field(b"\x0a", of_resource) + _field(b"\x12", of_scope))
+    whole = ExportTraceServiceRequest()
+    of_resource = whole.resource_spans.add()
+    of_resource.resource.attributes.extend(_attribute(name, value) for name, value in resource.items())
+    of_scope = of_resource.scope_spans.add()
+    of_scope.scope.name = scope
+    for span in spans:
+        of_scope.spans.add(
+            trace_id=span.trace_id.to_bytes(16, "big"),
+            span_id=span.span_id.to_bytes(8, "big"),
+            parent_span_id=span.parent_id.to_bytes(8, "big") if span.parent_id else None,
+            flags=_REMOTE if span.remote else _LOCAL,
+            name=span.name,
+            kind=_KINDS[span.kind],
+            start_time_unix_nano=span.began,
+            end_time_unix_nano=span.ended,
+            attributes=_attributes(span),
+            status=None if span.error is None else _FAILED,
+        )
+    written: bytes = whole.SerializeToString()
+    return written
 
 
-def _span(span: Span) -> bytes:
-    attributes = [
-        _attribute(b"\x4a", name, value) if name in _UNIQUE else _known(name, type(value).__name__, value)
+def _attributes(span: Span) -> list[KeyValue]:
+    found = [
+        _attribute(name, value)
+        if name in _UNIQUE or isinstance(value, float)
+        else _known(name, value, type(value).__name__)
         for name, value in span.attributes.items()
         if value is not None
     ]
     if span.error is not None:
-        attributes += (_known(ERROR_TYPE, "str", span.error), _FAILED)
-    parent = b"\x22\x08" + span.parent_id.to_bytes(8, "big") if span.parent_id else b""
-    body = b"".join(
-        (
-            b"\x0a\x10",
-            span.trace_id.to_bytes(16, "big"),
-            b"\x12\x08",
-            span.span_id.to_bytes(8, "big"),
-            parent,
-            _name(span.name),
-            _KINDS[span.kind],
-            b"\x39",
-            _fixed64(span.began),
-            b"\x41",
-            _fixed64(span.ended),
-            *attributes,
-            b"\x85\x01",
-            _fixed32(_REMOTE if span.remote else _SAMPLED),
-        )
-    )
-    return _field(b"\x12", body)
+        found.append(_known(ERROR_TYPE, span.error, "str"))
+    return found
 
 
-@lru_cache(1024)
-def _name(name: str) -> bytes:
-    return _field(b"\x2a", name.encode())
-
-
-@lru_cache(8192)
-def _known(name: str, kind: str, value: Value) -> bytes:
+@lru_cache(2048)  # of a kilobyte each
+def _known(name: str, value: Value, kind: str) -> KeyValue:
     """kind: the value's, for True is equal to 1."""
-    return _attribute(b"\x4a", name, value)
+    return _attribute(name, value)
 
 
-def _attribute(tag: bytes, name: str, value: Value) -> bytes:
-    """A KeyValue."""
-    return _field(tag, _field(b"\x0a", name.encode()) + _field(b"\x12", _value(value)))
+def _attribute(name: str, value: Value) -> KeyValue:
+    return KeyValue(key=name, value=_any(value))
 
 
-def _value(value: Value) -> bytes:
-    """An AnyValue."""
+def _any(value: Value) -> AnyValue:
     if isinstance(value, str):
-        return _field(b"\x0a", value.encode("utf-8", "replace"))
+        return AnyValue(string_value=value)
     if isinstance(value, bool):
-        return b"\x10\x01" if value else b"\x10\x00"
+        return AnyValue(bool_value=value)
     if isinstance(value, int):
-        return b"\x18" + _varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+        return AnyValue(int_value=value)
     if isinstance(value, float):
-        return b"\x21" + _double(value)
-    return _field(b"\x2a", b"".join(_field(b"\x0a", _value(item)) for item in value))
-
-
-def _field(tag: bytes, body: bytes) -> bytes:
-    """tag: with the wire type 2, of a known length."""
-    return tag + _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
-    out = bytearray()
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+        return AnyValue(double_value=value)
+    return AnyValue(array_value=ArrayValue(values=map(_any, value)))
