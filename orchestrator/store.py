@@ -175,7 +175,7 @@ class Store:
             return []
         keys = [_DECISION + member.partition(" ")[0] for member in members]
         records = await self._do(cast(Awaitable[list[str | None]], self._redis.mget(keys)))
-        return [json.loads(raw) for raw in records if raw is not None]
+        return [orjson.loads(raw) for raw in records if raw is not None]
 
     # Conversations
 

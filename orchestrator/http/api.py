@@ -53,8 +53,6 @@ from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
 from workers.tracing.spans import OFF, Tracing
 
-"""Expert -> why it cannot answer; empty when every expert can."""
-
 T = TypeVar("T", bound=Generation)
 
 log = structlog.stdlib.get_logger(__name__)

@@ -144,6 +144,7 @@ def whole(record: Mapping[str, Any], said: Mapping[str, Any] | None) -> dict[str
                 "router_seconds": record["router_seconds"],
                 "votes": record.get("votes", {}),
                 "scores": record.get("scores", {}),
+                "drafts": [],  # content, which no record has
             },
         },
     }

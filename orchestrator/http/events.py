@@ -2,12 +2,14 @@
 them."""
 
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from orchestrator.batch.jobs import Job, Jobs
 from orchestrator.feed import Feed, Reader, Told
@@ -38,32 +40,29 @@ class Events:
         caller: KeyInfo = request.state.caller
         key = request.headers["authorization"].partition(" ")[2].strip()
         reader = self._feed.open(caller.grant, caller.lineage, request.headers.get("last-event-id"))
-        return EventStream(self._frames(reader, key), STREAM_HEADERS)
+        return _Watched(self._frames(reader, key), partial(self._feed.leave, reader))
 
     async def _frames(self, reader: Reader, key: str) -> AsyncGenerator[bytes, None]:
         history = self._feed.history
         checked = spoke = time.monotonic()
-        try:
-            yield b"retry: %d\n\n" % RETRY_MS + self._written(
-                [Told("hello", {"at": time.time(), "epoch": history.epoch}, history.number)]
-            )
-            while True:
-                told = await reader.take(min(self._keep_alive_s, CHECK_S))
-                now = time.monotonic()
-                if told:
-                    yield self._written(told)
-                    spoke = now
-                elif now - spoke >= self._keep_alive_s:
-                    yield KEEP_ALIVE
-                    spoke = now
-                if now - checked >= CHECK_S:
-                    checked = now
-                    await self._check(reader, key)
-                if reader.ended is not None:
-                    yield self._written([Told("end", {"why": reader.ended})])
-                    return
-        finally:
-            self._feed.leave(reader)
+        yield b"retry: %d\n\n" % RETRY_MS + self._written(
+            [Told("hello", {"at": time.time(), "epoch": history.epoch}, history.number)]
+        )
+        while True:
+            told = await reader.take(min(self._keep_alive_s, CHECK_S))
+            now = time.monotonic()
+            if told:
+                yield self._written(told)
+                spoke = now
+            elif now - spoke >= self._keep_alive_s:
+                yield KEEP_ALIVE
+                spoke = now
+            if now - checked >= CHECK_S:
+                checked = now
+                await self._check(reader, key)
+            if reader.ended is not None:
+                yield self._written([Told("end", {"why": reader.ended})])
+                return
 
     async def _check(self, reader: Reader, key: str) -> None:
         """The key's scopes as they are now; the end where it works no more. Without Redis it is as it was."""
@@ -80,6 +79,20 @@ class Events:
             number = b"" if event.number is None else f"id: {self._feed.history.id(event.number)}\n".encode()
             parts.append(b"%sevent: %s\ndata: %s\n\n" % (number, event.kind.encode(), orjson.dumps(event.data)))
         return b"".join(parts)
+
+
+class _Watched(EventStream):
+    """ended: called in any case, also where the client has left before the first frame."""
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], ended: Callable[[], None]) -> None:
+        super().__init__(frames, STREAM_HEADERS)
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 def told_jobs(jobs: Jobs) -> ToldJobs:

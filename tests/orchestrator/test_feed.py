@@ -9,12 +9,15 @@ from typing import Any
 import orjson
 import pytest
 import pytest_asyncio
+from starlette.requests import Request
+from starlette.types import Message
 
 from orchestrator.access.grant import Grant
 from orchestrator.errors import Overloaded
 from orchestrator.feed import MOST_OF_KEY, Feed, History, Reader, Swap
 from orchestrator.http.door import Door
 from orchestrator.http.doorkeeper import Doorkeeper
+from orchestrator.http.events import Events
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, Service
 from tests.orchestrator.served import Wire, served
@@ -264,6 +267,23 @@ async def test_it_takes_no_place_from_requests(service: Service) -> None:
         await wire.send(f"GET /v1/events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {service.key}\r\n\r\n".encode())
         await wire.until(b"event: engine\n")
         assert keeper.door.inside.total == 0
+
+
+async def test_who_leaves_before_the_first_event_holds_no_place(service: Service) -> None:
+    feed = Feed(Workers())
+    headers = [(b"authorization", f"Bearer {service.key}".encode())]
+    scope = {"type": "http", "headers": headers, "state": {"caller": await service.keys.verify(service.key)}}
+    response = await Events(feed, service.keys, 1.0).stream(Request(scope))
+    assert feed.readers == 1
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise OSError("the connection is gone")
+
+    await response(scope, receive, send)
+    assert feed.readers == 0
 
 
 async def test_it_takes_a_key(service: Service) -> None:

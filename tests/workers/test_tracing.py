@@ -14,7 +14,7 @@ from workers.base import Failure, Finish, Phases, Usage
 from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.otlp import OtlpTracing
-from workers.tracing.settings import TraceSettings, open_tracing
+from workers.tracing.settings import TraceSettings, open_tracing, told_tracing
 from workers.tracing.spans import NO_SPAN, OFF, NoSpan, Parent, Span, Value
 from workers.tracing.wire import request
 
@@ -132,6 +132,11 @@ def test_the_standard_variables_come_before_the_file(
     endpoint: str | None, environment: Mapping[str, str], url: str
 ) -> None:
     assert TraceSettings(endpoint).url(environment) == url
+
+
+@pytest.mark.parametrize("environment", [{"OTEL_SDK_DISABLED": "True"}, {"OTEL_TRACES_EXPORTER": "none"}])
+def test_a_worker_may_be_without_traces_whatever_its_gateway_has(environment: Mapping[str, str]) -> None:
+    assert told_tracing("http://a:4318/v1/traces", "coe-worker", environment) is OFF
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ class _Run:
         if not call.trace:
             return NO_SPAN
         attributes: Attributes = {
-            names.OPERATION: names.CHAT,
+            names.OPERATION: names.CHAT if call.text is None else names.COMPLETION,
             names.PROVIDER: names.OWN_PROVIDER,
             names.REQUEST_MODEL: call.expert,
         }

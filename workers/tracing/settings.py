@@ -20,12 +20,17 @@ class TraceSettings:
     def url(self, environment: Mapping[str, str]) -> str:
         """Where spans go; "" for nowhere."""
         given = {name: value.strip() for name, value in environment.items() if value.strip()}
-        if given.get("OTEL_SDK_DISABLED", "").lower() == "true" or given.get("OTEL_TRACES_EXPORTER") == "none":
+        if _is_off(given):
             return ""
         if own := given.get(_TRACES):
             return own
         base = given.get(_ALL) or self.endpoint
         return f"{base.rstrip('/')}/v1/traces" if base else ""
+
+
+def _is_off(environment: Mapping[str, str]) -> bool:
+    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return disabled or environment.get("OTEL_TRACES_EXPORTER", "").strip() == "none"
 
 
 def open_tracing(settings: TraceSettings, service: str, environment: Mapping[str, str]) -> Tracing:
@@ -40,9 +45,8 @@ def open_tracing(settings: TraceSettings, service: str, environment: Mapping[str
 
 def told_tracing(url: str, service: str, environment: Mapping[str, str]) -> Tracing:
     """Of a worker, whose gateway has traces at this url. The worker's own environment comes first."""
-    own = TraceSettings().url(environment)
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if _is_off(environment):
         return OFF
     from workers.tracing.otlp import OtlpTracing
 
-    return OtlpTracing(own or url, service, None, environment)
+    return OtlpTracing(TraceSettings().url(environment) or url, service, None, environment)

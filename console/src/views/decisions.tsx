@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { get, Problem } from "../api";
+import { get } from "../api";
 import * as format from "../format";
 import { Icon } from "../parts/icons";
 import { Empty, Expert, Failure, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
@@ -27,7 +27,6 @@ export function Decisions(): JSX.Element {
   if (after) query.set("after", after);
   for (const [name, value] of Object.entries(filter)) if (value.trim()) query.set(name, value.trim());
   const list = useLoaded((signal) => get<List<RouteSummary>>(`/v1/routes?${query}`, signal), [query.toString()], after ? 0 : 5000);
-  const off = list.error instanceof Problem && list.error.status === 404;
   const rows = list.value?.data ?? [];
   const set = (name: keyof Filter) => (event: Event) => {
     setPages([]);
@@ -37,37 +36,25 @@ export function Decisions(): JSX.Element {
     <div class="page">
       <div class="page-head">
         <h1 class="grow">Decisions</h1>
-        {off ? null : (
-          <div class="row wrap">
-            <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" value={filter.expert} onChange={set("expert")} />
-            <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" value={filter.category} onChange={set("category")} />
-            <select class="input" aria-label="Only with this outcome" value={filter.outcome} onChange={set("outcome")}>
-              <option value="">any outcome</option>
-              {["ok", "routed", "client_gone", "engine_died", "deadline", "expert_unavailable"].map((name) => (
-                <option key={name} value={name}>
-                  {format.words(name)}
-                </option>
-              ))}
-            </select>
-          </div>
-        )}
-      </div>
-      {off ? (
-        <div class="card">
-          <Empty title="This service shows no decision records">
-            <p>
-              It has no path <code>/v1/routes</code>. The route of each answer stands beside it in the chat.
-            </p>
-          </Empty>
+        <div class="row wrap">
+          <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" value={filter.expert} onChange={set("expert")} />
+          <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" value={filter.category} onChange={set("category")} />
+          <select class="input" aria-label="Only with this outcome" value={filter.outcome} onChange={set("outcome")}>
+            <option value="">any outcome</option>
+            {["ok", "routed", "client_gone", "engine_died", "deadline", "expert_unavailable"].map((name) => (
+              <option key={name} value={name}>
+                {format.words(name)}
+              </option>
+            ))}
+          </select>
         </div>
-      ) : list.error ? (
-        <Failure error={list.error} again={list.again} />
-      ) : null}
+      </div>
+      {list.error ? <Failure error={list.error} again={list.again} /> : null}
       {!list.value && list.loading ? <Waiting what="Loading decisions" /> : null}
       {list.value && !rows.length ? (
         <div class="card">
           <Empty title={query.size > 1 ? "None like that" : "No decisions yet"}>
-            <p>Each answered request leaves one, without a word of prompt or answer.</p>
+            <p>Each routed request leaves one.</p>
           </Empty>
         </div>
       ) : null}
