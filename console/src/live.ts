@@ -229,4 +229,3 @@ async function past(key: string, stopped: AbortSignal): Promise<void> {
     // The stream goes on without what was before it.
   }
 }
-
