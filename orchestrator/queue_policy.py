@@ -21,7 +21,7 @@ So one worker of ten that is late asks for one more and not for ten; and where o
 is for placement to spread the load, which a further worker could not do better. Swaps and loads are in q_w: a worker
 whose experts wait for each other's turns is late, however little it computes, and a further one takes experts off it.
 Where one was given back within the last `downscale_delay_s`, it is asked for alone, for with it there were enough; and
-when it is back no more are asked for, for as long again, while any queue time falls.
+when it is back, for as long again, a worker whose queue time falls at all is not late.
 
 **Fewer**, one at a time, if all workers are there and have told, every q_w <= Q / 2, and what they do fits on the rest:
 
@@ -139,9 +139,13 @@ def _enough(memory: Memory, rules: Rules, now: float) -> int:
 
 
 def _more(target: int, running: int, told: Sequence[Told], rules: Rules, enough: int) -> int:
-    if target == enough and (running < target or any(own.queue_s < own.before_s for own in told)):
-        return 0
-    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in told if _is_late(own, rules))
+    if target == enough:
+        if running < target:
+            return 0
+        late = [own for own in told if _is_late(own, rules) and own.queue_s >= own.before_s]
+    else:
+        late = [own for own in told if _is_late(own, rules)]
+    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in late)
     spare = sum(max(0.0, 1 - own.busy / rules.busy) for own in told if own.queue_s <= LOW * rules.queue_s)
     to_come = max(0, target - running) + max(0, running - len(told))
     more = max(0, math.ceil(excess - spare - to_come - _LITTLE))

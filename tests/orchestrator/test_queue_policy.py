@@ -117,6 +117,17 @@ def test_one_that_was_given_back_not_long_ago_is_asked_for_alone() -> None:
     assert decide(4, 4, [LATE] * 4, RULES, Memory(before=(6, 1.0)), 2.0)[0] == 8
 
 
+def test_when_it_is_back_only_workers_whose_queue_grows_are_late() -> None:
+    falls, grows = Told(20, 21, 1, 100), Told(20, 15, 1, 100)
+    _, memory = decide(3, 3, [FULL] * 3, RULES, Memory(), 0.0)
+    _, memory = decide(2, 2, [LATE] * 2, RULES, memory, 1.0)
+    _, memory = decide(3, 2, [LATE] * 2, RULES, memory, 2.0)
+    assert decide(3, 2, [grows] * 2, RULES, memory, 3.0)[0] == 3  # it is on its way
+    assert decide(3, 3, [falls] * 3, RULES, memory, 3.0)[0] == 3
+    assert decide(3, 3, [falls, grows, falls], RULES, memory, 3.0)[0] == 4
+    assert decide(3, 3, [falls] * 3, RULES, memory, 602.0)[0] == 6
+
+
 def test_those_who_make_more_in_time_were_not_too_few() -> None:
     memory = Memory(target=2, too_few={1: (40, 0.0), 2: (50, 0.0)})
     assert {*decide(2, 2, [of(0, 0.5, 26)] * 2, RULES, memory, 1.0)[1].too_few} == {1}
