@@ -208,12 +208,8 @@ class Fleet:
         """
         if self.owner is None:
             return
+        run(found, drain_s, self.owner)
         serve: Any = import_module("ray.serve")
-        targets = [
-            serve.RunTarget(application(plan, drain_s, self.owner), name=app, route_prefix=None)
-            for app, plan in found.items()
-        ]
-        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
         for app in self.found.keys() - found.keys():
             serve.delete(app, _blocking=False)
         self.found = dict(found)
@@ -257,6 +253,16 @@ def shared_cluster(
     """
     with joined(address, say):
         yield Fleet(plans(config, registry, home), None, is_local=False)
+
+
+def run(found: Mapping[str, Plan], drain_s: float, owner: str | None = None) -> None:
+    """Hands these applications to Serve and waits for none, as one may wait for a node that is still to come. The
+    others stay. drain_s, owner: see `orchestrator.deployment.application`."""
+    serve: Any = import_module("ray.serve")
+    targets = [
+        serve.RunTarget(application(plan, drain_s, owner), name=app, route_prefix=None) for app, plan in found.items()
+    ]
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
 def start_serve() -> None:

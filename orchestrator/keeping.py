@@ -111,16 +111,10 @@ class ServeApplications:
         self._found, self._drain_s = found, drain_s
 
     def deploy(self, apps: Mapping[str, str]) -> None:
-        from orchestrator.cluster import start_serve
-        from orchestrator.deployment import application
+        from orchestrator.cluster import run, start_serve
 
         start_serve()
-        targets = [
-            self._serve.RunTarget(application(self._found[app], self._drain_s), name=app, route_prefix=None)
-            for app in apps
-        ]
-        # Where a node is still to come, its application would be waited for, and with it all others.
-        self._serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+        run({app: self._found[app] for app in apps}, self._drain_s)
 
     def remove(self, app: str) -> None:
         self._serve.delete(app, _blocking=False)

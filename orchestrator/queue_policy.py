@@ -20,6 +20,8 @@ periods from now. Else every worker that came would bring others, until all that
 So one worker of ten that is late asks for one more and not for ten; and where others idle none is asked for: there it
 is for placement to spread the load, which a further worker could not do better. Swaps and loads are in q_w: a worker
 whose experts wait for each other's turns is late, however little it computes, and a further one takes experts off it.
+Where one was given back within the last `downscale_delay_s`, it is asked for alone, for with it there were enough; and
+when it is back, for as long again, a worker whose queue time falls at all is not late.
 
 **Fewer**, one at a time, if all workers are there and have told, every q_w <= Q / 2, and what they do fits on the rest:
 
@@ -80,12 +82,14 @@ class Rules:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """Between two decisions. target: workers that were wanted; asked: that more were asked for; tokens_s: sum of t_w
-    then. too_few: number of workers -> what they made when they were too few, and when that was (seconds)."""
+    then. too_few: number of workers -> what they made when they were too few, and when that was (seconds). before:
+    workers that there were before one was given back, and when that was, or when it was asked for again."""
 
     target: int = 0
     asked: bool = False
     tokens_s: float = 0.0
     too_few: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    before: tuple[int, float] = (0, -math.inf)
 
 
 def decide(
@@ -98,7 +102,7 @@ def decide(
     """
     made = sum(own.tokens_s for own in told)
     memory = _learned(memory, target, rules, now)
-    if more := _more(target, running, told, rules):
+    if more := _more(target, running, told, rules, _enough(memory, rules, now)):
         estimate = made * running / len(told)
         most = max(estimate, memory.tokens_s) if memory.asked else estimate
         return target + more, replace(memory, target=target, asked=True, tokens_s=most)
@@ -114,7 +118,12 @@ def decide(
 
 
 def _learned(memory: Memory, target: int, rules: Rules, now: float) -> Memory:
-    """Those that there were before more came were too few."""
+    """Those that there were before more came were too few; those that there were before one went may have been just
+    enough."""
+    if 0 < target < memory.target:
+        memory = replace(memory, before=(target + 1, now))
+    elif memory.target < target == memory.before[0]:
+        memory = replace(memory, before=(target, now))
     keep_s = FORGET * rules.downscale_delay_s
     kept = {m: (made, at) for m, (made, at) in memory.too_few.items() if now - at < keep_s}
     if memory.asked and 0 < memory.target < target:
@@ -123,11 +132,24 @@ def _learned(memory: Memory, target: int, rules: Rules, now: float) -> Memory:
     return replace(memory, too_few=kept)
 
 
-def _more(target: int, running: int, told: Sequence[Told], rules: Rules) -> int:
-    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in told if _is_late(own, rules))
+def _enough(memory: Memory, rules: Rules, now: float) -> int:
+    """Workers that were enough not long ago; 0 = not known."""
+    number, at = memory.before
+    return number if now - at < rules.downscale_delay_s else 0
+
+
+def _more(target: int, running: int, told: Sequence[Told], rules: Rules, enough: int) -> int:
+    if target == enough:
+        if running < target:
+            return 0
+        late = [own for own in told if _is_late(own, rules) and own.queue_s >= own.before_s]
+    else:
+        late = [own for own in told if _is_late(own, rules)]
+    excess = sum(min(MOST, own.queue_s / rules.queue_s) - 1 for own in late)
     spare = sum(max(0.0, 1 - own.busy / rules.busy) for own in told if own.queue_s <= LOW * rules.queue_s)
     to_come = max(0, target - running) + max(0, running - len(told))
-    return max(0, math.ceil(excess - spare - to_come - _LITTLE))
+    more = max(0, math.ceil(excess - spare - to_come - _LITTLE))
+    return min(more, 1) if target == enough - 1 else more
 
 
 def _is_late(own: Told, rules: Rules) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 import schemathesis
+import schemathesis.specs.openapi.schemas  # now: where two threads compile at once, Python 3.11 may fail at it
 from hypothesis import HealthCheck, given, seed, settings
 from schemathesis import GenerationMode, checks
 from schemathesis.core.failures import Failure, FailureGroup
