@@ -7,7 +7,7 @@ request is timed alone, on records like those of the same run.
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,8 +20,10 @@ from orchestrator.store import Store
 from routers.base import Choice, Route
 from workers.base import Phases, Usage
 
-ROUNDS = 10
-"""Turns of each; the median of their medians counts."""
+SERVICES = ("untraced", "traced", "control")
+"""Taking turns; the control is untraced too: what it differs by is noise."""
+ROUNDS = 40
+"""Turns of each."""
 COUNTED = 5000
 """Records whose metrics are timed."""
 
@@ -54,38 +56,42 @@ def collector() -> Iterator[tuple[str, list[int]]]:
 def compare(
     load: Callable[[str, int], Load], cpu: Callable[[str], float], requests: int, taken: list[int]
 ) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
-    """load: of "off" or "on", so many requests at a time. cpu: seconds that its gateway has computed. Rows of a table,
-    and figures by name."""
+    """load: of one of SERVICES, so many requests at a time. cpu: seconds that its gateway has computed. Rows of a
+    table, and figures by name.
+
+    A ratio is the median of those of the rounds, each of which is of two loads a second apart."""
     rows: list[tuple[Any, ...]] = []
     figures: dict[str, Any] = {}
     for concurrency in (1, 32):
-        medians: dict[str, list[float]] = {"off": [], "on": []}
-        rates: dict[str, list[float]] = {"off": [], "on": []}
-        computed: dict[str, list[float]] = {"off": [], "on": []}
+        medians, rates, computed = ({name: list[float]() for name in SERVICES} for _ in range(3))
         for turn in range(ROUNDS):
-            for name in ("off", "on") if turn % 2 else ("on", "off"):
+            for name in _turned(SERVICES, turn):
                 before = cpu(name)
                 made = load(name, concurrency)
                 computed[name].append((cpu(name) - before) / requests * 1000)
                 assert made.statuses[200] == requests, made.statuses
                 medians[name].append(made.milliseconds(0.5))
                 rates[name].append(made.rate)
-        p50 = {name: statistics.median(found) for name, found in medians.items()}
-        rate = {name: statistics.median(found) for name, found in rates.items()}
-        each = {name: statistics.median(found) for name, found in computed.items()}
-        for name in p50:
-            rows.append((f"c={concurrency}", f"traces {name}", rate[name], p50[name], each[name]))
-            figures[f"cpu_ms_c{concurrency}_traces_{name}"] = round(each[name], 3)
-            figures[f"p50_ms_c{concurrency}_traces_{name}"] = round(p50[name], 3)
-            figures[f"rps_c{concurrency}_traces_{name}"] = round(rate[name], 1)
-        figures[f"p50_ratio_c{concurrency}"] = round(p50["on"] / p50["off"], 4)
-        figures[f"cpu_ratio_c{concurrency}"] = round(each["on"] / each["off"], 4)
-        figures[f"rps_ratio_c{concurrency}"] = round(rate["on"] / rate["off"], 4)
+        for what, found in (("p50_ms", medians), ("rps", rates), ("cpu_ms", computed)):
+            for name in SERVICES:
+                figures[f"{what}_c{concurrency}_{name}"] = round(statistics.median(found[name]), 3)
+            for name in SERVICES[1:]:
+                ratios = [own / base for own, base in zip(found[name], found[SERVICES[0]], strict=True)]
+                figures[f"{what}_ratio_c{concurrency}_{name}"] = round(statistics.median(ratios), 4)
+        for name in SERVICES:
+            told = (figures[f"{what}_c{concurrency}_{name}"] for what in ("rps", "p50_ms", "cpu_ms"))
+            rows.append((f"c={concurrency}", name, *told, figures.get(f"p50_ms_ratio_c{concurrency}_{name}", 1.0)))
     metrics_ms = metrics_us() / 1000
     figures["metrics_us"] = round(metrics_ms * 1000, 1)
-    figures["metrics_of_p50"] = round(metrics_ms / figures["p50_ms_c1_traces_off"], 4)
+    figures["metrics_of_p50"] = round(metrics_ms / figures[f"p50_ms_c1_{SERVICES[0]}"], 4)
     figures["batches_of_spans"], figures["bytes_of_spans"] = len(taken), sum(taken)
     return rows, figures
+
+
+def _turned(names: Sequence[str], turn: int) -> list[str]:
+    """So that each comes first, last and between as often."""
+    at = turn % len(names)
+    return [*names[at:], *names[:at]]
 
 
 def metrics_us() -> float:

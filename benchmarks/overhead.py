@@ -286,7 +286,8 @@ def traced_and_not(client: Client, router: Path, requests: int, as_json: bool) -
     """What traces and metrics add; see `benchmarks.observed`."""
     with contextlib.ExitStack() as stack:
         url, taken = stack.enter_context(observed.collector())
-        lives = {"off": fake_service(stack, router), "on": fake_service(stack, router, traces={"endpoint": url})}
+        configs = {"traced": {"traces": {"endpoint": url}}}
+        lives = {name: fake_service(stack, router, **configs.get(name, {})) for name in observed.SERVICES}
         peers = {name: Peer(name, live.url, live.key, "auto") for name, live in lives.items()}
 
         def load(name: str, concurrency: int) -> Load:
@@ -299,7 +300,7 @@ def traced_and_not(client: Client, router: Path, requests: int, as_json: bool) -
         for name in peers:
             load(name, 4)  # warm
         rows, figures = observed.compare(load, cpu, requests, taken)
-    print(table(("load", "", "good/s", "p50 ms", "gateway's CPU, ms"), rows))
+    print(table(("load", "", "good/s", "p50 ms", "gateway's CPU, ms", "p50, of untraced"), rows))
     emit({"requests": requests, "rounds": observed.ROUNDS}, figures, as_json)
 
 

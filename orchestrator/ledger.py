@@ -16,7 +16,7 @@ from routers.policies.constraints import estimated_tokens
 from workers.base import ChatCall, Delta, Event, Failure, Finish, Sampling, Usage
 from workers.tracing import names
 from workers.tracing.content import message_out, messages_in
-from workers.tracing.spans import AnySpan
+from workers.tracing.spans import AnySpan, Attributes
 
 CANCELLED = "cancelled"
 WHOLE_S = 0.5
@@ -172,13 +172,14 @@ def _end(span: AnySpan, made: CallMade, end: Event | None) -> None:
     """Of a call as it was made."""
     if not span.is_on:
         return
+    told: Attributes = {names.COST: made.cost}
     if made.usage is not None:
-        span.set({names.INPUT_TOKENS: made.usage.prompt_tokens, names.OUTPUT_TOKENS: made.usage.completion_tokens})
-    span.set({names.COST: made.cost})
+        told[names.INPUT_TOKENS], told[names.OUTPUT_TOKENS] = made.usage.prompt_tokens, made.usage.completion_tokens
     if isinstance(end, Finish):
-        span.set({names.RESPONSE_MODEL: end.expert, names.FINISH_REASONS: (end.reason,)})
+        told[names.RESPONSE_MODEL], told[names.FINISH_REASONS] = end.expert, (end.reason,)
     else:
         span.fail(end.code if isinstance(end, Failure) else CANCELLED)
+    span.set(told)
     span.end()
 
 

@@ -15,8 +15,8 @@ from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.otlp import OtlpTracing
 from workers.tracing.settings import TraceSettings, open_tracing, told_tracing
-from workers.tracing.spans import NO_SPAN, OFF, NoSpan, Parent, Span, Value
-from workers.tracing.wire import request
+from workers.tracing.spans import NO_SPAN, OFF, Fields, NoSpan, Parent, Span, Value, fields
+from workers.tracing.wire import SCOPE, request
 
 TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{ABOVE}-01"
@@ -241,7 +241,7 @@ def test_a_collector_that_refuses_is_told_once_and_again_when_it_takes_them(capl
         tracing.request("POST /x", TRACEPARENT).end()
         own.trace(TRACE, 1)
         tracing.close()
-    told = [record.getMessage() for record in caplog.records if record.name == "workers.tracing.otlp"]
+    told = [record.getMessage() for record in caplog.records if record.name == "workers.tracing.shipping"]
     assert told == [
         "traces are lost: the collector does not take them",
         "traces are taken again; 2 spans were lost",
@@ -267,11 +267,11 @@ def test_a_span_is_sent_with_all_that_it_has() -> None:
     span.end(2**60 + 7)
     below = Span(kept, "below", "internal", 5, 0, None, began=1)
     below.end(2)
-    body = request({"service.name": "coe", "process.pid": 7}, "scope", kept.spans)
+    body = request({"service.name": "coe", "process.pid": 7}, [Fields._make(fields(span)) for span in kept.spans])
     read = ExportTraceServiceRequest.FromString(body)
     [resource] = read.resource_spans
     [scope] = resource.scope_spans
-    assert scope.scope.name == "scope"
+    assert scope.scope.name == SCOPE
     assert [own.flags for own in scope.spans] == [0x301, 0x101]
     first, second = spans_of(body)
     assert (first.name, first.kind, first.began, first.ended, first.failed) == (

@@ -31,7 +31,7 @@ from workers.channel.frames import (
 from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.settings import told_tracing
-from workers.tracing.spans import NO_SPAN, OFF, AnySpan, Attributes, Tracing
+from workers.tracing.spans import OFF, Attributes, Tracing
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
@@ -157,7 +157,7 @@ class _Run:
         ended, usage = False, None
         server, made = self._peer.server, 0
         end: Event | None = None
-        span = self._span()
+        began = time.time_ns()
         server.count(self._call.expert, 1, 0)
         server.count_beside(self._call)
         server.change(calls=+1)
@@ -186,18 +186,19 @@ class _Run:
             self._peer.running.pop(self._number, None)
             server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
             server.change(calls=-1)
-            end_call(span, end)
+            if self._call.trace:  # what is told leaves first
+                asyncio.get_running_loop().call_soon(self._trace, began, time.time_ns(), end)
 
-    def _span(self) -> AnySpan:
+    def _trace(self, began: int, ended: int, end: Event | None) -> None:
+        """began, ended: nanoseconds of Unix time. end: the call's last event."""
         call = self._call
-        if not call.trace:
-            return NO_SPAN
         attributes: Attributes = {
             names.OPERATION: names.CHAT if call.text is None else names.COMPLETION,
             names.PROVIDER: names.OWN_PROVIDER,
             names.REQUEST_MODEL: call.expert,
         }
-        return self._peer.server.tracing.follow(call.trace, names.engine(call.expert), attributes)
+        span = self._peer.server.tracing.follow(call.trace, names.engine(call.expert), attributes, began)
+        end_call(span, end, ended)
 
     def tell(self) -> None:
         """Sends what waits."""

@@ -5,8 +5,9 @@ from workers.tracing import names
 from workers.tracing.spans import AnySpan, Span
 
 
-def end_call(span: AnySpan, last: Event | None) -> None:
-    """Ends the span of a call. last: its last event; a delta or None, where it was broken off."""
+def end_call(span: AnySpan, last: Event | None, at: int | None = None) -> None:
+    """Ends the span of a call. last: its last event; a delta or None, where it was broken off. at: when, nanoseconds of
+    Unix time; None: now."""
     if not isinstance(span, Span):
         return
     if isinstance(last, Finish):
@@ -25,7 +26,7 @@ def end_call(span: AnySpan, last: Event | None) -> None:
         span.fail(last.code)
     else:
         span.fail("cancelled")
-    span.end()
+    span.end(at)
 
 
 def _add_phases(span: Span, phases: Phases) -> None:

@@ -8,7 +8,8 @@ import random
 import re
 import time
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from operator import attrgetter
+from typing import Literal, NamedTuple, Protocol
 
 Kind = Literal["internal", "server", "client"]
 Value = str | int | float | bool | tuple[str, ...]
@@ -38,6 +39,21 @@ class Parent:
 
 def traceparent(trace_id: int, span_id: int, *, sampled: bool) -> str:
     return f"00-{trace_id:032x}-{span_id:016x}-{'01' if sampled else '00'}"
+
+
+class Fields(NamedTuple):
+    """What a span has to tell, to another process; see `Span`."""
+
+    trace_id: int
+    span_id: int
+    parent_id: int
+    remote: bool
+    name: str
+    kind: Kind
+    began: int
+    ended: int
+    attributes: Attributes
+    error: str | None
 
 
 class Sink(Protocol):
@@ -117,6 +133,10 @@ class Span:
         return f"{self.trace_id:032x}"
 
 
+fields = attrgetter(*Fields._fields)
+"""Of a span: a plain tuple, which is pickled faster than a `Fields`."""
+
+
 class NoSpan:
     """traceparent: of a trace that somebody else records, or decided not to; "" for none."""
 
@@ -158,8 +178,10 @@ class Tracing(Protocol):
         caller's decision where there is one."""
         ...
 
-    def follow(self, traceparent: str, name: str, attributes: Attributes | None = None) -> AnySpan:
-        """The first span in this process of what another process of the service does."""
+    def follow(
+        self, traceparent: str, name: str, attributes: Attributes | None = None, began: int | None = None
+    ) -> AnySpan:
+        """The first span in this process of what another process of the service does. began: None: now."""
         ...
 
     def close(self, within: float = 2.0) -> None:
@@ -175,7 +197,9 @@ class NoTracing:
     def request(self, name: str, traceparent: str, attributes: Attributes | None = None) -> AnySpan:
         return NO_SPAN
 
-    def follow(self, traceparent: str, name: str, attributes: Attributes | None = None) -> AnySpan:
+    def follow(
+        self, traceparent: str, name: str, attributes: Attributes | None = None, began: int | None = None
+    ) -> AnySpan:
         return NO_SPAN
 
     def close(self, within: float = 2.0) -> None: ...
