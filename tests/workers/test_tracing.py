@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -15,6 +17,7 @@ from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.otlp import OtlpTracing
 from workers.tracing.settings import TraceSettings, open_tracing, told_tracing
+from workers.tracing.shipping import GONE
 from workers.tracing.spans import NO_SPAN, OFF, Fields, NoSpan, Parent, Span, Value, fields
 from workers.tracing.wire import SCOPE, request
 
@@ -205,7 +208,9 @@ def test_the_caller_decides_whether_its_trace_is_recorded() -> None:
         assert isinstance(unsampled, NoSpan)
         assert tracing.follow(declined.traceparent, "engine") is NO_SPAN
         assert tracing.follow("nonsense", "engine") is NO_SPAN
-        assert OtlpTracing(f"{own.url}/v1/traces", "coe", 1.0, FAST).request("POST /x", "").is_on
+        tracing.close()
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", 1.0, FAST)
+        assert tracing.request("POST /x", "").is_on
         tracing.close()
 
 
@@ -224,7 +229,7 @@ def test_a_collector_that_is_away_costs_spans_and_nothing_else(caplog: pytest.Lo
     tracing.close(within=0.2)
     assert tracing.lost == 1000
     told = [record.getMessage() for record in caplog.records]
-    assert told.count("traces are lost: the collector does not take them") <= 1
+    assert sum("no way to the collector" in line for line in told) <= 1
 
 
 def test_a_collector_that_refuses_is_told_once_and_again_when_it_takes_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -243,9 +248,53 @@ def test_a_collector_that_refuses_is_told_once_and_again_when_it_takes_them(capl
         tracing.close()
     told = [record.getMessage() for record in caplog.records if record.name == "workers.tracing.shipping"]
     assert told == [
-        "traces are lost: the collector does not take them",
+        "traces are lost: the collector answers 400 Bad Request",
         "traces are taken again; 2 spans were lost",
     ]
+
+
+def _exporters() -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [own for own in found if "workers.tracing.exporter" in own.cmdline()]
+
+
+def test_an_exporter_that_dies_costs_what_it_had_and_another_one_takes_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with collector() as own:
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", None, {"OTEL_BSP_SCHEDULE_DELAY": "50"})
+        tracing.request("POST /x", TRACEPARENT).end()
+        own.trace(TRACE, 1)
+        [first] = _exporters()
+        first.kill()
+        while tracing.lost == 0:  # what is written to a process that is no more; a deadline is pytest's
+            tracing.request("POST /x", "").end()
+            time.sleep(0.06)
+        tracing.request("POST /x", TRACEPARENT).end()
+        own.trace(TRACE, 2)
+        [second] = _exporters()
+        tracing.close()
+    assert second.pid != first.pid
+    assert not second.is_running()
+    assert f"traces are lost: {GONE}" in [record.getMessage() for record in caplog.records]
+
+
+def test_an_address_that_is_none_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    tracing = OtlpTracing("localhost:4318/v1/traces", "coe", None, {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
+    tracing.request("POST /x", "").end()
+    tracing.close(within=60)
+    assert tracing.lost == 1
+    assert "no way to the collector: InvalidSchema" in caplog.text
+
+
+def test_no_span_is_lost_or_sent_twice_however_many_come_at_once() -> None:
+    with collector() as own:
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", None, FAST)
+        for number in range(2000):
+            tracing.request("POST /x", "", {"number": number}).end()
+        tracing.close(within=60)
+        assert tracing.lost == 0
+        assert [span.attributes["number"] for span in own.spans] == list(range(2000))
 
 
 def test_a_span_is_sent_with_all_that_it_has() -> None:

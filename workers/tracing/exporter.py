@@ -44,8 +44,14 @@ class Exporter(OTLPSpanExporter):
     def send(self, bundles: list[bytes]) -> str:
         """Why the collector has not taken them. Tries again for as long as OTEL_EXPORTER_OTLP_TIMEOUT says."""
         spans = [Fields._make(span) for bundle in bundles for span in pickle.loads(bundle)]  # noqa: S301  # of its peer
-        taken = self._client.export(request(self._resource, spans)).success
-        return "" if taken else "the collector does not take them"
+        result = self._client.export(request(self._resource, spans))
+        if result.success:
+            return ""
+        if result.status_code is not None:
+            return f"the collector answers {result.status_code} {result.reason or ''}".rstrip()
+        error = result.error
+        # Of a connection only its type: the message has the URL, which may have a secret in it.
+        return f"no way to the collector: {error if type(error) is OSError else type(error).__name__}"
 
 
 def _resource(target: Target) -> dict[str, Value]:
