@@ -12,7 +12,7 @@ import structlog
 
 from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Part, Piece, Request, Seat, Verdict
 from orchestrator.events import Answered, Ask, DraftText, Routed
-from orchestrator.ledger import Ledger, public
+from orchestrator.ledger import CANCELLED, Ledger, public
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
 from workers.tracing import names
 
@@ -43,6 +43,7 @@ async def several(
     span = ledger.span = ledger.span.child(
         names.aggregate(aggregator.name), attributes={names.AGGREGATOR: aggregator.name}
     )
+    left = False
     end: Verdict | Failure = Failure("internal", f"aggregator {aggregator.name} ended without a verdict")
     try:
         async with aclosing(aggregator.aggregate(request, drafts, OwnCalls(request.id, ledger))) as pieces:
@@ -55,12 +56,15 @@ async def several(
         end = Failure(_code(error.drafts), f"every expert of the route failed: {error}")
     except BrokenOff as error:
         end = Failure(_code((error.draft,)), str(error))
+    except (GeneratorExit, asyncio.CancelledError):
+        left = True
+        raise
     finally:
         await drafts.aclose()
         if isinstance(end, Verdict):
             span.set({names.USED: end.used})
         else:
-            span.fail(end.code)
+            span.fail(CANCELLED if left else end.code)
         span.end()
     yield end if isinstance(end, Failure) else _answered(end, ledger, drafts.said)
 

@@ -17,8 +17,8 @@ from typing import Any
 import structlog
 
 from orchestrator.access.grant import Grant
+from orchestrator.access.scopes import event_seen_by, seen_by
 from orchestrator.errors import Overloaded
-from orchestrator.http.scopes import event_seen_by, seen_by
 from orchestrator.store import StoreUnavailable
 from workers.base import SwapEvent, WorkerStats
 
@@ -51,7 +51,7 @@ class Swap:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FeedEvent:
     """An event. number: of a swap, or of the last one before the reader came; by it he can go on later."""
 
     kind: str
@@ -60,13 +60,14 @@ class Told:
 
 
 class Reader:
-    """grant: what his key may see. owner: its lineage. Of a state only the latest waits for him, of swaps `room`."""
+    """grant: what his key may see. owner: its lineage. after: number of the last swap that he knows. Of a state only
+    the latest waits for him, of swaps `room`."""
 
-    def __init__(self, grant: Grant, owner: str, room: int = ROOM) -> None:
-        self.grant, self.owner = grant, owner
+    def __init__(self, grant: Grant, owner: str, room: int = ROOM, after: int = 0) -> None:
+        self.grant, self.owner, self.after = grant, owner, after
         self.ended: str | None = None  # why, once nothing more will come
         self._room = room
-        self._states: dict[tuple[str, str], Told] = {}
+        self._states: dict[tuple[str, str], FeedEvent] = {}
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
         self._swaps: deque[Swap] = deque()
         self._lost, self._gap = 0, False
@@ -102,7 +103,7 @@ class Reader:
         self.ended = why
         self._news.set()
 
-    async def take(self, within: float) -> list[Told]:
+    async def take(self, within: float) -> list[FeedEvent]:
         """What is new, after `within` seconds at the latest: swaps in their order, behind them how it is now."""
         try:
             async with asyncio.timeout(within):
@@ -110,16 +111,16 @@ class Reader:
         except TimeoutError:
             return []
         self._news.clear()
-        told = [Told("lost", {"swaps": None if self._gap else self._lost})] if self._gap or self._lost else []
+        told = [FeedEvent("lost", {"swaps": None if self._gap else self._lost})] if self._gap or self._lost else []
         swaps, states = list(self._swaps), list(self._states.values())
         self._lost, self._gap, self._states = 0, False, {}
         self._swaps.clear()
-        return [*told, *(Told("swap", swap_field(swap), swap.number) for swap in swaps), *states]
+        return [*told, *(FeedEvent("swap", swap_field(swap), swap.number) for swap in swaps), *states]
 
     def _tell(self, kind: str, name: str, data: dict[str, Any]) -> None:
         if self._last.get((kind, name)) != data:
             self._last[kind, name] = data
-            self._states[kind, name] = Told(kind, data)
+            self._states[kind, name] = FeedEvent(kind, data)
             self._news.set()
 
 
@@ -190,11 +191,11 @@ class Feed:
         if len(self._readers) >= MOST_READERS or own >= MOST_OF_KEY:
             whose, most = ("this API key", MOST_OF_KEY) if own >= MOST_OF_KEY else ("the service", MOST_READERS)
             raise Overloaded(f"{most} streams of events of {whose} are open, which is the limit; close one", 5)
-        reader = Reader(grant, owner)
+        missed, whole = ([], True) if last is None else self.history.since(last)
+        reader = Reader(grant, owner, after=missed[0].number - 1 if missed else self.history.number)
         if self._ended is not None:
             reader.end(self._ended)
-        elif last is not None:
-            missed, whole = self.history.since(last)
+        else:
             reader.see({}, missed)
             if not whole:
                 reader.miss()

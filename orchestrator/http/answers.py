@@ -13,7 +13,7 @@ from orchestrator.errors import ApiError, Told, from_exception, from_failure
 from orchestrator.events import Answered, Ask, PipelineEvent, Routed
 from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS, route_headers
 from orchestrator.http.said import Said
-from orchestrator.http.streams import EventStream, Feed, until_gone
+from orchestrator.http.streams import EventStream, Timed, until_gone
 from orchestrator.pipeline import Pipeline
 from workers.base import Delta, Failure
 
@@ -53,37 +53,37 @@ class Answers:
 
     async def _stream(self, ask: Ask, writer: Writer) -> Response:
         """Waits shortly for the beginning, which decides on status and headers, then streams."""
-        feed = Feed(self._pipeline.run(ask))
+        events = Timed(self._pipeline.run(ask))
         began: list[PipelineEvent] = []
         try:
             deadline = time.monotonic() + HEAD_WAIT_S
-            while len(began) < 2 and (event := await feed.get(deadline - time.monotonic())):
+            while len(began) < 2 and (event := await events.get(deadline - time.monotonic())):
                 if isinstance(event, Failure):
                     raise from_failure(event)
                 began.append(event)
         except BaseException:
-            await feed.close()
+            await events.close()
             raise
         routed = began[0] if began and isinstance(began[0], Routed) else None
         headers = {**STREAM_HEADERS, **route_headers(ask.request_id, routed)}
-        return EventStream(self._frames(feed, began, writer), headers)
+        return EventStream(self._frames(events, began, writer), headers)
 
     async def _frames(
-        self, feed: Feed[PipelineEvent], began: list[PipelineEvent], writer: Writer
+        self, events: Timed[PipelineEvent], began: list[PipelineEvent], writer: Writer
     ) -> AsyncGenerator[bytes, None]:
         try:
             for event in began:
                 yield writer.write(event)
             last = began[-1] if began else None
             while not isinstance(last, Answered | Failure):
-                last = await feed.get(self._keep_alive_s)
+                last = await events.get(self._keep_alive_s)
                 if isinstance(last, Failure):
                     raise from_failure(last)
                 yield writer.write(last) if last else KEEP_ALIVE
         except Exception as error:
             yield writer.error(self._told(from_exception(error), error))
         finally:
-            await feed.close()
+            await events.close()
 
 
 async def whole(pipeline: Pipeline, ask: Ask, writer: Writer) -> tuple[bytes, dict[str, str]]:

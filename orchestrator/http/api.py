@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from experts.registry import Registry
 from orchestrator.access.grant import Grant
+from orchestrator.access.scopes import seen_by
 from orchestrator.batch.service import Batches
 from orchestrator.errors import ApiError
 from orchestrator.events import READY_TIERS, Ask
@@ -40,7 +41,6 @@ from orchestrator.http.openapi import ASKS, COUNTS, Described, document
 from orchestrator.http.reading import deadline, parse, parse_route, read_body
 from orchestrator.http.router import RouterAnswer, Routers
 from orchestrator.http.routes import Path, routes
-from orchestrator.http.scopes import seen_by
 from orchestrator.http.wire import ChatRequest, FeedbackRequest, Generation, Limits, RouteRequest
 from orchestrator.http.wire_coe import Names
 from orchestrator.http.wire_completions import CompletionRequest

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.batch.jobs import Job, Jobs
-from orchestrator.feed import Feed, Reader, Told
+from orchestrator.feed import Feed, FeedEvent, Reader
 from orchestrator.feed import Jobs as ToldJobs
 from orchestrator.http.chat import KEEP_ALIVE, STREAM_HEADERS
 from orchestrator.http.streams import EventStream
@@ -43,10 +43,9 @@ class Events:
         return _Watched(self._frames(reader, key), partial(self._feed.leave, reader))
 
     async def _frames(self, reader: Reader, key: str) -> AsyncGenerator[bytes, None]:
-        history = self._feed.history
         checked = spoke = time.monotonic()
         yield b"retry: %d\n\n" % RETRY_MS + self._written(
-            [Told("hello", {"at": time.time(), "epoch": history.epoch}, history.number)]
+            [FeedEvent("hello", {"at": time.time(), "epoch": self._feed.history.epoch}, reader.after)]
         )
         while True:
             told = await reader.take(min(self._keep_alive_s, CHECK_S))
@@ -61,7 +60,7 @@ class Events:
                 checked = now
                 await self._check(reader, key)
             if reader.ended is not None:
-                yield self._written([Told("end", {"why": reader.ended})])
+                yield self._written([FeedEvent("end", {"why": reader.ended})])
                 return
 
     async def _check(self, reader: Reader, key: str) -> None:
@@ -73,7 +72,7 @@ class Events:
         except StoreUnavailable:
             pass
 
-    def _written(self, told: Iterable[Told]) -> bytes:
+    def _written(self, told: Iterable[FeedEvent]) -> bytes:
         parts = []
         for event in told:
             number = b"" if event.number is None else f"id: {self._feed.history.id(event.number)}\n".encode()

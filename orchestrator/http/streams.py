@@ -18,7 +18,7 @@ class ClientGone(Exception):
     """The client closed the connection before its answer was complete."""
 
 
-class Feed(Generic[T]):
+class Timed(Generic[T]):
     """An async generator that can be asked with a time limit, without losing what comes later."""
 
     def __init__(self, events: AsyncGenerator[T, None]) -> None:

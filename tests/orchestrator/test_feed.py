@@ -137,6 +137,20 @@ async def test_who_comes_back_gets_what_he_missed_also_what_nobody_has_seen() ->
     later.leave(third)
 
 
+async def test_who_leaves_again_before_he_has_what_he_missed_misses_nothing() -> None:
+    workers, history = Workers(), History()
+    history.learn(stats())
+    history.learn(stats(swap(1), swap(2, "math")))
+    feed = Feed(workers, history=history, look_s=0.001)
+    reader = feed.open(EVERYTHING, "a", history.id(0))
+    feed.leave(reader)
+    again = feed.open(EVERYTHING, "a", history.id(reader.after))
+    assert [told.number for told in await again.take(5) if told.kind == "swap"] == [1, 2]
+    feed.leave(again)
+    assert feed.open(EVERYTHING, "a").after == 2
+    feed.leave(feed._readers[0])
+
+
 @pytest.mark.parametrize("last", ["other.1", "", "nonsense", "{epoch}.99"])
 async def test_an_id_that_says_nothing_is_a_gap(last: str) -> None:
     history = History()

@@ -192,6 +192,23 @@ async def test_a_client_that_leaves_ends_all_its_spans(store: Store, monkeypatch
     assert failed["engine sql"] == failed["chat sql"] == "cancelled"
 
 
+async def test_an_ensemble_whose_client_leaves_is_cancelled_and_no_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            service.engine.token_delay = 60
+            task = asyncio.create_task(ask(service, "sql and math", coe={"k": 2, "allow": [SQL, MATH]}))
+            while not service.engine.running:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+            await service.engine.reaches(running=0)
+            spans = await seen(own, 6)
+    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+    assert failed["aggregate joined"] == failed["chat sql"] == "cancelled"
+
+
 async def test_neither_content_nor_secrets_are_in_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with collector() as own:
         async with traced(store, own.url, monkeypatch) as service:
