@@ -57,7 +57,7 @@ export function Experts(): JSX.Element {
                         <State row={row} />
                       </td>
                       <td class="num">{row.queued || <span class="muted">0</span>}</td>
-                      <td class="wide">
+                      <td class="wide nowrap">
                         {row.family}
                         <span class="sub">{row.kind}</span>
                       </td>
