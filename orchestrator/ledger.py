@@ -76,12 +76,13 @@ class Ledger:
         if text is not None:
             messages = ({"role": "user", "content": text},)
         number, self._began, began = self._began, self._began + 1, time.perf_counter()
-        span = self._span(expert, role, text is not None)
+        sampling = self._ask.sampling if sampling is None else sampling
+        span = self._span(expert, role, sampling, text is not None)
         call = ChatCall(
             self._id(expert),
             expert,
             self._ask.messages if messages is None else tuple(map(dict, messages)),
-            self._ask.sampling if sampling is None else sampling,
+            sampling,
             min(deadline, self._ask.deadline),
             self._ask.priority,
             self._ask.caller,
@@ -126,10 +127,10 @@ class Ledger:
                 span.set({names.OUTPUT_MESSAGES: message_out("".join(texts), reason)})
             _end(span, self._made[number], end)
 
-    def _span(self, expert: str, role: str, is_completion: bool) -> AnySpan:
+    def _span(self, expert: str, role: str, sampling: Sampling, is_completion: bool) -> AnySpan:
         if not self.span.is_on:
             return self.span
-        operation, sampling = names.COMPLETION if is_completion else names.CHAT, self._ask.sampling
+        operation = names.COMPLETION if is_completion else names.CHAT
         return self.span.child(
             names.call(operation, expert),
             "client",

@@ -240,6 +240,8 @@ class BatchMetrics:
             ("what",),
             registry=registry,
         )
+        for what in ("runner", "engine", "tries"):
+            self.dead.labels(what)  # there at 0: the first one is an increase, which an alert sees
         self.blocks = Gauge("coe_batch_blocks", "Blocks of lines under way in this process.", registry=registry)
         self.planning = Histogram(
             "coe_batch_planning_seconds", "Time of planning a batch.", buckets=_PLANNING_SECONDS, registry=registry

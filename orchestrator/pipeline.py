@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -32,7 +32,7 @@ from workers.base import Delta, Failure, WorkerStats
 from workers.tracing import names
 
 STATS_S = 5.0
-SHOWN_S = 0.001
+SHOWN_NS = 1_000_000
 """A shorter wait for admission has no span."""
 
 log = structlog.stdlib.get_logger(__name__)
@@ -116,8 +116,6 @@ class Pipeline:
             self._admitted(ask) as place,
         ):
             waited = time.perf_counter() - came
-            if waited >= SHOWN_S:
-                ask.span.child(names.ADMISSION, began=time.time_ns() - int(waited * 1e9)).end()
             with self._recorder.of(ask, waited) as record:
                 routed = replace(ask.decided or await self._routed(ask), allowance=spending.allowance)
                 self._timely(ask, routed)
@@ -212,8 +210,21 @@ class Pipeline:
             if ask.caller:
                 self.limiter.settle(spending.allowance, spending.use)
 
-    def _admitted(self, ask: Ask) -> AbstractAsyncContextManager[Place]:
-        return self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
+    @asynccontextmanager
+    async def _admitted(self, ask: Ask) -> AsyncIterator[Place]:
+        came = time.time_ns()
+        async with AsyncExitStack() as stack:
+            place = self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
+            try:
+                admitted = await stack.enter_async_context(place)
+            except Exception as error:
+                span = ask.span.child(names.ADMISSION, began=came)
+                span.fail(from_exception(error).cause)
+                span.end()
+                raise
+            if time.time_ns() - came >= SHOWN_NS:
+                ask.span.child(names.ADMISSION, began=came).end()
+            yield admitted
 
     def _timely(self, ask: Ask, routed: Routed) -> None:
         """Raises Overloaded if none of the experts can answer in time, by what is known of their queues."""

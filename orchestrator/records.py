@@ -69,7 +69,7 @@ class Recorder:
         """Metrics and log at once; the store without waiting for it."""
         seconds, ask = time.perf_counter() - record.began, record.ask
         self._count(record, seconds)
-        ask.span.set({names.KEY_ID: ask.caller, names.KEY_CLASS: ask.grant.priority, names.EXPERT: record.expert})
+        ask.span.set({names.EXPERT: record.expert})
         if record.outcome != "ok":
             ask.span.fail(record.outcome)
         log.info("request", **record.line(seconds))

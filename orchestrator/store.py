@@ -33,6 +33,8 @@ MAX_DECISIONS = 10_000
 DECISION_TTL_S = 7 * 24 * 3600
 MAX_FEEDBACK = 10_000
 FEEDBACK_TTL_S = 90 * 24 * 3600
+PAGE = 200
+"""Records that are read at a time, where all are wanted."""
 TIMEOUT_S = 1.0
 """The longest that one call may take. Chat goes on without a store, so waiting longer for it would only harm."""
 
@@ -176,6 +178,18 @@ class Store:
         keys = [_DECISION + member.partition(" ")[0] for member in members]
         records = await self._do(cast(Awaitable[list[str | None]], self._redis.mget(keys)))
         return [orjson.loads(raw) for raw in records if raw is not None]
+
+    async def prompts(self, request_ids: Sequence[str]) -> dict[str, str]:
+        """Request id -> what the router read of it, of those whose decision records are there and have it."""
+        found: dict[str, str] = {}
+        for start in range(0, len(request_ids), PAGE):
+            page = request_ids[start : start + PAGE]
+            keys = [_DECISION + request_id for request_id in page]
+            records = await self._do(cast(Awaitable[list[str | None]], self._redis.mget(keys)))
+            for request_id, raw in zip(page, records, strict=True):
+                if raw is not None and (prompt := orjson.loads(raw).get("prompt")) is not None:
+                    found[request_id] = prompt
+        return found
 
     # Conversations
 

@@ -34,10 +34,12 @@ class Seen:
 
 @dataclass
 class Collector:
-    """status: what it answers with."""
+    """status: what it answers with. holds: it answers only when this is cleared and `news` are told. held: it does."""
 
     url: str = ""
     status: int = 200
+    holds: threading.Event = field(default_factory=threading.Event)
+    held: bool = False
     spans: list[Seen] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -46,6 +48,9 @@ class Collector:
     def take(self, path: str, headers: dict[str, str], body: bytes) -> None:
         assert (path, headers["content-type"]) == ("/v1/traces", "application/x-protobuf")
         with self.news:
+            self.held = self.holds.is_set()
+            self.news.notify_all()
+            self.news.wait_for(lambda: not self.holds.is_set(), 60)
             self.headers.append(headers)
             if self.status == 200:
                 self.bodies.append(body)

@@ -48,7 +48,7 @@ def told(record: dict[str, Any]) -> list[str]:
         f"{record['outcome']}: {coe['reason']}",
     ]
     if record["prompt"] is not None:
-        lines.append(f"prompt: {' '.join(record['prompt'].split())[:200]}")
+        lines.append(f"prompt: {_printable(record['prompt'])[:200]}")
     lines += [f"  {name:<24} {value:6.1%}" for name, value in coe["probabilities"].items()]
     lines += explained(coe["explain"])
     if coe["calls"]:
@@ -162,3 +162,8 @@ def _prompts(path: Path) -> dict[str, str]:
             fail(f"{path}, line {number}: each line must be a JSON object with the texts 'id' and 'prompt'")
         found[request_id_of(own)] = prompt
     return found
+
+
+def _printable(text: str) -> str:
+    """In one line, without what a terminal takes for a command: somebody else has written it."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

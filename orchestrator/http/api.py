@@ -51,6 +51,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.routers_shown import ShownRouter
 from routers.encoders.base import TokenEncoder
 from workers.base import WorkerStats
+from workers.tracing import names
 from workers.tracing.spans import OFF, Tracing
 
 T = TypeVar("T", bound=Generation)
@@ -159,6 +160,7 @@ class _Api:
             raise ApiError("missing_api_key", text, headers={"www-authenticate": "Bearer"})
         known = await self._keys.verify(key)
         request.state.caller = known
+        request.state.span.set({names.KEY_ID: known.lineage, names.KEY_CLASS: known.grant.priority})
         return known
 
     def _names_of(self, request: Request) -> Names:

@@ -16,8 +16,9 @@ from orchestrator.keys import KeyInfo
 from orchestrator.store import Store
 from workers.base import Phases, Usage
 
-LOOKED_AT = 200
-"""Records that are read at a time where only some are wanted."""
+LOOKED_AT, MOST_LOOKED_AT = 200, 4000
+"""Records that are read at a time, and in all for a page, where only some are wanted."""
+Rows = list[dict[str, Any]]
 
 
 class Decisions:
@@ -41,28 +42,39 @@ class Decisions:
         await self._recorded()
         after = await self._found(query.after, caller, "after") if query.after else None
         found: list[dict[str, Any]] = []
+        rest: dict[str, Any] | None = None
         if not query.key or owner == query.key:
-            wanted = {name: value for name in ("category", "outcome", "model") if (value := getattr(query, name))}
-            size = LOOKED_AT if wanted or query.expert else query.limit + 1
-            while len(found) <= query.limit:
-                page = await self._store.decisions(size, owner, after)
-                found += [record for record in page if _matches(record, wanted, query.expert)]
-                if len(page) < size:
-                    break
-                after = page[-1]
-        page = found[: query.limit]
+            found, rest = await self._look(query, owner, after)
+        page, is_over = found[: query.limit], len(found) > query.limit
+        last = page[-1] if page and (is_over or rest is None) else rest
         said = await self._store.feedback_on([record["request_id"] for record in page])
-        rows = [{"object": "route.summary", **summary(own, said.get(own["request_id"]))} for own in page]
-        ids = [row["id"] for row in rows] or [None]
         return _json(
             {
                 "object": "list",
-                "data": rows,
-                "first_id": ids[0],
-                "last_id": ids[-1],
-                "has_more": len(found) > query.limit,
+                "data": [{"object": "route.summary", **summary(own, said.get(own["request_id"]))} for own in page],
+                "first_id": page[0]["request_id"] if page else None,
+                "last_id": last["request_id"] if last else None,
+                "has_more": is_over or rest is not None,
             }
         )
+
+    async def _look(
+        self, query: told.RoutesQuery, owner: str | None, after: dict[str, Any] | None
+    ) -> tuple[Rows, dict[str, Any] | None]:
+        """The records that are wanted, one more than fit on the page if there are; and the last one that was looked at,
+        if there are older ones."""
+        found: list[dict[str, Any]] = []
+        wanted = {name: value for name in ("category", "outcome", "model") if (value := getattr(query, name))}
+        size = LOOKED_AT if wanted or query.expert else query.limit + 1
+        for _ in range(MOST_LOOKED_AT // LOOKED_AT):
+            looked = await self._store.decisions(size, owner, after)
+            found += [record for record in looked if _matches(record, wanted, query.expert)]
+            if len(looked) < size:
+                return found, None
+            after = looked[-1]
+            if len(found) > query.limit:
+                break
+        return found, after
 
     async def one(self, request: Request) -> Response:
         """GET /v1/routes/{id}: of an answer, or of its request, the decision with its reasons and calls."""

@@ -18,7 +18,7 @@ from orchestrator.store import Store
 
 class FeedbackQuery(Query):
     """prompts: with the text that the router read, in rows of one's own key, or all with the scope `admin`, as far as
-    `records.content` let it be stored."""
+    their decision records have it."""
 
     prompts: bool = False
 
@@ -39,8 +39,9 @@ class Feedback:
         if decision is None:  # the answer is quicker than its record
             await self._recorded()
             decision = await self._store.decision(request_id)
-        if decision is None:
-            text = f"no answer is known by the id {quote(said.id)}: it is none, or its decision record has expired"
+        caller = request.state.caller
+        if decision is None or not (caller.grant.admin or decision.get("key") == caller.lineage):
+            text = f"no answer is known by the id {quote(said.id)}: it is none, is another key's, or has expired"
             raise ApiError("answer_not_found", text, "id")
         if "winner" not in decision:
             text = f"id: {quote(said.id)} has no answer to judge; its outcome was {decision['outcome']!r}"
@@ -52,7 +53,7 @@ class Feedback:
             "expert": decision["winner"],
             "category": decision["category"],
         }
-        hidden = {name: decision[name] for name in ("key", "prompt") if name in decision}
+        hidden = {name: decision[name] for name in ("key",) if name in decision}
         await self._store.put_feedback(request_id, row | hidden, row["at"])
         self._metrics.feedback.labels(row["expert"] or NO_EXPERT).observe(said.value)
         return Response(orjson.dumps({"object": "feedback", **row}), media_type="application/json")
@@ -61,12 +62,10 @@ class Feedback:
         """GET /v1/feedback: all that is kept of the experts that the key may use, oldest first."""
         caller, with_prompts = request.state.caller, query_of(request, FeedbackQuery).prompts
         grant = caller.grant
-        shown = []
-        for row in await self._store.feedback():
-            if grant.experts is not None and row["expert"] not in grant.experts:
-                continue
-            own = {name: row[name] for name in ("id", "at", "score", "expert", "category")}
-            if with_prompts:
-                own["prompt"] = row.get("prompt") if grant.admin or row.get("key") == caller.lineage else None
-            shown.append(own)
+        rows = [row for row in await self._store.feedback() if grant.experts is None or row["expert"] in grant.experts]
+        shown = [{name: row[name] for name in ("id", "at", "score", "expert", "category")} for row in rows]
+        if with_prompts:
+            own = [row["id"] for row in rows if grant.admin or row.get("key") == caller.lineage]
+            prompts = await self._store.prompts(own)
+            shown = [row | {"prompt": prompts.get(row["id"])} for row in shown]
         return Response(orjson.dumps({"object": "list", "data": shown}), media_type="application/json")

@@ -35,14 +35,15 @@ class Frame:
         request_id = f"req-{uuid.uuid4().hex}"
         span = self._span(scope, request_id)
         scope.setdefault("state", {}).update(request_id=request_id, arrived=time.time(), span=span)
-        started = False
+        started, status = False, 500
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
+            nonlocal started, status
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
                 span.set({names.HTTP_STATUS: message["status"]})
+                status = message["status"]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -59,6 +60,8 @@ class Frame:
                 if not started:
                     await _error(told, request_id)(scope, receive, send_with_id)
             finally:
+                if 400 <= status < 500:
+                    span.excuse()
                 span.end()
 
     def _span(self, scope: Scope, request_id: str) -> AnySpan:
@@ -69,7 +72,13 @@ class Frame:
         return self._tracing.request(
             f"POST {path}",
             parent.decode("latin-1"),
-            {names.HTTP_METHOD: "POST", names.HTTP_ROUTE: path, names.REQUEST_ID: request_id},
+            {
+                names.HTTP_METHOD: "POST",
+                names.HTTP_ROUTE: path,
+                names.URL_PATH: path,
+                names.URL_SCHEME: scope["scheme"],
+                names.REQUEST_ID: request_id,
+            },
         )
 
 

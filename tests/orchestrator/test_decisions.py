@@ -108,6 +108,22 @@ async def test_the_list_may_be_of_an_expert_a_category_an_outcome_or_a_model(ser
     assert await found("outcome=client_gone") == []
 
 
+async def test_a_filter_looks_at_so_many_records_and_says_where_to_go_on(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.http.decisions.LOOKED_AT", 2)
+    monkeypatch.setattr("orchestrator.http.decisions.MOST_LOOKED_AT", 4)
+    wanted = (await asked(service, "math?"))["coe"]["request_id"]
+    for _ in range(5):
+        await asked(service)
+    first = await get(service, f"/v1/routes?expert={MATH}")
+    assert (first["data"], first["has_more"]) == ([], True)
+    second = await get(service, f"/v1/routes?expert={MATH}&after={first['last_id']}")
+    assert [row["id"] for row in second["data"]] == [wanted]
+    third = await get(service, f"/v1/routes?expert={MATH}&after={second['last_id']}")
+    assert (third["data"], third["has_more"], third["last_id"]) == ([], False, None)
+
+
 async def test_a_key_does_not_see_the_records_of_others_and_an_admin_does(service: Service) -> None:
     answer = await asked(service)
     other, _ = await service.keys.create("other")

@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from orchestrator import store as store_module
+from orchestrator.access.grant import Grant
 from orchestrator.store import Store
 from tests.orchestrator.parts import SQL, Service
 
@@ -55,6 +56,18 @@ async def test_an_unknown_answer_is_not_found(service: Service, answer_id: str) 
     error = answer.json()["error"]
     assert (error["code"], error["type"], error["param"]) == ("answer_not_found", "invalid_request_error", "id")
     assert await service.store.feedback() == []
+
+
+async def test_an_answer_to_another_key_is_as_unknown_except_for_an_admin(service: Service) -> None:
+    answer_id = await answered(service)
+    other, _ = await service.keys.create("other")
+    admin, _ = await service.keys.create("admin", Grant(admin=True))
+    said = {"id": answer_id, "thumbs": "down"}
+    foreign = await service.http.post("/v1/feedback", json=said, headers={"authorization": f"Bearer {other}"})
+    assert (foreign.status_code, foreign.json()["error"]["code"]) == (404, "answer_not_found")
+    assert await service.store.feedback() == []
+    allowed = await service.http.post("/v1/feedback", json=said, headers={"authorization": f"Bearer {admin}"})
+    assert allowed.status_code == 200
 
 
 async def test_a_request_without_an_answer_cannot_be_judged(service: Service) -> None:

@@ -16,7 +16,7 @@ from orchestrator.http.api import create_app
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, MATH, REGISTRY, SQL, Service
 from tests.otlp import FAST, Collector, Seen, collector, tree
-from workers.base import ChatCall, WorkerStats
+from workers.base import ChatCall, Delta, WorkerStats
 from workers.channel.client import Links
 from workers.channel.server import ChannelServer
 from workers.fake_engine import FakeEngine
@@ -74,7 +74,7 @@ async def traced(
         return [address]
 
     async with Links(find, traces=tracing.url) as links:
-        while not links.up:
+        while not links.up or not server.tracing.url:
             await asyncio.sleep(0.01)
         workers: Workers = Channelled(links)
         service.work_with(workers)
@@ -118,6 +118,8 @@ async def test_a_routed_chat_is_one_trace_from_http_to_the_engine(
         names.HTTP_METHOD: "POST",
         names.HTTP_ROUTE: "/v1/chat/completions",
         names.HTTP_STATUS: 200,
+        names.URL_PATH: "/v1/chat/completions",
+        names.URL_SCHEME: "http",
         names.REQUEST_ID: request_id,
         names.KEY_ID: (await service.keys.list())[0].lineage,
         names.KEY_CLASS: "normal",
@@ -176,6 +178,34 @@ async def test_what_failed_says_so_by_its_code(store: Store, monkeypatch: pytest
     failed = {span.name: span.attributes.get(names.ERROR_TYPE) for span in spans if span.failed}
     assert failed == dict.fromkeys(["POST /v1/chat/completions", "chat sql", "engine sql"], "engine_died")
     assert not any(b"Rumpelstiltskin" in body for body in own.bodies)
+
+
+async def test_what_is_refused_says_so_and_is_no_fault_of_the_service(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+            answer = await service.http.post("/v1/chat/completions", json={"model": "nobody"}, headers=CALLER)
+            assert answer.status_code == 400
+            [top] = await seen(own, 1)
+    assert (top.failed, top.attributes[names.HTTP_STATUS]) == (False, 400)
+    assert top.attributes[names.ERROR_TYPE] == answer.json()["error"]["code"]
+    assert top.attributes[names.KEY_CLASS] == "normal"
+
+
+async def test_an_engine_that_raises_is_no_cancellation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch) as service:
+
+            async def broken(call: ChatCall) -> AsyncIterator[Any]:
+                yield Delta("some")
+                raise RuntimeError("Rumpelstiltskin")
+
+            monkeypatch.setattr(service.engine, "generate", broken)
+            assert (await ask(service)).status_code == 500
+            spans = await seen(own, 4)
+    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+    assert failed["engine sql"] == failed["chat sql"] == "internal"
 
 
 async def test_a_client_that_leaves_ends_all_its_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

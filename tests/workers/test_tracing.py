@@ -1,8 +1,10 @@
 """Spans: what is recorded, what is sent, and what it costs where nobody takes them."""
 
+import json
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +17,10 @@ from tests.otlp import FAST, collector, spans_of
 from workers.base import Failure, Finish, Phases, Usage
 from workers.tracing import names
 from workers.tracing.calls import end_call
+from workers.tracing.content import messages_in
 from workers.tracing.otlp import OtlpTracing
 from workers.tracing.settings import TraceSettings, open_tracing, told_tracing
-from workers.tracing.shipping import GONE
+from workers.tracing.shipping import BUNDLE, GONE
 from workers.tracing.spans import NO_SPAN, OFF, Fields, NoSpan, Parent, Span, Value, fields
 from workers.tracing.wire import SCOPE, request
 
@@ -297,6 +300,49 @@ def test_no_span_is_lost_or_sent_twice_however_many_come_at_once() -> None:
         assert [span.attributes["number"] for span in own.spans] == list(range(2000))
 
 
+def test_what_comes_while_a_batch_is_on_its_way_is_sent_at_the_end_too() -> None:
+    with collector() as own:
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", None, FAST)
+        own.holds.set()
+        tracing.request("POST /x", TRACEPARENT).end()
+        with own.news:
+            assert own.news.wait_for(lambda: own.held, 60)
+        for _ in range(40):
+            tracing.request("POST /x", TRACEPARENT).end()
+        closing = threading.Thread(target=tracing.close, args=(60,))
+        closing.start()
+        own.holds.clear()
+        with own.news:
+            own.news.notify_all()
+        closing.join()
+        assert (len(own.spans), tracing.lost) == (41, 0)
+
+
+def test_spans_that_wait_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.tracing.shipping.MOST_BYTES", 110_000)
+    tracing = OtlpTracing("http://127.0.0.1:1/v1/traces", "coe", None, {"OTEL_BSP_SCHEDULE_DELAY": "600000"})
+    for number in range(10 * BUNDLE):
+        tracing.request("POST /x", "", {"text": f"{number:1000}"}).end()
+    assert tracing.lost == 6 * BUNDLE  # 32 kB each: four of them are too much for a fifth
+    tracing.close(within=0)
+
+
+def test_content_is_cut_and_the_last_messages_stay() -> None:
+    given = [{"role": "user", "content": f"{number} " + "x" * 9000} for number in range(20)]
+    told = [part["parts"][0]["content"] for part in json.loads(messages_in(given))]
+    assert [text.split()[0] for text in told] == [str(number) for number in range(12, 20)]
+    assert {len(text) for text in told} == {8192}
+
+
+def test_the_callers_fault_is_an_attribute_and_no_error() -> None:
+    kept = Kept()
+    span = Span(kept, "POST /", "server", 7, 0, None)
+    span.fail("rate_limit_exceeded")
+    span.excuse()
+    span.end()
+    assert (span.error, span.attributes) == (None, {names.ERROR_TYPE: "rate_limit_exceeded"})
+
+
 def test_a_span_is_sent_with_all_that_it_has() -> None:
     kept = Kept()
     values: dict[str, Value | None] = {
@@ -353,11 +399,11 @@ def test_the_exporter_sends_bytes_by_what_ours_calls() -> None:
 
 def test_names_are_those_of_the_semantic_conventions() -> None:
     from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
-    from opentelemetry.semconv.attributes import error_attributes, http_attributes
+    from opentelemetry.semconv.attributes import error_attributes, http_attributes, url_attributes
 
     standard = {
         value
-        for module in (gen_ai, error_attributes, http_attributes)
+        for module in (gen_ai, error_attributes, http_attributes, url_attributes)
         for value in vars(module).values()
         if isinstance(value, str)
     }
@@ -371,5 +417,5 @@ def test_names_are_those_of_the_semantic_conventions() -> None:
 def test_the_page_lists_every_attribute() -> None:
     page = (Path(__file__).parents[2] / "docs" / "observing.md").read_text()
     own = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str) and "." in value}
-    listed = set(re.findall(r"`((?:coe|gen_ai|http|error)\.[a-z_.]+)`", page.partition("| attribute |")[2]))
+    listed = set(re.findall(r"`((?:coe|gen_ai|http|url|error)\.[a-z_.]+)`", page.partition("| attribute |")[2]))
     assert listed == own

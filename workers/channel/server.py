@@ -65,6 +65,7 @@ class ChannelServer:
         self.pairs: dict[str, dict[str, int]] = {}
         self.peers: set[_Peer] = set()
         self.tracing: Tracing = OFF
+        self._opening: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._under_way, self._call_seconds, self._tokens = 0, 0.0, 0
         self._changed_at = 0.0  # of calls under way
@@ -129,15 +130,21 @@ class ChannelServer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._opening is not None:
+            await self._opening
         await asyncio.to_thread(self.tracing.close)
 
     def trace(self, url: str) -> None:
-        """Traces go there from now on, unless they go somewhere already."""
-        if url and not self.tracing.url:
-            try:
-                self.tracing = told_tracing(url, "coe-worker", os.environ)
-            except Exception:  # a worker answers without traces
-                logger.exception("%s: no traces", self.name)
+        """Traces go there, soon, unless they go somewhere already."""
+        if url and self._opening is None:
+            self._opening = asyncio.get_running_loop().create_task(self._open_traces(url))
+
+    async def _open_traces(self, url: str) -> None:
+        """In a thread: what it imports would hold up the engine for half a second."""
+        try:
+            self.tracing = await asyncio.to_thread(told_tracing, url, "coe-worker", os.environ)
+        except Exception:  # a worker answers without traces
+            logger.exception("%s: no traces", self.name)
 
 
 class _Run:
@@ -178,10 +185,10 @@ class _Run:
         except Exception as error:
             logger.exception("a call of %s failed", self._call.expert)
             if not ended:
-                self._fail(f"the worker of {self._call.expert} raised {type(error).__name__}")
+                end = self._fail(f"the worker of {self._call.expert} raised {type(error).__name__}")
         else:
             if not ended:
-                self._fail(f"the worker of {self._call.expert} ended without an end")
+                end = self._fail(f"the worker of {self._call.expert} ended without an end")
         finally:
             self._peer.running.pop(self._number, None)
             server.count(self._call.expert, 0, usage.completion_tokens if usage is not None else 0)
@@ -207,9 +214,11 @@ class _Run:
             self._waiting.clear()
             self._peer.send(frame)
 
-    def _fail(self, why: str) -> None:
-        self._waiting[:] = [Failure("internal", why)]  # what could not be sent would fail again
+    def _fail(self, why: str) -> Failure:
+        failure = Failure("internal", why)
+        self._waiting[:] = [failure]  # what could not be sent would fail again
         self.tell()
+        return failure
 
 
 class _Peer(Frames):

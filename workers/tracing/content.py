@@ -4,13 +4,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-MOST = 8192
-"""Characters of a message; what is longer is cut."""
+MOST, MOST_IN_ALL = 8192, 65_536
+"""Characters of a message, and of all that are given; what is longer is cut, and the oldest go."""
 
 
 def messages_in(messages: Sequence[dict[str, Any]]) -> str:
     """Of `gen_ai.input.messages`, as JSON."""
-    return json.dumps([_message(message["role"], message.get("content") or "") for message in messages])
+    kept: list[dict[str, Any]] = []
+    room = MOST_IN_ALL
+    for message in reversed(messages):
+        text = (message.get("content") or "")[: min(MOST, room)]
+        kept.append(_message(message["role"], text))
+        room -= len(text)
+        if room <= 0:
+            break
+    return json.dumps(kept[::-1])
 
 
 def message_out(text: str, reason: str | None) -> str:

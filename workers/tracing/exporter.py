@@ -73,7 +73,7 @@ def serve(connection: Connection) -> None:
             exporter = exporter or Exporter(target)
             why = exporter.send(bundles)
         except Exception as error:  # of its settings, or a fault of a library: for the peer to tell
-            why = f"{type(error).__name__}: {error}"
+            why = type(error).__name__  # what it says may hold a secret
         connection.send(why)
 
 

@@ -5,6 +5,7 @@
 HTTP_METHOD = "http.request.method"
 HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
+URL_PATH, URL_SCHEME = "url.path", "url.scheme"
 ERROR_TYPE = "error.type"
 
 # Of generative AI

@@ -16,8 +16,9 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 class OtlpTracing:
     """Implements `workers.tracing.spans.Tracing`. lost: spans that did not reach the collector.
 
-    The standard variables hold: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER, OTEL_BSP_*, and
-    OTEL_EXPORTER_OTLP_* (headers, certificates, compression, timeout).
+    The standard variables hold: OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER,
+    OTEL_BSP_SCHEDULE_DELAY, OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BSP_MAX_EXPORT_BATCH_SIZE, and OTEL_EXPORTER_OTLP_* (headers,
+    certificates, compression, timeout).
     """
 
     def __init__(

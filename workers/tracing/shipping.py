@@ -23,6 +23,9 @@ BUNDLE = 32
 """Spans that are pickled together: one at a time takes 9 microseconds each, in a busy gateway, most of them for code
 and data that have left the processor's cache. More of them would hold up its requests for longer."""
 
+MOST_BYTES, BATCH_BYTES = 64 << 20, 4 << 20
+"""Of what waits, and of a batch: with prompts and answers in them, spans are large."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,17 +48,24 @@ class Shipping:
         self._bundles: deque[_Bundle] = deque()
         self._wake = threading.Event()
         self._closing = self._away = False
-        self.lost = 0
+        self._dropped, self._unsent = 0, 0  # spans: of the threads that put, and of the one that sends
         self._exporter: _Exporter | None = None
         self._thread = threading.Thread(target=self._work, name="coe-traces", daemon=True)
         self._thread.start()
 
+    @property
+    def lost(self) -> int:
+        return self._dropped + self._unsent
+
     def put(self, span: Span) -> None:
+        if self._closing:
+            self._dropped += 1
+            return
         self._loose.append(span)
         if len(self._loose) >= self._size:
             bundle = self._bundle(self._size)
-            if self._closing or len(self._bundles) >= self._most:
-                self.lost += bundle.spans
+            if len(self._bundles) >= self._most or sum(len(own.content) for own in self._bundles) >= MOST_BYTES:
+                self._dropped += bundle.spans
                 return
             self._bundles.append(bundle)
             if len(self._bundles) >= self._batch and not self._wake.is_set():
@@ -66,25 +76,41 @@ class Shipping:
         self._closing = True
         self._wake.set()
         self._thread.join(within)
-        if self._exporter is not None:
-            self._exporter.kill()  # breaks off a try that is under way
+        if (exporter := self._exporter) is not None:
+            exporter.kill()  # breaks off a try that is under way
         self._thread.join()
 
     def _work(self) -> None:
         try:
             while not self._closing:
-                self._exporter = self._exporter or _Exporter(self._target, self._environment)
+                self._start()
                 full = self._wake.wait(self._delay)
                 self._wake.clear()
                 # Batches are full under load: each costs the collector a request, however small it is.
-                while len(self._bundles) >= self._batch:
-                    self._send([self._bundles.popleft() for _ in range(self._batch)])
-                if not full or self._closing:
-                    rest = [self._bundles.popleft() for _ in range(len(self._bundles))]
-                    self._send([*rest, self._bundle(len(self._loose))])
+                self._send_all(self._batch if full else 1)
+                if not full:
+                    self._send([self._bundle(len(self._loose))])
+            self._send_all(1)
+            self._send([self._bundle(len(self._loose))])
         finally:
             if self._exporter is not None:
                 self._exporter.end()
+
+    def _start(self) -> None:
+        if self._exporter is None:
+            try:
+                self._exporter = _Exporter(self._target, self._environment)
+            except OSError as error:
+                logger.warning("the process that sends traces does not start: %s", error.strerror)
+
+    def _send_all(self, least: int) -> None:
+        """Batch by batch, as long as so many bundles wait."""
+        while len(self._bundles) >= least:
+            batch, size = list[_Bundle](), 0
+            while self._bundles and len(batch) < self._batch and size < BATCH_BYTES:
+                batch.append(self._bundles.popleft())
+                size += len(batch[-1].content)
+            self._send(batch)
 
     def _bundle(self, most: int) -> "_Bundle":
         """Of the oldest ones; both threads make them."""
@@ -109,7 +135,7 @@ class Shipping:
 
     def _tell(self, why: str, spans: int) -> None:
         if why:
-            self.lost += spans
+            self._unsent += spans
             if not self._away:
                 logger.warning("traces are lost: %s", why)
         elif self._away:
@@ -132,7 +158,7 @@ class _Exporter:
         self._connection, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.tracing.exporter", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "workers.tracing.exporter", str(theirs.fileno())],
                 env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, NamedTuple, Protocol
 
+from workers.tracing.names import ERROR_TYPE
+
 Kind = Literal["internal", "server", "client"]
 Value = str | int | float | bool | tuple[str, ...]
 Attributes = dict[str, Value | None]
@@ -116,6 +118,11 @@ class Span:
         """error: a code, never a message, which may quote what was asked."""
         self.error = error
 
+    def excuse(self) -> None:
+        """The fault is the caller's: what went wrong stays, as an attribute, and the span has not failed."""
+        if self.error is not None:
+            self.attributes[ERROR_TYPE], self.error = self.error, None
+
     def end(self, at: int | None = None) -> None:
         """Only the first end counts."""
         if not self.ended:
@@ -155,6 +162,8 @@ class NoSpan:
     def set(self, attributes: Attributes) -> None: ...
 
     def fail(self, error: str) -> None: ...
+
+    def excuse(self) -> None: ...
 
     def end(self, at: int | None = None) -> None: ...
 
