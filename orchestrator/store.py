@@ -17,6 +17,7 @@ Keys in Redis:
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -148,14 +149,18 @@ class Store:
         pipe.zcard(_ROUTES)
         *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
         if length > keep:
-            surplus = await self._do(
-                cast(Awaitable[list[tuple[str, float]]], self._redis.zpopmin(_ROUTES, length - keep))
-            )
-            pipe = self._redis.pipeline(transaction=True)
-            for member, _ in surplus:
-                pipe.delete(_DECISION + member.partition(" ")[0])
-                pipe.zrem(_index(_owner(member)), member)
-            await self._do(cast(Awaitable[list[Any]], pipe.execute()))
+            with suppress(StoreUnavailable):  # these are stored; who comes next forgets the others
+                await self._forget(length - keep)
+
+    async def _forget(self, count: int) -> None:
+        """The oldest decision records, wholly or not at all."""
+        oldest = await self._do(cast(Awaitable[list[str]], self._redis.zrange(_ROUTES, 0, count - 1)))
+        pipe = self._redis.pipeline(transaction=True)
+        for member in oldest:
+            pipe.delete(_DECISION + member.partition(" ")[0])
+            pipe.zrem(_index(_owner(member)), member)
+            pipe.zrem(_ROUTES, member)
+        await self._do(cast(Awaitable[list[Any]], pipe.execute()))
 
     async def decision(self, request_id: str) -> dict[str, Any] | None:
         raw = await self._do(cast(Awaitable[str | None], self._redis.get(_DECISION + request_id)))
