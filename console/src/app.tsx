@@ -8,7 +8,6 @@ import { live, shown, status } from "./live";
 import { Icon, type IconName, Logo } from "./parts/icons";
 import { Failure, Tag } from "./parts/ui";
 import { useStore } from "./store";
-import { forget } from "./talk";
 import { choose, theme, type Theme } from "./theme";
 import { Batches } from "./views/batches";
 import { Chat } from "./views/chat";
@@ -169,10 +168,6 @@ const THEMES: Record<Theme, { next: Theme; icon: IconName; text: string }> = {
 function Foot(): JSX.Element {
   const link = useStore(status);
   const chosen = THEMES[useStore(theme)];
-  const leave = () => {
-    forget();
-    api.signOut();
-  };
   return (
     <div class="foot">
       <div class="link-state" role="status">
@@ -183,7 +178,7 @@ function Foot(): JSX.Element {
         <Icon name={chosen.icon} />
         <span class="label">{chosen.text}</span>
       </button>
-      <button type="button" class="button quiet" aria-label="Sign out" title="Sign out" onClick={leave}>
+      <button type="button" class="button quiet" aria-label="Sign out" title="Sign out" onClick={() => api.signOut()}>
         <Icon name="out" />
         <span class="label">Sign out</span>
       </button>

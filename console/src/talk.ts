@@ -1,6 +1,6 @@
 // A chat: what was asked and answered. The words of an answer are collected and shown once a frame.
 
-import { send, stream } from "./api";
+import { apiKey, send, stream } from "./api";
 import { store } from "./store";
 import type { Coe, Usage } from "./types";
 
@@ -32,7 +32,7 @@ export interface Turn {
 
 export const START: Options = { model: "auto", k: null, aggregator: "", maxTokens: null, temperature: null, system: "" };
 
-/** They live as long as the page. */
+/** They live as long as the key is used: what was said with one is neither shown nor sent with the next. */
 export const turns = store<Turn[]>([]);
 export const options = store<Options>(START);
 export const draftPrompt = store<string>("");
@@ -41,11 +41,18 @@ export const selected = store<number | null>(null);
 let nextId = 1;
 const running = new Map<number, AbortController>();
 
+/** The conversation. */
 export function forget(): void {
   for (const stop of running.values()) stop.abort();
   turns.set([]);
   selected.set(null);
 }
+
+apiKey.watch(() => {
+  forget();
+  options.set(START);
+  draftPrompt.set("");
+});
 
 export const stop = (id: number): void => running.get(id)?.abort();
 

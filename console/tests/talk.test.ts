@@ -1,5 +1,7 @@
-import { describe, expect, it } from "vitest";
-import { bodyOf, heard, START, type Turn } from "../src/talk";
+import { beforeEach, describe, expect, it } from "vitest";
+import { apiKey, signedOut, signIn, signOut } from "../src/api";
+import { ask, bodyOf, draftPrompt, heard, options, selected, START, type Turn, turns } from "../src/talk";
+import { requests } from "./answers";
 
 const turn = (more: Partial<Turn> = {}): Turn => ({
   id: 1,
@@ -54,5 +56,43 @@ describe("heard", () => {
     const own = turn({ text: "half", state: "streaming" });
     heard(own, { error: { message: "the engine went down" } });
     expect([own.state, (own.error as Error).message, own.text]).toEqual(["failed", "the engine went down", "half"]);
+  });
+});
+
+describe("with another key", () => {
+  const nothing = [[], null, START, ""];
+  const kept = () => [turns.get(), selected.get(), options.get(), draftPrompt.get()];
+
+  beforeEach(() => {
+    signIn("coe-first");
+    turns.set([turn({ text: "an answer", state: "done" })]);
+    selected.set(1);
+    options.set({ ...START, system: "be brief" });
+    draftPrompt.set("not yet sent");
+  });
+
+  it("nothing is left of what was said with the last one", () => {
+    signOut();
+    expect(kept()).toEqual(nothing);
+  });
+
+  it("nothing is left where the service refused the last one", async () => {
+    const asked = requests();
+    const asking = ask("one more");
+    expect(asked[0]?.body).toMatchObject({ messages: [{ content: "be brief" }, {}, {}, { content: "one more" }] });
+    asked[0]?.answer({ error: { code: "invalid_api_key", message: "The key was revoked." } }, 401);
+    await asking;
+    expect([apiKey.get(), signedOut.get()]).toEqual([null, "The key was revoked."]);
+    expect(kept()).toEqual(nothing);
+  });
+
+  it("what is still being asked is called off", async () => {
+    const asked = requests();
+    const asking = ask("one more");
+    signOut();
+    await asking;
+    expect(asked[0]?.signal?.aborted).toBe(true);
+    signIn("coe-second");
+    expect(kept()).toEqual(nothing);
   });
 });
