@@ -1,7 +1,7 @@
 // Batches: how far they are, what they take, and what came of them.
 
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call, get, send } from "../api";
 import * as format from "../format";
 import { live, shown } from "../live";
@@ -94,7 +94,7 @@ export function Batches(): JSX.Element {
               </table>
             </div>
           </section>
-          {chosen ? <Detail id={chosen} close={() => choose(null)} /> : null}
+          {chosen ? <Detail key={chosen} id={chosen} close={() => choose(null)} /> : null}
         </div>
       ) : null}
       {making ? (
@@ -245,8 +245,21 @@ function Download({ id, name }: { id: string; name: string }): JSX.Element {
   );
 }
 
+/** Uploads the file and starts a batch of it: its id. Called off during the upload, no batch starts. */
+export async function startBatch(file: File, endpoint: string, dry: boolean, signal: AbortSignal): Promise<string> {
+  const form = new FormData();
+  form.set("purpose", "batch");
+  form.set("file", file);
+  const { id } = (await (await call("/v1/files", { method: "POST", body: form, signal })).json()) as { id: string };
+  const body = { input_file_id: id, endpoint, completion_window: "24h", coe: { dry_run: dry } };
+  signal.throwIfAborted();
+  return (await send<Batch>("POST", "/v1/batches", body, signal)).id;
+}
+
 function NewBatch({ close, made }: { close: () => void; made: (id: string) => void }): JSX.Element {
   const file = useRef<HTMLInputElement>(null);
+  const left = useRef(new AbortController());
+  useEffect(() => () => left.current.abort(), []);
   const [endpoint, setEndpoint] = useState("/v1/chat/completions");
   const [dry, setDry] = useState(false);
   const [busy, setBusy] = useState(false);
@@ -261,13 +274,9 @@ function NewBatch({ close, made }: { close: () => void; made: (id: string) => vo
     setBusy(true);
     setProblem(null);
     try {
-      const form = new FormData();
-      form.set("purpose", "batch");
-      form.set("file", chosen);
-      const { id } = (await (await call("/v1/files", { method: "POST", body: form })).json()) as { id: string };
-      const body = { input_file_id: id, endpoint, completion_window: "24h", coe: { dry_run: dry } };
-      made((await send<Batch>("POST", "/v1/batches", body)).id);
+      made(await startBatch(chosen, endpoint, dry, left.current.signal));
     } catch (error) {
+      if (left.current.signal.aborted) return;
       setProblem(error);
       setBusy(false);
     }

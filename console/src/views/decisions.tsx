@@ -114,7 +114,7 @@ export function Decisions(): JSX.Element {
               {pages.length ? <span class="muted small">page {pages.length + 1}</span> : <span class="muted small">newest first, by itself</span>}
             </div>
           </section>
-          {chosen ? <Detail id={chosen} close={() => choose(null)} /> : null}
+          {chosen ? <Detail key={chosen} id={chosen} close={() => choose(null)} /> : null}
         </div>
       ) : null}
     </div>
