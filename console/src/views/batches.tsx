@@ -6,7 +6,7 @@ import { call, get, send } from "../api";
 import * as format from "../format";
 import { live, shown } from "../live";
 import { Icon } from "../parts/icons";
-import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useBorrowedFocus, useLoaded, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import type { Batch, List, Progress } from "../types";
 
@@ -144,8 +144,10 @@ function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
     send("POST", `/v1/batches/${encodeURIComponent(id)}/cancel`).then(again, setProblem);
   };
   const plan = value?.coe.plan;
+  const panel = useRef<HTMLElement>(null);
+  useBorrowedFocus(panel);
   return (
-    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0}>
+    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0} ref={panel}>
       <header>
         <h2 class="grow mono">{id.slice(0, 18)}</h2>
         {value ? <Status batch={value} /> : null}
