@@ -257,6 +257,6 @@ export function useLoaded<T>(
       stopped.abort();
       clearTimeout(timer);
     };
-  }, [...inputs, turn]);
+  }, [...inputs, everyMs, turn]);
   return { ...state, again: () => setTurn((n) => n + 1) };
 }
