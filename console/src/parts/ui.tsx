@@ -1,7 +1,7 @@
 // Small parts that every view is made of.
 
 import { Component, type ComponentChildren, type ComponentType, type JSX, type RefObject } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { AWAY, messageOf, Problem } from "../api";
 import { colourOf } from "../colour";
 import { spoken } from "../spoken";
@@ -161,7 +161,8 @@ export function useMedia(query: string): boolean {
 
 /** When the part goes while it has the focus, `heir` gets it: else it would fall to the top of the page. */
 export function useHeir(part: RefObject<HTMLElement | null>, heir: () => HTMLElement | null): void {
-  useEffect(() => {
+  // A layout effect's end comes while the part is still in the page; that of other effects when it is gone.
+  useLayoutEffect(() => {
     const own = part.current;
     return () => {
       if (own?.contains(document.activeElement)) heir()?.focus();
@@ -186,7 +187,7 @@ export function useBorrowedFocus(part: RefObject<HTMLElement | null>): void {
 export function Dialog({ close, label, children }: { close: () => void; label: string; children: ComponentChildren }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
   const here = useRef(true);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const own = dialog.current;
     own?.showModal();
     return () => {
