@@ -4,7 +4,8 @@ import { spoken } from "../src/spoken";
 import { selected, START, type Turn } from "../src/talk";
 import type { Coe } from "../src/types";
 import { Batches } from "../src/views/batches";
-import { Numeric, TurnView } from "../src/views/chat";
+import { TurnView } from "../src/views/chat";
+import { Numeric } from "../src/views/composer";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
 
