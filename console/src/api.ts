@@ -6,18 +6,35 @@ import { eventsOf, type ServerEvent } from "./sse";
 const KEY = "coe-key";
 
 /** The key lives as long as the tab: it is in no URL, no cookie, and in nothing that stays. */
-export const apiKey = store<string | null>(sessionStorage.getItem(KEY));
+export const apiKey = store<string | null>(kept());
 /** Said on the page for signing in: why the last key is no more in use. */
 export const signedOut = store<string>("");
 
+function kept(): string | null {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+function keep(key: string | null): void {
+  try {
+    if (key === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, key);
+  } catch {
+    // A browser that keeps nothing forgets the key with the page.
+  }
+}
+
 export function signIn(key: string): void {
-  sessionStorage.setItem(KEY, key);
+  keep(key);
   signedOut.set("");
   apiKey.set(key);
 }
 
 export function signOut(why = ""): void {
-  sessionStorage.removeItem(KEY);
+  keep(null);
   signedOut.set(why);
   apiKey.set(null);
 }

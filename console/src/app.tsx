@@ -1,14 +1,14 @@
 // The frame around the views, and the door before it.
 
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api";
 import { short } from "./format";
 import { live, shown, status } from "./live";
 import { Icon, type IconName, Logo } from "./parts/icons";
-import { Failure, Tag } from "./parts/ui";
+import { Failure, Spoken, Tag } from "./parts/ui";
+import { spoken } from "./spoken";
 import { useStore } from "./store";
-import { forget } from "./talk";
 import { choose, theme, type Theme } from "./theme";
 import { Batches } from "./views/batches";
 import { Chat } from "./views/chat";
@@ -40,7 +40,12 @@ const here = (): View => VIEWS.find((view) => view.at === location.hash.replace(
 
 export function App(): JSX.Element {
   const key = useStore(api.apiKey);
-  return key === null ? <Door /> : <Frame />;
+  return (
+    <>
+      <Spoken />
+      {key === null ? <Door /> : <Frame />}
+    </>
+  );
 }
 
 function Door(): JSX.Element {
@@ -48,6 +53,8 @@ function Door(): JSX.Element {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<unknown>(null);
+  const box = useRef<HTMLInputElement>(null);
+  useEffect(() => box.current?.focus(), []);
   const enter = async (event: Event) => {
     event.preventDefault();
     const key = text.trim();
@@ -60,6 +67,7 @@ function Door(): JSX.Element {
     try {
       await api.call("/v1/models", {}, key);
       api.signIn(key);
+      spoken.set("Signed in");
     } catch (error) {
       setProblem(error);
       setBusy(false);
@@ -81,7 +89,7 @@ function Door(): JSX.Element {
             type="password"
             autocomplete="off"
             spellcheck={false}
-            autofocus
+            ref={box}
             placeholder="coe-…"
             value={text}
             onInput={(event) => setText(event.currentTarget.value)}
@@ -107,12 +115,16 @@ function Frame(): JSX.Element {
     window.addEventListener("hashchange", moved);
     return () => window.removeEventListener("hashchange", moved);
   }, []);
+  const frame = useRef<HTMLDivElement>(null);
+  useEffect(() => frame.current?.focus(), []);
+  const main = useRef<HTMLElement>(null);
   useEffect(() => {
+    if (main.current) main.current.scrollTop = 0;
     document.title = `${view.name} · Composition of Experts`;
   }, [view]);
   const Shown = view.show;
   return (
-    <div class="frame">
+    <div class="frame" ref={frame} tabIndex={-1}>
       <a class="skip" href="#main" onClick={(event) => (event.preventDefault(), document.getElementById("main")?.focus())}>
         To the content
       </a>
@@ -132,9 +144,9 @@ function Frame(): JSX.Element {
         </nav>
         <Foot />
       </div>
-      <main class="main" id="main" tabIndex={-1}>
+      <main class="main" id="main" tabIndex={-1} ref={main}>
         {link.is === "away" ? (
-          <div class="banner" role="status">
+          <div class="banner">
             <Icon name="warn" />
             <span class="grow">The connection to the service is lost; trying again. What is shown may be old.</span>
           </div>
@@ -169,10 +181,6 @@ const THEMES: Record<Theme, { next: Theme; icon: IconName; text: string }> = {
 function Foot(): JSX.Element {
   const link = useStore(status);
   const chosen = THEMES[useStore(theme)];
-  const leave = () => {
-    forget();
-    api.signOut();
-  };
   return (
     <div class="foot">
       <div class="link-state" role="status">
@@ -183,7 +191,7 @@ function Foot(): JSX.Element {
         <Icon name={chosen.icon} />
         <span class="label">{chosen.text}</span>
       </button>
-      <button type="button" class="button quiet" aria-label="Sign out" title="Sign out" onClick={leave}>
+      <button type="button" class="button quiet" aria-label="Sign out" title="Sign out" onClick={() => api.signOut()}>
         <Icon name="out" />
         <span class="label">Sign out</span>
       </button>

@@ -12,7 +12,3 @@ export function colourOf(expert: string): number {
   }
   return index;
 }
-
-export function colourAll(experts: readonly string[]): void {
-  for (const expert of experts) colourOf(expert);
-}

@@ -10,10 +10,12 @@ export const percent = (share: number, digits = 0): string => `${(100 * share).t
 export function seconds(s: number | null | undefined): string {
   if (s == null) return "–";
   if (s < 0.001) return s === 0 ? "0 ms" : `${(s * 1000).toFixed(2)} ms`;
-  if (s < 1) return `${Math.round(s * 1000)} ms`;
-  if (s < 60) return `${s.toFixed(1)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
-  return `${Math.floor(s / 3600)} h ${Math.round((s % 3600) / 60)} min`;
+  if (s < 0.9995) return `${Math.round(s * 1000)} ms`;
+  if (s < 59.95) return `${s.toFixed(1)} s`;
+  const whole = Math.round(s); // before it is parted, so that no part is a whole one of the next
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  const minutes = Math.round(s / 60);
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 export function bytes(n: number | null | undefined): string {
@@ -36,8 +38,13 @@ export function usd(n: number | null | undefined): string {
 }
 
 export const clock = (at: number): string => new Date(1000 * at).toLocaleTimeString("en-GB");
-export const day = (at: number): string =>
-  new Date(1000 * at).toLocaleString("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+/** With the year, unless it is this one. */
+export function day(at: number, now = Date.now() / 1000): string {
+  const [then, today] = [new Date(1000 * at), new Date(1000 * now)];
+  const year = then.getFullYear() === today.getFullYear() ? undefined : "numeric";
+  return then.toLocaleString("en-GB", { day: "numeric", month: "short", year, hour: "2-digit", minute: "2-digit" });
+}
 
 export function ago(at: number, now = Date.now() / 1000): string {
   const s = Math.max(0, now - at);

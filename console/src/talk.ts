@@ -1,6 +1,7 @@
 // A chat: what was asked and answered. The words of an answer are collected and shown once a frame.
 
-import { send, stream } from "./api";
+import { apiKey, send, stream } from "./api";
+import { spoken } from "./spoken";
 import { store } from "./store";
 import type { Coe, Usage } from "./types";
 
@@ -18,7 +19,8 @@ export interface Turn {
   asked: string;
   options: Options;
   text: string;
-  state: "waiting" | "streaming" | "done" | "stopped" | "failed" | "route";
+  /** `deciding`: a route alone is asked for; `route`: it is there. */
+  state: "waiting" | "streaming" | "deciding" | "done" | "stopped" | "failed" | "route";
   answerId: string | null;
   coe: Coe | null;
   usage: Usage | null;
@@ -32,7 +34,7 @@ export interface Turn {
 
 export const START: Options = { model: "auto", k: null, aggregator: "", maxTokens: null, temperature: null, system: "" };
 
-/** They live as long as the page. */
+/** They live as long as the key is used: what was said with one is neither shown nor sent with the next. */
 export const turns = store<Turn[]>([]);
 export const options = store<Options>(START);
 export const draftPrompt = store<string>("");
@@ -41,11 +43,22 @@ export const selected = store<number | null>(null);
 let nextId = 1;
 const running = new Map<number, AbortController>();
 
+/** Is something of it still to come? */
+export const underWay = ({ state }: Turn): boolean => state === "waiting" || state === "streaming" || state === "deciding";
+
+/** Ends the conversation. */
 export function forget(): void {
   for (const stop of running.values()) stop.abort();
   turns.set([]);
   selected.set(null);
+  spoken.set("");
 }
+
+apiKey.watch(() => {
+  forget();
+  options.set(START);
+  draftPrompt.set("");
+});
 
 export const stop = (id: number): void => running.get(id)?.abort();
 
@@ -85,12 +98,28 @@ function begin(asked: string, state: Turn["state"]): Turn {
   };
   turns.update((all) => [...all, turn]);
   selected.set(turn.id);
+  spoken.set(spokenOf(turn));
   return turn;
+}
+
+const SPOKEN = 300;
+
+/** A turn in a sentence. An error is none here: it is an alert where it stands. */
+export function spokenOf(turn: Turn): string {
+  const { coe, state, text } = turn;
+  const who = coe?.expert ?? coe?.experts.join(", ") ?? turn.options.model;
+  if (state === "waiting" || state === "deciding") return "Choosing an expert";
+  if (state === "streaming") return `${who} answers`;
+  if (state === "done") return `${who} has answered: ${text.length > SPOKEN ? `${text.slice(0, SPOKEN)}…` : text}`;
+  if (state === "route") return `Routed: ${coe?.reason ?? who}`;
+  return state === "stopped" ? "Stopped" : "";
 }
 
 /** The turn as it is now, in the list: a copy, so that only its part of the page is drawn anew. */
 function show(turn: Turn): void {
+  if (!turns.get().some((each) => each.id === turn.id)) return;
   turns.update((all) => all.map((each) => (each.id === turn.id ? { ...turn } : each)));
+  spoken.set(spokenOf(turn));
 }
 
 export async function ask(asked: string): Promise<void> {
@@ -104,7 +133,7 @@ export async function ask(asked: string): Promise<void> {
     framed = true;
     requestAnimationFrame(() => {
       framed = false;
-      if (turns.get().some((each) => each.id === turn.id)) show(turn);
+      if (turn.ended === null) show(turn);
     });
   };
   const body = { ...bodyOf(asked, turn.options, before), stream: true, stream_options: { include_usage: true } };
@@ -153,14 +182,20 @@ export function heard(turn: Turn, chunk: Chunk): void {
 /** The decision alone; nothing is generated. */
 export async function decide(asked: string): Promise<void> {
   const before = turns.get();
-  const turn = begin(asked, "route");
+  const turn = begin(asked, "deciding");
+  const stopped = new AbortController();
+  running.set(turn.id, stopped);
   try {
-    turn.coe = await send<Coe>("POST", "/v1/route", bodyOf(asked, turn.options, before));
+    turn.coe = await send<Coe>("POST", "/v1/route", bodyOf(asked, turn.options, before), stopped.signal);
+    turn.state = "route";
   } catch (error) {
-    Object.assign(turn, { state: "failed", error });
+    if (stopped.signal.aborted) turn.state = "stopped";
+    else Object.assign(turn, { state: "failed", error });
+  } finally {
+    running.delete(turn.id);
+    turn.ended = performance.now();
+    show(turn);
   }
-  turn.ended = performance.now();
-  show(turn);
 }
 
 export async function rate(turn: Turn, thumbs: "up" | "down"): Promise<void> {

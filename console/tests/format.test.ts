@@ -11,7 +11,18 @@ describe("format", () => {
     [2.34, "2.3 s"],
     [125, "2 min 5 s"],
     [7260, "2 h 1 min"],
+    [0.9996, "1.0 s"],
+    [59.96, "1 min 0 s"],
+    [119.6, "2 min 0 s"],
+    [3599.7, "1 h 0 min"],
+    [7199, "2 h 0 min"],
   ])("writes %s seconds as %s", (s, text) => expect(format.seconds(s)).toBe(text));
+
+  it("says the year of a day in another one", () => {
+    const at = (year: number) => new Date(year, 2, 3, 14, 5).getTime() / 1000;
+    expect(format.day(at(2026), at(2026))).toBe("3 Mar, 14:05");
+    expect(format.day(at(2027), at(2026))).toBe("3 Mar 2027, 14:05");
+  });
 
   it.each([
     [512, "512 B"],

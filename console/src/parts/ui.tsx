@@ -1,9 +1,11 @@
 // Small parts that every view is made of.
 
-import type { ComponentChildren, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { Component, type ComponentChildren, type ComponentType, type JSX, type RefObject } from "preact";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { AWAY, messageOf, Problem } from "../api";
 import { colourOf } from "../colour";
+import { spoken } from "../spoken";
+import { useStore } from "../store";
 import { Icon } from "./icons";
 
 export type Tone = "ok" | "warn" | "bad" | "accent" | "";
@@ -59,7 +61,7 @@ export const Bars = ({ rows, label }: { rows: BarRow[]; label: string }): JSX.El
 
 export function Note({ tone = "", children }: { tone?: "bad" | "warn" | ""; children: ComponentChildren }): JSX.Element {
   return (
-    <div class={`note ${tone}`} role={tone === "bad" ? "alert" : undefined}>
+    <div class={`note ${tone}`} role={tone ? "alert" : undefined}>
       <Icon name={tone ? "warn" : "info"} />
       <div class="grow">{children}</div>
     </div>
@@ -124,12 +126,80 @@ export function Segments<T extends string | number>(props: {
   );
 }
 
-/** A dialog of the browser's own, with its focus and its Escape key. */
+/** Draws `View` anew only when one of its props is another. */
+export function kept<P extends object>(View: (props: P) => JSX.Element | null): ComponentType<P> {
+  return class extends Component<P> {
+    override shouldComponentUpdate(next: Readonly<P>): boolean {
+      return [...Object.keys(next), ...Object.keys(this.props)].some((name) => next[name as keyof P] !== this.props[name as keyof P]);
+    }
+
+    override render(props: P): JSX.Element {
+      return <View {...props} />;
+    }
+  };
+}
+
+/** The one place where the page says what happens to who does not see it. A screen reader hears changes of its text. */
+export const Spoken = (): JSX.Element => (
+  <p class="sr" role="status">
+    {useStore(spoken)}
+  </p>
+);
+
+/** Is the media query true? */
+export function useMedia(query: string): boolean {
+  const [list] = useState(() => window.matchMedia(query));
+  const [is, set] = useState(list.matches);
+  useEffect(() => {
+    const changed = () => set(list.matches);
+    changed();
+    list.addEventListener("change", changed);
+    return () => list.removeEventListener("change", changed);
+  }, [list]);
+  return is;
+}
+
+/** When the part goes while it has the focus, `heir` gets it: else it would fall to the top of the page. */
+export function useHeir(part: RefObject<HTMLElement | null>, heir: () => HTMLElement | null): void {
+  // A layout effect's end comes while the part is still in the page; that of other effects when it is gone.
+  useLayoutEffect(() => {
+    const own = part.current;
+    return () => {
+      if (own?.contains(document.activeElement)) heir()?.focus();
+    };
+  }, []);
+}
+
+/** The part takes the focus as it opens. When it closes with it, who had it before gets it back. */
+export function useBorrowedFocus(part: RefObject<HTMLElement | null>): void {
+  const before = useRef<Element | null>(null);
+  useHeir(part, () => {
+    const had = before.current;
+    return had instanceof HTMLElement && had.isConnected && had !== document.body ? had : document.getElementById("main");
+  });
+  useEffect(() => {
+    before.current = document.activeElement;
+    part.current?.focus();
+  }, []);
+}
+
+/** A dialog of the browser's own, with its focus and its Escape key. However it goes, who opened it has the focus again. */
 export function Dialog({ close, label, children }: { close: () => void; label: string; children: ComponentChildren }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  const here = useRef(true);
+  useLayoutEffect(() => {
+    const own = dialog.current;
+    own?.showModal();
+    return () => {
+      here.current = false;
+      own?.close();
+    };
+  }, []);
+  const left = () => {
+    if (here.current) close(); // a dialog that is gone closes no other that came in its place
+  };
   return (
-    <dialog ref={dialog} aria-label={label} onClose={close} onCancel={close}>
+    <dialog ref={dialog} aria-label={label} onClose={left} onCancel={left}>
       {children}
     </dialog>
   );
@@ -188,6 +258,6 @@ export function useLoaded<T>(
       stopped.abort();
       clearTimeout(timer);
     };
-  }, [...inputs, turn]);
+  }, [...inputs, everyMs, turn]);
   return { ...state, again: () => setTurn((n) => n + 1) };
 }

@@ -1,27 +1,32 @@
 // Batches: how far they are, what they take, and what came of them.
 
 import type { JSX } from "preact";
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { call, get, send } from "../api";
 import * as format from "../format";
-import { live, shown } from "../live";
+import { live, shown, status } from "../live";
 import { Icon } from "../parts/icons";
-import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useBorrowedFocus, useLoaded, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import type { Batch, List, Progress } from "../types";
 
 const TONE: Record<string, Tone> = { completed: "ok", failed: "bad", expired: "bad", cancelled: "warn", cancelling: "warn" };
 const LIVE = ["validating", "in_progress", "finalizing", "cancelling"];
 const PAGE = 50;
+/** The stream tells of the newest batches alone, and of none while it is away: the list is asked for again. */
+const AGAIN_MS = { heard: 20_000, unheard: 5000 };
 
 export function Batches(): JSX.Element {
   useStore(shown);
-  const list = useLoaded((signal) => get<List<Batch>>(`/v1/batches?limit=${PAGE}`, signal), []);
+  const hears = useStore(status).is === "live";
+  const [pages, setPages] = useState<string[]>([]);
+  const query = new URLSearchParams({ limit: String(PAGE) });
+  const after = pages.at(-1);
+  if (after) query.set("after", after);
+  const list = useLoaded((signal) => get<List<Batch>>(`/v1/batches?${query}`, signal), [after], hears ? AGAIN_MS.heard : AGAIN_MS.unheard);
   const [chosen, choose] = useState<string | null>(null);
   const [making, make] = useState(false);
-  const told = [...live.batches.values()].filter((batch) => !list.value?.data.some((own) => own.id === batch.id));
-  const rows: Progress[] = [...told, ...(list.value?.data ?? [])].map((batch) => live.batches.get(batch.id) ?? withSteps(batch));
-  rows.sort((a, b) => b.created_at - a.created_at);
+  const rows = rowsOf(list.value, live.batches, { newest: !after, hears });
   const off = list.error && (list.error as { status?: number }).status === 404;
   return (
     <div class="page">
@@ -93,8 +98,24 @@ export function Batches(): JSX.Element {
                 </tbody>
               </table>
             </div>
+            {pages.length || list.value?.has_more ? (
+              <div class="body row">
+                <button type="button" class="button slim" disabled={!pages.length} onClick={() => setPages(pages.slice(0, -1))}>
+                  Newer
+                </button>
+                <button
+                  type="button"
+                  class="button slim"
+                  disabled={!list.value?.has_more}
+                  onClick={() => list.value?.last_id && setPages([...pages, list.value.last_id])}
+                >
+                  Older
+                </button>
+                {pages.length ? <span class="muted small">page {pages.length + 1}</span> : null}
+              </div>
+            ) : null}
           </section>
-          {chosen ? <Detail id={chosen} close={() => choose(null)} /> : null}
+          {chosen ? <Detail key={chosen} id={chosen} close={() => choose(null)} /> : null}
         </div>
       ) : null}
       {making ? (
@@ -103,12 +124,32 @@ export function Batches(): JSX.Element {
           made={(id) => {
             make(false);
             choose(id);
+            setPages([]);
             list.again();
           }}
         />
       ) : null}
     </div>
   );
+}
+
+/**
+ * What a page shows: batches as they were listed, or, while the stream is heard, as it has told since. What has ended stays
+ * so. The newest page has also those that the stream knows and the list does not yet.
+ */
+export function rowsOf(
+  list: List<Batch> | null,
+  told: ReadonlyMap<string, Progress>,
+  { newest, hears }: { newest: boolean; hears: boolean },
+): Progress[] {
+  const listed = list?.data ?? [];
+  const rows = listed.map((batch) => (hears && LIVE.includes(batch.status) ? told.get(batch.id) : undefined) ?? withSteps(batch));
+  if (newest) {
+    const ids = new Set(listed.map(({ id }) => id));
+    const oldest = list?.has_more ? Math.min(...listed.map((batch) => batch.created_at)) : -Infinity;
+    rows.push(...[...told.values()].filter((batch) => !ids.has(batch.id) && batch.created_at >= oldest));
+  }
+  return rows.sort((a, b) => b.created_at - a.created_at);
 }
 
 function withSteps(batch: Progress | Batch): Progress {
@@ -134,18 +175,22 @@ const Status = ({ batch }: { batch: Pick<Progress, "status"> }): JSX.Element => 
 );
 
 function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
+  const hears = useStore(status).is === "live";
   const told = live.batches.get(id);
   const { value, error, again } = useLoaded(
     (signal) => get<Batch>(`/v1/batches/${encodeURIComponent(id)}`, signal),
     [id, told?.status, told?.steps.done],
+    hears && told ? 0 : AGAIN_MS.unheard,
   );
   const [problem, setProblem] = useState<unknown>(null);
   const cancel = () => {
     send("POST", `/v1/batches/${encodeURIComponent(id)}/cancel`).then(again, setProblem);
   };
   const plan = value?.coe.plan;
+  const panel = useRef<HTMLElement>(null);
+  useBorrowedFocus(panel);
   return (
-    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0}>
+    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0} ref={panel}>
       <header>
         <h2 class="grow mono">{id.slice(0, 18)}</h2>
         {value ? <Status batch={value} /> : null}
@@ -245,8 +290,21 @@ function Download({ id, name }: { id: string; name: string }): JSX.Element {
   );
 }
 
+/** Uploads the file and starts a batch of it: its id. Called off during the upload, no batch starts. */
+export async function startBatch(file: File, endpoint: string, dry: boolean, signal: AbortSignal): Promise<string> {
+  const form = new FormData();
+  form.set("purpose", "batch");
+  form.set("file", file);
+  const { id } = (await (await call("/v1/files", { method: "POST", body: form, signal })).json()) as { id: string };
+  const body = { input_file_id: id, endpoint, completion_window: "24h", coe: { dry_run: dry } };
+  signal.throwIfAborted();
+  return (await send<Batch>("POST", "/v1/batches", body, signal)).id;
+}
+
 function NewBatch({ close, made }: { close: () => void; made: (id: string) => void }): JSX.Element {
   const file = useRef<HTMLInputElement>(null);
+  const left = useRef(new AbortController());
+  useEffect(() => () => left.current.abort(), []);
   const [endpoint, setEndpoint] = useState("/v1/chat/completions");
   const [dry, setDry] = useState(false);
   const [busy, setBusy] = useState(false);
@@ -261,13 +319,9 @@ function NewBatch({ close, made }: { close: () => void; made: (id: string) => vo
     setBusy(true);
     setProblem(null);
     try {
-      const form = new FormData();
-      form.set("purpose", "batch");
-      form.set("file", chosen);
-      const { id } = (await (await call("/v1/files", { method: "POST", body: form })).json()) as { id: string };
-      const body = { input_file_id: id, endpoint, completion_window: "24h", coe: { dry_run: dry } };
-      made((await send<Batch>("POST", "/v1/batches", body)).id);
+      made(await startBatch(chosen, endpoint, dry, left.current.signal));
     } catch (error) {
+      if (left.current.signal.aborted) return;
       setProblem(error);
       setBusy(false);
     }

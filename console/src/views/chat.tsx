@@ -7,12 +7,14 @@ import { colourOf } from "../colour";
 import * as format from "../format";
 import { Markdown } from "../markdown";
 import { Icon } from "../parts/icons";
-import { Copy, Empty, Expert, Failure, Tag, useLoaded } from "../parts/ui";
-import { costOf, Why } from "../parts/why";
+import { Copy, Empty, Expert, Failure, kept, Tag, useLoaded, useMedia } from "../parts/ui";
+import * as why from "../parts/why";
+import { spoken } from "../spoken";
 import { useStore } from "../store";
 import * as talk from "../talk";
 import type { Turn } from "../talk";
-import type { List, Model } from "../types";
+import type { Coe, List, Model } from "../types";
+import { Composer } from "./composer";
 
 const STARTERS = [
   "Which SQL lists the names of users older than 30? Table users(id, name, age)",
@@ -20,7 +22,13 @@ const STARTERS = [
   "Explain in two sentences why the sky is blue.",
 ];
 
+/** While an answer grows the page is drawn once a frame: what has not changed is left as it is. */
+const Prose = kept(Markdown);
+const Why = kept(why.Why);
+const NONE: Model[] = [];
+
 export function Chat(): JSX.Element {
+  const narrow = useMedia("(max-width: 1080px)");
   const turns = useStore(talk.turns);
   const selected = useStore(talk.selected);
   const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
@@ -43,7 +51,7 @@ export function Chat(): JSX.Element {
           <div class="talk-inner">
             {models.error ? <Failure error={models.error} again={models.again} /> : null}
             {turns.length ? (
-              turns.map((turn) => <TurnView key={turn.id} turn={turn} chosen={turn === chosen} />)
+              turns.map((turn) => <TurnView key={turn.id} turn={turn} chosen={turn === chosen} narrow={narrow} />)
             ) : (
               <Empty title="Ask something">
                 <p>The router chooses who answers. You see why, what it took, and what it cost.</p>
@@ -58,48 +66,56 @@ export function Chat(): JSX.Element {
             )}
           </div>
         </div>
-        <Composer models={models.value?.data ?? []} />
+        <Composer models={models.value?.data ?? NONE} />
       </div>
-      <aside class="why" aria-label="Why this expert" tabIndex={0}>
-        {chosen?.coe ? (
-          <>
-            <h2 style={{ marginBottom: "12px" }}>Why this expert</h2>
-            <Why coe={chosen.coe} />
-          </>
-        ) : (
-          <Empty title="The route">
-            <p>Category, probabilities, who was considered and every call show here once something was asked.</p>
-          </Empty>
-        )}
-      </aside>
+      {narrow ? null : (
+        <aside class="why" aria-label="Why this expert" tabIndex={0}>
+          {chosen?.coe ? (
+            <>
+              <h2 style={{ marginBottom: "12px" }}>Why this expert</h2>
+              <Why coe={chosen.coe} />
+            </>
+          ) : (
+            <Empty title="The route">
+              <p>Category, probabilities, who was considered and every call show here once something was asked.</p>
+            </Empty>
+          )}
+        </aside>
+      )}
     </div>
   );
 }
 
-function TurnView({ turn, chosen }: { turn: Turn; chosen: boolean }): JSX.Element {
+/** narrow: there is no room beside the conversation, so each answer holds its own why. */
+export const TurnView = kept(({ turn, chosen, narrow }: { turn: Turn; chosen: boolean; narrow: boolean }): JSX.Element => {
   return (
     <>
       <div class="asked">{turn.asked}</div>
       <article
         class={`card answer ${chosen ? "selected" : ""}`}
         aria-label={`Answer of ${turn.coe?.expert ?? turn.options.model}`}
-        aria-busy={turn.state === "waiting" || turn.state === "streaming"}
+        aria-busy={talk.underWay(turn)}
         onClick={() => talk.selected.set(turn.id)}
       >
         <Head turn={turn} />
         {turn.error ? <Failure error={turn.error} /> : null}
-        {turn.text ? <Markdown text={turn.text} /> : null}
+        {turn.text ? <Prose text={turn.text} /> : null}
         {turn.state === "route" ? <p class="muted">Routed only: nothing was generated.</p> : null}
         <Drafts turn={turn} />
-        <Foot turn={turn} />
-        {turn.coe ? (
-          <details class="why-inside">
-            <summary>Why this expert</summary>
-            <Why coe={turn.coe} />
-          </details>
-        ) : null}
+        <Foot turn={turn} chosen={chosen} narrow={narrow} />
+        {turn.coe && narrow ? <WhyInside coe={turn.coe} /> : null}
       </article>
     </>
+  );
+});
+
+function WhyInside({ coe }: { coe: Coe }): JSX.Element {
+  const [open, setOpen] = useState(false);
+  return (
+    <details class="why-inside" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
+      <summary>Why this expert</summary>
+      {open ? <Why coe={coe} /> : null}
+    </details>
   );
 }
 
@@ -111,11 +127,11 @@ function Head({ turn }: { turn: Turn }): JSX.Element {
       {shown.map((name) => (
         <Expert key={name} name={name} />
       ))}
-      {!coe && turn.state === "waiting" ? <span class="muted">Choosing an expert</span> : null}
+      {!coe && (turn.state === "waiting" || turn.state === "deciding") ? <span class="muted">Choosing an expert</span> : null}
       {coe?.category ? <Tag tone="accent">{coe.category}</Tag> : null}
       {coe && coe.experts.length > 1 ? <Tag>{coe.aggregator} of {coe.experts.length}</Tag> : null}
       {coe?.router === "named" ? <Tag>named</Tag> : null}
-      {turn.state === "waiting" || turn.state === "streaming" ? <span class="spin" /> : null}
+      {talk.underWay(turn) ? <span class="spin" /> : null}
       {turn.state === "stopped" ? <Tag tone="warn">stopped</Tag> : null}
       {turn.finish === "length" ? <Tag tone="warn">cut at the limit of tokens</Tag> : null}
     </div>
@@ -147,7 +163,7 @@ function Drafts({ turn }: { turn: Turn }): JSX.Element | null {
                 <Expert name={draft.expert} />
                 {draft.expert === coe.expert ? <Tag tone="ok">chosen</Tag> : null}
               </div>
-              <Markdown text={draft.text} />
+              <Prose text={draft.text} />
               <span class="foot muted small">
                 {weight !== undefined ? `weight ${format.percent(weight)}` : ""}
                 {score !== undefined ? ` · score ${score.toFixed(2)}` : ""}
@@ -169,193 +185,45 @@ function Drafts({ turn }: { turn: Turn }): JSX.Element | null {
   );
 }
 
-function Foot({ turn }: { turn: Turn }): JSX.Element | null {
+function Foot({ turn, chosen, narrow }: { turn: Turn; chosen: boolean; narrow: boolean }): JSX.Element | null {
   const [problem, setProblem] = useState<unknown>(null);
-  if (turn.ended === null || turn.state === "failed") return null;
+  const { coe } = turn;
+  if (turn.ended === null || (turn.state === "failed" && !coe)) return null;
   const rate = (thumbs: "up" | "down") => () => {
     setProblem(null);
     talk.rate(turn, thumbs).catch(setProblem);
   };
   const spent = (turn.ended - turn.began) / 1000;
-  const cost = turn.coe ? costOf(turn.coe) : null;
+  const cost = coe ? why.costOf(coe) : null;
+  const select = () => {
+    talk.selected.set(turn.id);
+    if (coe) spoken.set(coe.reason);
+  };
   return (
     <div class="foot">
       {turn.usage ? <span>{turn.usage.prompt_tokens} + {turn.usage.completion_tokens} tokens</span> : null}
       <span>{format.seconds(spent)}</span>
       {turn.first !== null ? <span>first words after {format.seconds((turn.first - turn.began) / 1000)}</span> : null}
       {cost !== null ? <span>{format.usd(cost)}</span> : null}
-      {turn.state === "done" ? (
-        <span class="row" style={{ marginLeft: "auto", gap: "2px" }}>
-          <Copy text={turn.text} />
-          <button type="button" class="button quiet slim square" aria-label="Good answer" aria-pressed={turn.thumbs === "up"} onClick={rate("up")}>
-            <Icon name="up" />
+      <span class="row" style={{ marginLeft: "auto", gap: "2px" }}>
+        {coe && !narrow ? (
+          <button type="button" class="button quiet slim" aria-pressed={chosen} onClick={select}>
+            Why
           </button>
-          <button type="button" class="button quiet slim square" aria-label="Bad answer" aria-pressed={turn.thumbs === "down"} onClick={rate("down")}>
-            <Icon name="down" />
-          </button>
-        </span>
-      ) : null}
+        ) : null}
+        {turn.state === "done" ? (
+          <>
+            <Copy text={turn.text} />
+            <button type="button" class="button quiet slim square" aria-label="Good answer" aria-pressed={turn.thumbs === "up"} onClick={rate("up")}>
+              <Icon name="up" />
+            </button>
+            <button type="button" class="button quiet slim square" aria-label="Bad answer" aria-pressed={turn.thumbs === "down"} onClick={rate("down")}>
+              <Icon name="down" />
+            </button>
+          </>
+        ) : null}
+      </span>
       {problem ? <Failure error={problem} /> : null}
-    </div>
-  );
-}
-
-function Composer({ models }: { models: Model[] }): JSX.Element {
-  const text = useStore(talk.draftPrompt);
-  const own = useStore(talk.options);
-  const turns = useStore(talk.turns);
-  const [more, setMore] = useState(false);
-  const area = useRef<HTMLTextAreaElement>(null);
-  const busy = turns.find((turn) => turn.state === "waiting" || turn.state === "streaming");
-  const ready = text.trim() !== "" && !busy;
-  useEffect(() => {
-    const box = area.current;
-    if (!box) return;
-    box.style.height = "auto";
-    box.style.height = `${box.scrollHeight + 2}px`;
-  }, [text]);
-  const set = (change: Partial<talk.Options>) => talk.options.set({ ...own, ...change });
-  const go = (how: (asked: string) => Promise<void>) => {
-    if (!ready) return;
-    talk.draftPrompt.set("");
-    void how(text.trim());
-  };
-  const onKey = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      go(talk.ask);
-    }
-  };
-  return (
-    <div class="composer">
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          go(talk.ask);
-        }}
-      >
-        {more ? <MoreOptions models={models} own={own} set={set} /> : null}
-        <label class="sr" for="prompt">
-          Your message
-        </label>
-        <textarea
-          id="prompt"
-          class="input"
-          ref={area}
-          rows={2}
-          placeholder="Ask something. Enter sends, Shift+Enter makes a new line."
-          value={text}
-          onInput={(event) => talk.draftPrompt.set(event.currentTarget.value)}
-          onKeyDown={onKey}
-        />
-        <div class="row">
-          <label class="sr" for="model">
-            Who answers
-          </label>
-          <select id="model" class="input" value={own.model} onChange={(event) => set({ model: event.currentTarget.value })}>
-            <ModelOptions models={models} />
-          </select>
-          {own.model === "auto" ? (
-            <select
-              class="input"
-              aria-label="Number of experts"
-              value={own.k ?? ""}
-              onChange={(event) => set({ k: event.currentTarget.value ? Number(event.currentTarget.value) : null })}
-            >
-              <option value="">experts: default</option>
-              {[1, 2, 3, 4, 5, 6, 7, 8].map((k) => (
-                <option key={k} value={k}>
-                  {k === 1 ? "1 expert" : `${k} experts`}
-                </option>
-              ))}
-            </select>
-          ) : null}
-          <button type="button" class="button quiet square" aria-label="More options" aria-expanded={more} aria-pressed={more} onClick={() => setMore(!more)}>
-            <Icon name="gear" />
-          </button>
-          <span class="ends">
-          {turns.length ? (
-            <button type="button" class="button quiet" onClick={talk.forget}>
-              New chat
-            </button>
-          ) : null}
-          {busy ? (
-            <button type="button" class="button" onClick={() => talk.stop(busy.id)}>
-              <Icon name="stop" /> Stop
-            </button>
-          ) : (
-            <>
-              <button type="button" class="button" disabled={!ready} onClick={() => go(talk.decide)}>
-                Route only
-              </button>
-              <button type="submit" class="button primary" disabled={!ready}>
-                <Icon name="send" /> Send
-              </button>
-            </>
-          )}
-          </span>
-        </div>
-      </form>
-    </div>
-  );
-}
-
-function ModelOptions({ models }: { models: Model[] }): JSX.Element {
-  const of = (kind: (kind: string) => boolean) => models.filter((model) => kind(model.coe.kind));
-  const ensembles = of((kind) => kind === "ensemble");
-  const experts = of((kind) => !["router", "ensemble", "encoder"].includes(kind));
-  return (
-    <>
-      <option value="auto">auto: the router chooses</option>
-      {ensembles.length ? (
-        <optgroup label="Ensembles">
-          {ensembles.map((model) => (
-            <option key={model.id} value={model.id}>
-              {model.id}
-            </option>
-          ))}
-        </optgroup>
-      ) : null}
-      <optgroup label="Experts">
-        {experts.map((model) => (
-          <option key={model.id} value={model.id}>
-            {model.id}
-          </option>
-        ))}
-      </optgroup>
-    </>
-  );
-}
-
-function MoreOptions(props: { models: Model[]; own: talk.Options; set: (change: Partial<talk.Options>) => void }): JSX.Element {
-  const { own, set } = props;
-  const aggregators = props.models.find((model) => model.id === "auto")?.coe.aggregators ?? [];
-  const numeric = (text: string) => (text === "" ? null : Number(text));
-  return (
-    <div class="options">
-      <label class="field">
-        <span>Aggregator</span>
-        <select class="input" value={own.aggregator} disabled={own.model !== "auto"} onChange={(event) => set({ aggregator: event.currentTarget.value })}>
-          <option value="">the router's</option>
-          {aggregators.map((name) => (
-            <option key={name} value={name}>
-              {name}
-            </option>
-          ))}
-        </select>
-      </label>
-      <label class="field">
-        <span>Tokens at most</span>
-        <input class="input" type="number" min="1" value={own.maxTokens ?? ""} placeholder="default" onInput={(event) => set({ maxTokens: numeric(event.currentTarget.value) })} />
-      </label>
-      <label class="field">
-        <span>Temperature</span>
-        <input class="input" type="number" min="0" max="2" step="0.1" value={own.temperature ?? ""} placeholder="default" onInput={(event) => set({ temperature: numeric(event.currentTarget.value) })} />
-      </label>
-      <label class="field" style={{ gridColumn: "1 / -1" }}>
-        <span>System message</span>
-        <input class="input" value={own.system} placeholder="none" onInput={(event) => set({ system: event.currentTarget.value })} />
-      </label>
     </div>
   );
 }

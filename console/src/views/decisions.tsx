@@ -1,11 +1,11 @@
 // Decision records: what was asked of whom of late, and why.
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { get } from "../api";
 import * as format from "../format";
 import { Icon } from "../parts/icons";
-import { Empty, Expert, Failure, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
+import { Empty, Expert, Failure, Tag, type Tone, useBorrowedFocus, useLoaded, Waiting } from "../parts/ui";
 import { Why } from "../parts/why";
 import type { List, RouteRecord, RouteSummary } from "../types";
 
@@ -114,7 +114,7 @@ export function Decisions(): JSX.Element {
               {pages.length ? <span class="muted small">page {pages.length + 1}</span> : <span class="muted small">newest first, by itself</span>}
             </div>
           </section>
-          {chosen ? <Detail id={chosen} close={() => choose(null)} /> : null}
+          {chosen ? <Detail key={chosen} id={chosen} close={() => choose(null)} /> : null}
         </div>
       ) : null}
     </div>
@@ -123,8 +123,10 @@ export function Decisions(): JSX.Element {
 
 function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
   const { value, error, again } = useLoaded((signal) => get<RouteRecord>(`/v1/routes/${encodeURIComponent(id)}`, signal), [id]);
+  const panel = useRef<HTMLElement>(null);
+  useBorrowedFocus(panel);
   return (
-    <section class="card detail" aria-label={`Decision ${id}`} tabIndex={0}>
+    <section class="card detail" aria-label={`Decision ${id}`} tabIndex={0} ref={panel}>
       <header>
         <h2 class="grow">Why this expert</h2>
         <button type="button" class="button quiet slim square" aria-label="Close" onClick={close}>

@@ -1,7 +1,7 @@
 // API keys and what they have used. With the scope `admin` all of them, else the one that is used here.
 
 import type { JSX } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { get, Problem, send } from "../api";
 import * as format from "../format";
 import { Icon } from "../parts/icons";
@@ -98,8 +98,14 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
     setProblem(null);
     send("PATCH", `/admin/v1/keys/${key.id}`, { enabled: !key.enabled }).then(list.again, setProblem);
   };
+  const heading = useRef<HTMLHeadingElement>(null);
+  const [revoked, setRevoked] = useState(0);
+  useEffect(() => {
+    if (revoked) heading.current?.focus(); // the button that had it goes with its key
+  }, [revoked]);
   const done = () => {
     setAsk(null);
+    setRevoked(revoked + 1);
     list.again();
   };
   return (
@@ -108,7 +114,9 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
       {list.error ? <Failure error={list.error} again={list.again} /> : null}
       <section class="card" aria-label="All keys">
         <header>
-          <h2 class="grow">All keys</h2>
+          <h2 class="grow" tabIndex={-1} ref={heading}>
+            All keys
+          </h2>
           <button type="button" class="button slim primary" onClick={() => setAsk({ is: "new" })}>
             <Icon name="plus" /> New key
           </button>
@@ -150,7 +158,7 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
                       <button type="button" class="button quiet slim" disabled={key.id === ownId} onClick={() => toggle(key)}>
                         {key.enabled ? "Disable" : "Enable"}
                       </button>
-                      <button type="button" class="button quiet slim wide" onClick={() => setAsk({ is: "rotate", key })}>
+                      <button type="button" class="button quiet slim" onClick={() => setAsk({ is: "rotate", key })}>
                         Rotate
                       </button>
                       <button type="button" class="button quiet slim danger" disabled={key.id === ownId} onClick={() => setAsk({ is: "revoke", key })}>

@@ -69,8 +69,6 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
   const score = (method: string) => report[method] as number | null | undefined;
   const gain = report.gain.default as number | null;
   const methods = METHODS.filter(([method]) => score(method) != null);
-  const all = methods.map(([method]) => score(method) as number);
-  const [low, high] = [Math.min(...all), Math.max(...all)];
   return (
     <>
       <section class="card" aria-label="Evaluation">
@@ -120,7 +118,7 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
                   <tr key={method}>
                     <td>{method === "default" ? <strong>{name}</strong> : name}</td>
                     <td style={{ width: "34%" }}>
-                      <Meter share={high > low ? 0.08 + (0.92 * (own - low)) / (high - low) : 1} label={`${name}: ${own} %`} />
+                      <Meter share={own / 100} label={`${name}: ${own} %`} />
                     </td>
                     <td class="num">{own.toFixed(1)}</td>
                     <td class="num">{won == null ? "" : `${won >= 0 ? "+" : ""}${won.toFixed(2)}`}</td>
@@ -182,7 +180,6 @@ function ByCategory({ report }: { report: Report }): JSX.Element | null {
 
 function Fit({ fit }: { fit: RouterFit }): JSX.Element {
   const rows = Object.entries(fit.scores).sort((a, b) => b[1] - a[1]);
-  const best = Math.max(...rows.map(([, score]) => score));
   const means = Object.entries(fit.means).sort((a, b) => b[1] - a[1]);
   return (
     <section class="card" aria-label="Fit">
@@ -203,7 +200,7 @@ function Fit({ fit }: { fit: RouterFit }): JSX.Element {
             const gain = fit.gains[method];
             return [
               <span key={`${method}-n`}>{NAMES.get(method) ?? method}</span>,
-              <Meter key={`${method}-m`} share={best ? score / best : 0} label={`${method}: ${format.percent(score, 1)}`} />,
+              <Meter key={`${method}-m`} share={score} label={`${method}: ${format.percent(score, 1)}`} />,
               <span class="num" key={`${method}-t`}>
                 {format.percent(score, 1)}
                 {gain ? <span class="muted"> ({(100 * gain[0]).toFixed(1)} to {(100 * gain[1]).toFixed(1)})</span> : null}

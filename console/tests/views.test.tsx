@@ -1,0 +1,172 @@
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { Dialog } from "../src/parts/ui";
+import { spoken } from "../src/spoken";
+import { selected, START, type Turn } from "../src/talk";
+import type { Coe } from "../src/types";
+import { Batches } from "../src/views/batches";
+import { TurnView } from "../src/views/chat";
+import { Numeric } from "../src/views/composer";
+import { type Asked, requests } from "./answers";
+import { focused, page, type Part, seen } from "./page";
+
+const batch = (id: string, status: string) => ({
+  id,
+  endpoint: "/v1/chat/completions",
+  status,
+  created_at: 1000,
+  request_counts: { total: 4, completed: 1, failed: 0 },
+  usage: { input_tokens: 1, output_tokens: 1, total_tokens: 2 },
+  coe: { dry_run: false, plan: null },
+});
+
+describe("a batch beside the list", () => {
+  let asked: Asked[];
+  let root: Part;
+
+  async function answered(path: string, body: unknown, status = 200): Promise<void> {
+    asked.filter((each) => each.path === path).at(-1)?.answer(body, status);
+    await seen();
+  }
+  const choose = async (id: string) => {
+    root.one("button", id).focus();
+    await root.one("button", id).does("click");
+    await seen();
+  };
+  const detail = (id: string) => root.one("section", `Batch ${id}`);
+
+  beforeEach(async () => {
+    asked = requests();
+    [root] = await page(() => <Batches />);
+    await answered("/v1/batches?limit=50", { data: [batch("batch_a", "in_progress"), batch("batch_b", "completed")] });
+    await choose("batch_a");
+    await answered("/v1/batches/batch_a", batch("batch_a", "in_progress"));
+  });
+
+  it("has nothing of another one that was shown before, nor its actions", async () => {
+    expect(detail("batch_a").text).toContain("Cancel batch");
+    await choose("batch_b");
+    expect(detail("batch_b").text).not.toContain("Cancel batch");
+    await answered("/v1/batches/batch_b", { error: { code: "not_found", message: "It is gone." } }, 404);
+    expect(detail("batch_b").text).toContain("It is gone.");
+    expect(detail("batch_b").text).not.toContain("Cancel batch");
+  });
+
+  it("takes the focus, which goes back to its row in the end", async () => {
+    expect(focused()?.attributes.get("aria-label")).toBe("Batch batch_a");
+    const close = detail("batch_a").one("button", "Close");
+    close.focus();
+    await close.does("click");
+    await seen();
+    expect([focused()?.localName, focused()?.text]).toEqual(["button", "batch_a"]);
+  });
+});
+
+describe("a dialog", () => {
+  it("gives the focus back however it goes, and closes no other one that comes after it", async () => {
+    let shown = "";
+    const close = vi.fn();
+    const [root, draw] = await page(() => [
+      <button type="button">opens it</button>,
+      shown === "first" ? <Dialog key="first" close={close} label="The first" children="" /> : null,
+      shown === "second" ? <Dialog key="second" close={close} label="The second" children="" /> : null,
+    ]);
+    const opener = root.one("button", "opens it");
+    opener.focus();
+    shown = "first";
+    await draw();
+    expect(focused()?.attributes.get("aria-label")).toBe("The first");
+    shown = "second";
+    await draw();
+    expect(focused()?.attributes.get("aria-label")).toBe("The second");
+    shown = "";
+    await draw();
+    expect([focused()?.localName, focused()?.text]).toEqual(["button", "opens it"]);
+    expect(close).not.toHaveBeenCalled();
+  });
+});
+
+const COE = {
+  request_id: "req-1",
+  expert: "sql",
+  experts: ["sql"],
+  category: null,
+  probabilities: {},
+  margin: 0,
+  reason: "sql is the best for data",
+  router: "two_level",
+  aggregator: "single",
+  used: ["sql"],
+  failed: {},
+  usage_by_expert: {},
+  calls: [],
+  note: "",
+} satisfies Coe;
+
+const turn = (id: number, more: Partial<Turn> = {}): Turn => ({
+  id,
+  asked: "hi",
+  options: START,
+  text: "an answer",
+  state: "done",
+  answerId: "chatcmpl-1",
+  coe: COE,
+  usage: null,
+  finish: "stop",
+  error: null,
+  began: 0,
+  first: 1,
+  ended: 2,
+  thumbs: null,
+  ...more,
+});
+
+describe("a turn", () => {
+  it("is drawn anew when it changes, and only then", async () => {
+    const reads = vi.fn(() => "an answer");
+    const old = Object.defineProperty(turn(1), "text", { get: reads });
+    let growing = turn(2, { text: "a", state: "streaming", ended: null });
+    const [root, draw] = await page(() => [old, growing].map((each) => <TurnView key={each.id} turn={each} chosen={false} narrow={false} />));
+    const before = reads.mock.calls.length;
+    growing = { ...growing, text: "a b" };
+    await draw();
+    expect(root.text).toContain("a b");
+    expect(reads.mock.calls.length).toBe(before);
+  });
+
+  it("can be chosen by a button, which says why", async () => {
+    const [root] = await page(() => [1, 2].map((id) => <TurnView key={id} turn={turn(id)} chosen={id === 2} narrow={false} />));
+    const whys = root.all("button").filter((button) => button.text === "Why");
+    expect(whys.map((button) => button.attributes.get("aria-pressed"))).toEqual(["false", "true"]);
+    await whys[0]?.does("click");
+    expect([selected.get(), spoken.get()]).toEqual([1, COE.reason]);
+  });
+
+  it("that failed after its route can be chosen too", async () => {
+    const [root] = await page(() => <TurnView turn={turn(1, { state: "failed", error: new Error("no") })} chosen={false} narrow={false} />);
+    expect(root.one("button", "Why").attributes.get("aria-pressed")).toBe("false");
+  });
+
+  it("holds its why where there is no room beside it, once it is opened", async () => {
+    const [root] = await page(() => <TurnView turn={turn(1)} chosen={false} narrow />);
+    expect(root.all("button").some((button) => button.text === "Why")).toBe(false);
+    expect(root.text).not.toContain(COE.reason);
+    await root.one("details", "Why this expert").does("toggle", { currentTarget: { open: true } });
+    await seen();
+    expect(root.text).toContain(COE.reason);
+  });
+});
+
+describe("a field for a number", () => {
+  it("leaves what is being written as it is", async () => {
+    let value: number | null = null;
+    const [root, draw] = await page(() => <Numeric min="0" step="any" value={value} set={(own) => (value = own)} />);
+    const write = async (text: string) => {
+      await root.all("input")[0]?.does("input", { currentTarget: { value: text } });
+      await draw();
+      return [root.all("input")[0]?.value, value];
+    };
+    expect(await write("0.0")).toEqual(["0.0", 0]);
+    expect(await write("0.05")).toEqual(["0.05", 0.05]);
+    expect(await write("")).toEqual(["", null]);
+  });
+});
