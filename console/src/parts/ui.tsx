@@ -4,6 +4,8 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { AWAY, messageOf, Problem } from "../api";
 import { colourOf } from "../colour";
+import { returned } from "../live";
+import { useStore } from "../store";
 import { Icon } from "./icons";
 
 export type Tone = "ok" | "warn" | "bad" | "accent" | "";
@@ -158,7 +160,10 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
   );
 }
 
-/** What `load` gives: anew when one of `inputs` changes, and every `everyMs`. An old answer stays while a new one comes. */
+/**
+ * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs`. An old answer stays
+ * while a new one comes.
+ */
 export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
   inputs: readonly unknown[],
@@ -170,6 +175,7 @@ export function useLoaded<T>(
     loading: true,
   });
   const [turn, setTurn] = useState(0);
+  const back = useStore(returned);
   useEffect(() => {
     const stopped = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -188,6 +194,6 @@ export function useLoaded<T>(
       stopped.abort();
       clearTimeout(timer);
     };
-  }, [...inputs, turn]);
+  }, [...inputs, turn, back]);
   return { ...state, again: () => setTurn((n) => n + 1) };
 }
