@@ -1,5 +1,6 @@
 // What is known of the service, as /v1/events tells it (stream.ts). Events wait in bounded room until a frame shows them.
 
+import { AWAY } from "./api";
 import type { ServerEvent } from "./sse";
 import { store } from "./store";
 import type { Engine, Progress, Swap } from "./types";
@@ -271,9 +272,12 @@ export type Status = { is: "off" } | { is: "connecting" } | { is: "live" } | { i
 
 /** What is wrong with the connection, in words. */
 export function troubleOf(link: Status): string | null {
-  if (link.is === "refused") return `The service tells nothing live: ${link.why.replace(/\.$/, "")}. Trying again. What is shown may be old.`;
+  if (link.is === "refused") {
+    return `The service tells nothing live: ${link.why.replace(/\.$/, "")}. Trying again. What is shown may be old.`;
+  }
   if (link.is !== "away") return null;
-  return `The connection to the service is lost; trying again. What is shown may be old. ${link.why}`;
+  const why = link.why === AWAY ? "" : ` ${link.why}`;
+  return `The connection to the service is lost; trying again. What is shown may be old.${why}`;
 }
 
 export const status = store<Status>({ is: "off" });

@@ -191,7 +191,7 @@ describe("troubleOf", () => {
   it("says why the service gives no stream, and nothing while it does", () => {
     const why = "8 streams of events of this API key are open, which is the limit; close one";
     expect(troubleOf({ is: "refused", why })).toContain(`${why}. Trying again`);
-    expect(troubleOf({ is: "away", why: "The service does not answer." })).toMatch(/^The connection to the service is lost.*not answer/);
+    expect(troubleOf({ is: "away", why: "the service stops" })).toMatch(/^The connection to the service is lost.* the service stops$/);
     expect([troubleOf({ is: "live" }), troubleOf({ is: "connecting" })]).toEqual([null, null]);
   });
 });
