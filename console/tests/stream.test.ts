@@ -74,8 +74,9 @@ describe("follow", () => {
     page.show(false);
     await vi.advanceTimersByTimeAsync(HIDDEN_MS - 1000);
     expect(first?.signal.aborted).toBe(false);
-    await vi.advanceTimersByTimeAsync(100 * HIDDEN_MS);
+    await vi.advanceTimersByTimeAsync(2000);
     expect(first?.signal.aborted).toBe(true);
+    await vi.advanceTimersByTimeAsync(100 * HIDDEN_MS);
     expect(streams().length).toBe(1);
     const before = returned.get();
     page.show(true);
