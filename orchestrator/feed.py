@@ -1,7 +1,7 @@
 """What happens in the engines and with batches, told to whoever looks on. docs/api.md describes the events.
 
 `Reader`   one who looks on, and what waits for him
-`History`  the swaps of late under numbers that count up, so that a reader who comes back misses none
+`History`  the swaps of late under numbers that count up, so that a reader who comes back misses none unawares
 `Feed`     looks at the workers while there are readers, and at nothing while there are none
 """
 
@@ -30,6 +30,8 @@ ROOM = 512
 """Swaps that wait for a reader; of more the oldest go, and he is told how many."""
 KEPT = 2048
 """Swaps that are kept for readers who come back."""
+MOVES = ("woke", "slept")
+"""Kinds of events of a family, not of its engine."""
 MOST_READERS, MOST_OF_KEY = 64, 8
 """Readers at a time, of all keys and of one."""
 
@@ -71,10 +73,15 @@ class Reader:
         self._last: dict[tuple[str, str], dict[str, Any]] = {}
         self._swaps: deque[Swap] = deque()
         self._lost, self._gap = 0, False
+        self._has_seen = False
         self._news = asyncio.Event()
 
-    def see(self, stats: Stats, swaps: Iterable[Swap] = ()) -> None:
-        """What was seen of the workers, of which he gets what is new and his key allows."""
+    def see(self, stats: Stats, swaps: Iterable[Swap] = (), *, gap: bool = False) -> None:
+        """What was seen of the workers, of which he gets what is new and his key allows. gap: swaps are missing since
+        the last look, which is nothing to who sees his first."""
+        if gap and self._has_seen:
+            self.miss()
+        self._has_seen = True
         for family, worker in seen_by(self.grant, stats).items():
             self._tell("engine", family, engine_field(family, worker))
         for swap in swaps:
@@ -124,43 +131,60 @@ class Reader:
             self._news.set()
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """swaps: that no look before has seen. gap: there were others, which nobody has seen."""
+
+    swaps: list[Swap]
+    gap: bool
+
+
 @dataclass(slots=True)
 class History:
-    """epoch: names the process, whose numbers are of no use in another one."""
+    """epoch: names the process, whose numbers are of no use in another one. number: of the last swap, or gap."""
 
     epoch: str = field(default_factory=lambda: secrets.token_hex(4))
     number: int = 0
     kept: deque[Swap] = field(default_factory=lambda: deque(maxlen=KEPT))
-    _known: dict[str, frozenset[SwapEvent]] = field(default_factory=dict)
+    _gap: int = 0  # the number of the last one
+    _known: dict[str, tuple[SwapEvent, ...]] = field(default_factory=dict)
 
-    def learn(self, stats: Stats) -> list[Swap]:
-        """The swaps that no look before has seen. What was there when a family was first seen is no news."""
-        new: list[Swap] = []
+    def learn(self, stats: Stats) -> Learned:
+        """What is new. What was there when a family was first seen is no news."""
+        found: list[tuple[str, SwapEvent]] = []
+        gap = False
         for family, worker in stats.items():
             if isinstance(worker, str):
                 continue
             known = self._known.get(family)
-            self._known[family] = frozenset(worker.events)
+            self._known[family] = worker.events
             if known is None:
                 continue
-            for event in worker.events:
-                if event not in known:
-                    self.number += 1
-                    new.append(Swap(self.number, family, event))
-        self.kept.extend(new)
-        return new
+            gap = gap or not goes_on(known, worker.events)
+            old = frozenset(known)
+            found.extend((family, event) for event in worker.events if event not in old)
+        if gap:
+            self.number += 1
+            self._gap = self.number
+        swaps = [Swap(self.number + place, family, event) for place, (family, event) in enumerate(found, 1)]
+        self.number += len(swaps)
+        self.kept.extend(swaps)
+        return Learned(swaps, gap)
 
     def id(self, number: int) -> str:
         return f"{self.epoch}.{number}"
 
-    def since(self, last: str) -> tuple[list[Swap], bool]:
-        """The swaps after that of this id, and whether these are all."""
+    def place(self, last: str) -> int | None:
+        """The number of this id, None if it is of another process or of nothing."""
         epoch, _, number = last.partition(".")
         if epoch != self.epoch or not number.isdecimal() or int(number) > self.number:
-            return [], False
-        after = int(number)
+            return None
+        return int(number)
+
+    def since(self, after: int) -> tuple[list[Swap], bool]:
+        """The swaps behind this number, and whether these are all."""
         first = self.kept[0].number if self.kept else self.number + 1
-        return [swap for swap in self.kept if swap.number > after], after >= first - 1
+        return [swap for swap in self.kept if swap.number > after], after >= max(first - 1, self._gap)
 
 
 class Feed:
@@ -191,11 +215,12 @@ class Feed:
         if len(self._readers) >= MOST_READERS or own >= MOST_OF_KEY:
             whose, most = ("this API key", MOST_OF_KEY) if own >= MOST_OF_KEY else ("the service", MOST_READERS)
             raise Overloaded(f"{most} streams of events of {whose} are open, which is the limit; close one", 5)
-        missed, whole = ([], True) if last is None else self.history.since(last)
-        reader = Reader(grant, owner, after=missed[0].number - 1 if missed else self.history.number)
+        place = None if last is None else self.history.place(last)
+        reader = Reader(grant, owner, after=self.history.number if place is None else place)
         if self._ended is not None:
             reader.end(self._ended)
-        else:
+        elif last is not None:
+            missed, whole = ([], False) if place is None else self.history.since(place)
             reader.see({}, missed)
             if not whole:
                 reader.miss()
@@ -220,9 +245,9 @@ class Feed:
         looked_at_jobs, is_well = float("-inf"), True
         while True:
             stats = await self._stats()
-            swaps = self.history.learn(stats)
+            learned = self.history.learn(stats)
             for reader in self._readers:
-                reader.see(stats, swaps)
+                reader.see(stats, learned.swaps, gap=learned.gap)
             if self._jobs is not None and time.monotonic() - looked_at_jobs >= JOBS_S:
                 looked_at_jobs = time.monotonic()
                 try:
@@ -243,6 +268,17 @@ class Feed:
                     reader.see_jobs(found)
 
 
+def goes_on(known: Sequence[SwapEvent], events: Sequence[SwapEvent]) -> bool:
+    """Does an engine's log, which keeps but the last some hundred, have all that happened since it was `known`? The
+    moves of its family, which are in it too, are counted and kept apart. Who is known to sleep does nothing until its
+    log begins anew."""
+    former, now = ([event for event in log if event.kind not in MOVES] for log in (known, events))
+    if not former or known[-1].kind == "slept":
+        begins = not now or now[0].number <= 1
+        return begins or not frozenset(former).isdisjoint(now)
+    return now != [] and (now[0].number == former[-1].number + 1 or not frozenset(former).isdisjoint(now))
+
+
 def engine_field(family: str, worker: WorkerStats | str) -> dict[str, Any]:
     """A family's engine as it is now. What changes all the time without anything happening is left out."""
     if isinstance(worker, str):
@@ -260,6 +296,7 @@ def engine_field(family: str, worker: WorkerStats | str) -> dict[str, Any]:
         "tier_bytes": worker.tier_bytes,
         "room_bytes": worker.room_bytes,
         "restarts": worker.restarts,
+        "last_event": worker.events[-1].at if worker.events else None,
     }
 
 

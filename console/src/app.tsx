@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api";
 import { short } from "./format";
-import { live, shown, status } from "./live";
+import { live, shown, status, troubleOf } from "./live";
 import { Icon, type IconName, Logo } from "./parts/icons";
 import { Failure, Spoken, Tag } from "./parts/ui";
 import { spoken } from "./spoken";
@@ -109,7 +109,7 @@ function Door(): JSX.Element {
 
 function Frame(): JSX.Element {
   const [view, setView] = useState(here);
-  const link = useStore(status);
+  const trouble = troubleOf(useStore(status));
   useEffect(() => {
     const moved = () => setView(here());
     window.addEventListener("hashchange", moved);
@@ -145,10 +145,10 @@ function Frame(): JSX.Element {
         <Foot />
       </div>
       <main class="main" id="main" tabIndex={-1} ref={main}>
-        {link.is === "away" ? (
+        {trouble ? (
           <div class="banner">
             <Icon name="warn" />
-            <span class="grow">The connection to the service is lost; trying again. What is shown may be old.</span>
+            <span class="grow">{trouble}</span>
           </div>
         ) : null}
         <Shown key={view.at} />
@@ -171,7 +171,7 @@ function Tip({ at }: { at: string }): JSX.Element | null {
   ) : null;
 }
 
-const LINK = { off: "Not connected", connecting: "Connecting", live: "Live", away: "Connection lost" } as const;
+const LINK = { off: "Not connected", connecting: "Connecting", live: "Live", away: "Connection lost", refused: "Not live" } as const;
 const THEMES: Record<Theme, { next: Theme; icon: IconName; text: string }> = {
   auto: { next: "light", icon: "auto", text: "Theme: system" },
   light: { next: "dark", icon: "sun", text: "Theme: light" },
@@ -184,7 +184,7 @@ function Foot(): JSX.Element {
   return (
     <div class="foot">
       <div class="link-state" role="status">
-        <span class={`dot ${link.is}`} />
+        <span class={`dot ${link.is === "refused" ? "away" : link.is}`} />
         <span>{LINK[link.is]}</span>
       </div>
       <button type="button" class="button quiet" aria-label={chosen.text} title={chosen.text} onClick={() => choose(chosen.next)}>

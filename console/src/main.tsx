@@ -1,7 +1,7 @@
 import { render } from "preact";
 import { apiKey } from "./api";
 import { App } from "./app";
-import { follow } from "./live";
+import { follow } from "./stream";
 import "./styles.css";
 import "./theme";
 import "./views.css";

@@ -1,5 +1,7 @@
-// The event log of a family as spans: whose turn it was, what was loading, whose image was on the device.
+// The event log of a family as spans: whose turn it was, what was loading. The rules are those of workers/timeline.py; what
+// the engine said of itself meanwhile corrects them, where the log that is known here has holes.
 
+import type { Sample } from "./live";
 import type { Swap } from "./types";
 
 export interface Span {
@@ -8,55 +10,90 @@ export interface Span {
   until: number;
 }
 
+/** Spans in the order in which they ended. marks: the events between. */
 export interface Lanes {
-  experts: string[];
   turns: Span[];
   loads: Span[];
   marks: Swap[];
 }
 
-/**
- * What happened between `from` and `to`, Unix seconds. swaps: of one family, oldest first. active: who has the turn now,
- * which nothing in the log need tell. experts: in the order of the lanes; others of the log come behind them.
- * whole: is nothing missing of the log? Else nobody knows whose turn it was before its first swap.
- */
-export function lanes(
-  swaps: readonly Swap[],
-  from: number,
-  to: number,
-  active: string | null,
-  experts: readonly string[],
-  whole = true,
-): Lanes {
-  const turns: Span[] = [];
-  const loads: Span[] = [];
-  const marks: Swap[] = [];
-  let holder: string | null = null;
-  let since = from;
-  let known = false;
+/** swaps: of one family, oldest first. samples: as they came. whole: is nothing missing before the first swap? */
+export interface Known {
+  swaps: readonly Swap[];
+  samples: readonly Sample[];
+  whole: boolean;
+}
+
+/** What happened between `from` and `to`, Unix seconds. */
+export function lanes({ swaps, samples, whole }: Known, from: number, to: number): Lanes {
+  const told: Lanes = { turns: [], loads: [], marks: [] };
+  const there = new Map<string, number>(); // image on the device -> since when
+  let [holder, since, isKnown] = [null as string | null, from, false];
+  let [woke, isAwake] = [-Infinity, true];
+  let complete: number | null = whole ? -Infinity : null; // since when no event is missing, null = since the next one
+  let last = -Infinity;
+
   const add = (spans: Span[], expert: string | null, start: number, end: number) => {
     const [a, b] = [Math.max(start, from), Math.min(end, to)];
     if (expert !== null && a < b) spans.push({ expert, since: a, until: b });
   };
-  for (const swap of swaps) {
-    if (swap.kind === "swap") {
-      if (!known) holder = whole ? former(swap) : null;
-      add(turns, holder, since, swap.at);
-      [holder, since, known] = [swap.image, swap.at, true];
-    } else if (swap.kind === "loaded") add(loads, swap.image, swap.at - swap.seconds, swap.at);
-    else if (swap.kind === "slept") {
-      add(turns, holder, since, swap.at);
-      [holder, known] = [null, true];
+  /** Since when an expert has the turn of whom no swap tells. */
+  const sinceOf = (expert: string) => Math.max(complete ?? Infinity, there.get(expert) ?? woke);
+
+  const happened = (swap: Swap) => {
+    const { kind, image, at } = swap;
+    complete ??= at;
+    last = at;
+    if (kind === "swap") {
+      if (!isKnown && (holder = former(swap)) !== null) since = sinceOf(holder);
+      add(told.turns, holder, since, at);
+      [holder, since, isKnown] = [image, at, true];
+    } else if (kind === "loaded") {
+      add(told.loads, image, at - swap.seconds, at);
+      if (!there.has(image)) there.set(image, at);
+    } else if ((kind === "evicted" || kind === "failed") && swap.source === "device") {
+      there.delete(image);
+      if (holder === image) {
+        add(told.turns, holder, since, at);
+        holder = null;
+      }
+    } else if (kind === "slept") {
+      add(told.turns, holder, since, at);
+      isAwake = false;
+    } else if (kind === "woke") {
+      for (const name of there.keys()) there.set(name, at);
+      [woke, since, isAwake] = [at, at, true];
     }
-    if (swap.at >= from && swap.at <= to) marks.push(swap);
+    if (at >= from && at <= to) told.marks.push(swap);
+  };
+
+  const said = ({ active }: Sample, at: number) => {
+    last = at;
+    if (active === undefined) {
+      if (isAwake) add(told.turns, holder, since, at);
+      there.clear();
+      [holder, isKnown, woke, isAwake, complete] = [null, false, -Infinity, true, null];
+    } else if (!isKnown) {
+      holder = active;
+      since = active === null ? at : Math.min(at, sinceOf(active));
+      isKnown = true;
+    } else if (active !== holder && (isAwake || active !== null)) {
+      if (isAwake) add(told.turns, holder, since, at);
+      [holder, since, isAwake] = [active, at, true];
+    }
+  };
+
+  let next = 0;
+  for (const sample of samples) {
+    for (; next < swaps.length && (swaps[next] as Swap).at <= sample.after; next += 1) happened(swaps[next] as Swap);
+    said(sample, Math.max(last, Math.min(sample.at, swaps[next]?.at ?? Infinity)));
   }
-  if (!known) holder = active;
-  add(turns, holder, since, to);
-  const named = [...experts];
-  for (const span of [...turns, ...loads]) if (!named.includes(span.expert)) named.push(span.expert);
-  return { experts: named, turns, loads, marks };
+  for (; next < swaps.length; next += 1) happened(swaps[next] as Swap);
+  if (isAwake) add(told.turns, holder, since, to);
+  return told;
 }
 
+/** Who had the turn before, as the log notes it. A key with scopes is not told. */
 function former(swap: Swap): string | null {
   const name = swap.why.startsWith("after ") ? swap.why.slice(6) : "";
   return name === "" || name === "None" ? null : name;
@@ -68,6 +105,6 @@ export function turnAt(told: Lanes, expert: string, at: number): Span | null {
 }
 
 /** How many were in an expert's queue at a time, by the samples, oldest first. */
-export function queuedAt(samples: readonly { at: number; queued: Record<string, number> }[], expert: string, at: number): number {
+export function queuedAt(samples: readonly Sample[], expert: string, at: number): number {
   return samples.findLast((sample) => sample.at <= at)?.queued[expert] ?? 0;
 }

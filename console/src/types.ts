@@ -78,6 +78,7 @@ export interface Engine {
   tier_bytes?: Record<string, number>;
   room_bytes?: Record<string, number>;
   restarts?: number;
+  last_event?: number | null;
 }
 
 export interface Swap {

@@ -48,7 +48,7 @@ class Events:
             [FeedEvent("hello", {"at": time.time(), "epoch": self._feed.history.epoch}, reader.after)]
         )
         while True:
-            told = await reader.take(min(self._keep_alive_s, CHECK_S))
+            told = await reader.take(min(CHECK_S, max(0.0, spoke + self._keep_alive_s - time.monotonic())))
             now = time.monotonic()
             if told:
                 yield self._written(told)

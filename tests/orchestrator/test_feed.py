@@ -1,9 +1,11 @@
 """GET /v1/events: what happens is told to who looks on, in bounded room, and nothing is asked while nobody does."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -14,7 +16,7 @@ from starlette.types import Message
 
 from orchestrator.access.grant import Grant
 from orchestrator.errors import Overloaded
-from orchestrator.feed import MOST_OF_KEY, Feed, History, Reader, Swap
+from orchestrator.feed import MOST_OF_KEY, Feed, FeedEvent, History, Reader, Swap, engine_field
 from orchestrator.http.door import Door
 from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.events import Events
@@ -113,7 +115,7 @@ async def test_a_swap_is_told_once_and_old_ones_are_no_news() -> None:
     reader = feed.open(EVERYTHING, "a")
     assert await kinds(reader) == [("engine", None)]
     workers.told = stats(swap(1), swap(2, "math"))
-    assert await kinds(reader) == [("swap", "math")]
+    assert await kinds(reader) == [("swap", "math"), ("engine", None)]
     assert await reader.take(0.02) == []
     feed.leave(reader)
 
@@ -124,7 +126,7 @@ async def test_who_comes_back_gets_what_he_missed_also_what_nobody_has_seen() ->
     reader = feed.open(EVERYTHING, "a")
     await reader.take(5)
     workers.told = stats(swap(1))
-    [told] = await reader.take(5)
+    [told, _] = await reader.take(5)
     assert told.number is not None
     feed.leave(reader)
     workers.told = stats(swap(1), swap(2, "math"), active="math")
@@ -165,10 +167,94 @@ def test_history_forgets_the_oldest_and_says_so() -> None:
     history.learn(stats())
     events = [swap(number) for number in range(3000)]
     history.learn(stats(*events))
-    missed, whole = history.since(history.id(2999))
+    missed, whole = history.since(2999)
     assert ([one.number for one in missed], whole) == ([3000], True)
-    missed, whole = history.since(history.id(1))
+    missed, whole = history.since(1)
     assert (len(missed), whole) == (2048, False)
+
+
+def log_of(first: int, last: int, *more: SwapEvent) -> tuple[SwapEvent, ...]:
+    """What an engine's log has left."""
+    return (*(swap(number) for number in range(first, last + 1)), *more)
+
+
+SLEPT = SwapEvent(7, 2000.0, "slept", "small", "device", "host", 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("known", "now", "gap"),
+    [
+        (log_of(1, 512), log_of(500, 1011), False),
+        (log_of(1, 512), log_of(513, 1024), False),
+        (log_of(1, 512), log_of(514, 1025), True),
+        (log_of(1, 512, SLEPT), log_of(514, 1025, SLEPT), True),  # a move says nothing of the engine's log
+        ((), log_of(1, 512), False),
+        ((), log_of(2, 513), True),
+        (log_of(5, 9), log_of(1, 3), True),  # an engine begins anew: nobody saw the end of the former log
+        (log_of(5, 9), (), True),
+        (log_of(5, 9, SLEPT), log_of(1, 3, SLEPT), False),  # of one that slept everybody did
+        (log_of(5, 9, SLEPT), log_of(5, 10, SLEPT), False),
+    ],
+)
+def test_a_log_that_shares_nothing_with_what_was_known_of_it_is_a_gap(
+    known: tuple[SwapEvent, ...], now: tuple[SwapEvent, ...], gap: bool
+) -> None:
+    history = History()
+    assert not history.learn(stats(*known)).gap
+    assert history.learn(stats(*now)).gap == gap
+
+
+def test_who_comes_back_over_a_gap_has_not_all_and_who_came_behind_it_has() -> None:
+    history = History()
+    history.learn(stats(*log_of(1, 3)))
+    history.learn(stats(*log_of(1, 4)))
+    before = history.number
+    history.learn(stats(*log_of(10, 12)))
+    assert [history.since(number)[1] for number in range(before - 1, history.number + 1)] == [False] * 2 + [True] * 4
+    assert [one.event.number for one in history.since(before)[0]] == [10, 11, 12]
+
+
+async def test_more_swaps_than_a_log_keeps_between_two_looks_are_a_gap_to_who_looks_on() -> None:
+    workers = Workers()
+    workers.told = stats(*log_of(1, 3))
+    feed = Feed(workers, look_s=0.001)
+    reader = feed.open(EVERYTHING, "a")
+    await kinds(reader)
+    workers.told = stats(*log_of(10, 11))
+    assert (await kinds(reader))[:3] == [("lost", None), ("swap", "sql"), ("swap", "sql")]
+    feed.leave(reader)
+
+
+async def test_what_nobody_looked_at_is_a_gap_to_who_comes_back_and_to_nobody_else() -> None:
+    workers = Workers()
+    workers.told = stats(*log_of(1, 3))
+    feed = Feed(workers, look_s=0.001)
+    reader = feed.open(EVERYTHING, "a")
+    await kinds(reader)
+    feed.leave(reader)
+    workers.told = stats(*log_of(10, 11))
+    back, new = feed.open(EVERYTHING, "a", feed.history.id(reader.after)), feed.open(EVERYTHING, "b")
+    assert ("lost", None) in await kinds(back)
+    assert all(kind != "lost" for kind, _ in await kinds(new))
+    feed.leave(back)
+    feed.leave(new)
+
+
+async def test_who_leaves_again_before_he_is_told_of_a_gap_is_told_when_he_comes_back() -> None:
+    history = History()
+    history.learn(stats(*log_of(1, 3)))
+    history.learn(stats(*log_of(10, 11)))
+    feed = Feed(Workers(), history=history)
+    reader = feed.open(EVERYTHING, "a", history.id(0))
+    feed.leave(reader)
+    again = feed.open(EVERYTHING, "a", history.id(reader.after))
+    assert (await kinds(again))[0] == ("lost", None)
+    feed.leave(again)
+
+
+def test_an_engine_tells_up_to_where_its_log_goes() -> None:
+    last = [engine_field("small", told)["last_event"] for told in (stats(swap(1), swap(2))["small"], stats()["small"])]
+    assert last == [1002.0, None]
 
 
 async def test_a_key_has_so_many_streams_and_no_more() -> None:
@@ -273,6 +359,27 @@ async def test_the_stream_ends_when_its_key_is_revoked(service: Service, monkeyp
         [key] = await service.keys.list()
         await service.keys.revoke(key.id)
         assert b"was revoked" in await wire.until(b"event: end\ndata: ") + await wire.until(b"\n\n")
+
+
+async def test_it_is_silent_no_longer_than_it_may_though_its_key_is_looked_at_meanwhile(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, waits = [0.0], []
+    monkeypatch.setattr("orchestrator.http.events.time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+
+    async def take(self: Reader, within: float) -> list[FeedEvent]:
+        waits.append(within)
+        clock[0] += within
+        return []
+
+    monkeypatch.setattr(Reader, "take", take)
+    events = Events(Feed(Workers()), service.keys, 60.0)
+    frames = events._frames(Reader(EVERYTHING, "a"), service.key)
+    assert b"event: hello\n" in await anext(frames)
+    assert [await anext(frames), clock[0]] == [b": keep-alive\n\n", 15.0]
+    assert [await anext(frames), clock[0]] == [b": keep-alive\n\n", 30.0]
+    assert waits == [10.0, 5.0] * 2
+    await frames.aclose()
 
 
 async def test_it_takes_no_place_from_requests(service: Service) -> None:

@@ -4,6 +4,7 @@ import { Component, type ComponentChildren, type ComponentType, type JSX, type R
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { AWAY, messageOf, Problem } from "../api";
 import { colourOf } from "../colour";
+import { returned } from "../live";
 import { spoken } from "../spoken";
 import { useStore } from "../store";
 import { Icon } from "./icons";
@@ -228,7 +229,10 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
   );
 }
 
-/** What `load` gives: anew when one of `inputs` changes, and every `everyMs`. An old answer stays while a new one comes. */
+/**
+ * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs`. An old answer stays
+ * while a new one comes.
+ */
 export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
   inputs: readonly unknown[],
@@ -240,6 +244,7 @@ export function useLoaded<T>(
     loading: true,
   });
   const [turn, setTurn] = useState(0);
+  const back = useStore(returned);
   useEffect(() => {
     const stopped = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -258,6 +263,6 @@ export function useLoaded<T>(
       stopped.abort();
       clearTimeout(timer);
     };
-  }, [...inputs, everyMs, turn]);
+  }, [...inputs, everyMs, turn, back]);
   return { ...state, again: () => setTurn((n) => n + 1) };
 }

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { colourOf, HUES } from "../colour";
 import * as format from "../format";
-import { live, type Sample, shown, status } from "../live";
+import { isWhole, live, type Sample, shown, status, swapsOf } from "../live";
 import { Empty, Expert, Segments, Tag, type Tone, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import { lanes, type Lanes, queuedAt, turnAt } from "../timeline";
@@ -28,7 +28,7 @@ export function Timeline(): JSX.Element {
   const [span, setSpan] = useState<number>(120);
   const [family, setFamily] = useState("");
   const engines = [...live.engines.values()].filter((engine) => !family || engine.family === family);
-  const log = live.swaps.filter((swap) => !family || swap.family === family);
+  const logs = family ? [swapsOf(live, family)] : [...live.logs.values()].map((log) => log.swaps);
   return (
     <div class="page">
       <div class="page-head">
@@ -49,7 +49,7 @@ export function Timeline(): JSX.Element {
       </div>
       {engines.length ? (
         engines.map((engine) => <FamilyLanes key={engine.family} engine={engine} span={span} />)
-      ) : link.is === "away" ? (
+      ) : link.is === "away" || link.is === "refused" ? (
         <Empty title="Nothing is known of the engines">
           <p>The stream of events is not connected.</p>
         </Empty>
@@ -57,9 +57,13 @@ export function Timeline(): JSX.Element {
         <Waiting what="Waiting for the first word of the engines" />
       )}
       {engines.length ? <Legend /> : null}
-      <Log swaps={log} />
+      <Log logs={logs} />
     </div>
   );
+}
+
+function toldOf(family: string, from: number, to: number): Lanes {
+  return lanes({ swaps: swapsOf(live, family), samples: live.samples.get(family) ?? [], whole: isWhole(live, family) }, from, to);
 }
 
 function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.Element {
@@ -74,8 +78,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
     if (!box || name === undefined) return setHint(null);
     const to = Date.now() / 1000 + live.ahead;
     const at = to - span * (1 - x / width);
-    const swaps = live.swaps.filter((swap) => swap.family === engine.family);
-    const turn = turnAt(lanes(swaps, to - span, to, engine.active ?? null, experts, live.whole), name, at);
+    const turn = turnAt(toldOf(engine.family, to - span, to), name, at);
     const queued = queuedAt(live.samples.get(engine.family) ?? [], name, at);
     const held = turn ? `has the turn for ${format.seconds(turn.until - turn.since)}` : "has not the turn";
     const text = `${format.clock(at)}  ${name} ${!turn && queued ? "waits for its turn" : held}, ${queued} in its queue`;
@@ -100,8 +103,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
       last = now;
       drawn = `${theme} ${live.version}`;
       const to = Date.now() / 1000 + live.ahead;
-      const swaps = live.swaps.filter((swap) => swap.family === own.family);
-      const told = lanes(swaps, to - seconds, to, own.active ?? null, names, live.whole);
+      const told = toldOf(own.family, to - seconds, to);
       paint(box, told, names, live.samples.get(own.family) ?? [], to - seconds, to);
     };
     again = requestAnimationFrame(draw);
@@ -276,13 +278,15 @@ export function stepOf(least: number): number {
   return [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].find((step) => step >= least) ?? 3600;
 }
 
-function Log({ swaps }: { swaps: Swap[] }): JSX.Element {
-  const newest = swaps.slice(-LOG).reverse();
+/** logs: of each family, oldest first. */
+function Log({ logs }: { logs: (readonly Swap[])[] }): JSX.Element {
+  const newest = logs.flatMap((log) => log.slice(-LOG)).sort((a, b) => a.at - b.at).slice(-LOG).reverse();
+  const all = logs.reduce((sum, log) => sum + log.length, 0);
   return (
     <section class="card" aria-label="Event log">
       <header>
         <h2>Event log</h2>
-        <span class="muted">{swaps.length > LOG ? `the newest ${LOG} of ${format.count(swaps.length)}` : "newest first"}</span>
+        <span class="muted">{all > LOG ? `the newest ${LOG} of ${format.count(all)}` : "newest first"}</span>
       </header>
       {newest.length ? (
         <div class="scroll" tabIndex={0} role="region" aria-label="Table of events">
@@ -300,7 +304,7 @@ function Log({ swaps }: { swaps: Swap[] }): JSX.Element {
             </thead>
             <tbody>
               {newest.map((swap) => (
-                <tr key={`${swap.family} ${swap.number} ${swap.at}`}>
+                <tr key={`${swap.family} ${swap.number} ${swap.at} ${swap.kind}`}>
                   <td class="nowrap mono">{format.clock(swap.at)}</td>
                   <td>
                     <Tag tone={KIND[swap.kind] ?? ""}>{swap.kind}</Tag>
