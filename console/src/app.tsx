@@ -48,6 +48,7 @@ function Door(): JSX.Element {
   const [text, setText] = useState("");
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<unknown>(null);
+  useEffect(() => void performance.mark("usable"), []);
   const enter = async (event: Event) => {
     event.preventDefault();
     const key = text.trim();

@@ -25,6 +25,12 @@ SELECT name FROM users WHERE age > 30;
 Is **this** right, or do I need `GROUP BY`?"""
 
 
+TOO_WIDE = """[...document.querySelectorAll("html, .main, .side, .nav")]
+    .filter(part => part.scrollWidth > part.clientWidth)
+    .map(part => `${part.className || part.tagName}: ${part.scrollWidth} > ${part.clientWidth}`)"""
+"""Parts of the frame that would have to be scrolled sideways. Each scrolls by itself, so the page alone never would."""
+
+
 def faults(console: Console) -> list[str]:
     """What axe finds that is serious or worse: rule, element, why."""
     found: dict[str, Any] = console.value("axe.run(document, {resultTypes: ['violations']})")
@@ -70,7 +76,7 @@ def test_every_view_is_accessible_fits_its_width_and_is_kept_as_a_picture(
         console.open(view)
         settled(console, view)
         wrong[view] = pictured(console, artifacts / f"{look}-{view}.png")
-        assert console.value("document.documentElement.scrollWidth <= innerWidth"), view
+        assert console.value(TOO_WIDE) == [], view
     console.open("batches")
     page.get_by_role("button", name=re.compile("New batch")).click()
     expect(page.get_by_role("dialog", name="New batch")).to_be_visible()
@@ -101,11 +107,12 @@ def test_the_first_page_is_light(live: Pool, visit: Open, artifacts: Path) -> No
     page = console.page
     page.goto(f"{live.url}/console/")
     expect(page.get_by_label("API key")).to_be_focused()
+    page.wait_for_function("performance.getEntriesByName('usable').length > 0")
     times = console.value("""(() => {
         const [page] = performance.getEntriesByType("navigation");
         const files = performance.getEntriesByType("resource");
         return {
-            interactive_ms: page.domInteractive, loaded_ms: page.loadEventEnd,
+            usable_ms: performance.getEntriesByName("usable")[0].startTime, loaded_ms: page.loadEventEnd,
             bytes: [page, ...files].reduce((sum, each) => sum + each.encodedBodySize, 0),
             files: files.map(each => [each.name, each.encodedBodySize]),
         };
