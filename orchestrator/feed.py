@@ -32,6 +32,10 @@ KEPT = 2048
 """Swaps that are kept for readers who come back."""
 MOVES = ("woke", "slept")
 """Kinds of events of a family, not of its engine."""
+SEEN = 8192
+"""Swaps of a family that are known again: the logs of some sixteen workers."""
+DIGITS = 18
+"""Of a swap's number that comes from outside."""
 MOST_READERS, MOST_OF_KEY = 64, 8
 """Readers at a time, of all keys and of one."""
 
@@ -148,6 +152,7 @@ class History:
     kept: deque[Swap] = field(default_factory=lambda: deque(maxlen=KEPT))
     _gap: int = 0  # the number of the last one
     _known: dict[str, tuple[SwapEvent, ...]] = field(default_factory=dict)
+    _seen: dict[str, dict[SwapEvent, None]] = field(default_factory=dict)
 
     def learn(self, stats: Stats) -> Learned:
         """What is new. What was there when a family was first seen is no news."""
@@ -158,11 +163,11 @@ class History:
                 continue
             known = self._known.get(family)
             self._known[family] = worker.events
+            new = self._unseen(family, worker.events)
             if known is None:
                 continue
             gap = gap or not goes_on(known, worker.events)
-            old = frozenset(known)
-            found.extend((family, event) for event in worker.events if event not in old)
+            found.extend((family, event) for event in new)
         if gap:
             self.number += 1
             self._gap = self.number
@@ -171,13 +176,24 @@ class History:
         self.kept.extend(swaps)
         return Learned(swaps, gap)
 
+    def _unseen(self, family: str, events: Sequence[SwapEvent]) -> list[SwapEvent]:
+        """Those that no look before has seen. A family has several logs, one of which may miss a look."""
+        seen = self._seen.setdefault(family, {})
+        new = [event for event in events if event not in seen]
+        for event in events:
+            seen.pop(event, None)
+            seen[event] = None
+        for event in list(seen)[: max(0, len(seen) - max(SEEN, len(events)))]:
+            del seen[event]
+        return new
+
     def id(self, number: int) -> str:
         return f"{self.epoch}.{number}"
 
     def place(self, last: str) -> int | None:
         """The number of this id, None if it is of another process or of nothing."""
         epoch, _, number = last.partition(".")
-        if epoch != self.epoch or not number.isdecimal() or int(number) > self.number:
+        if epoch != self.epoch or not number.isdecimal() or len(number) > DIGITS or int(number) > self.number:
             return None
         return int(number)
 
@@ -203,6 +219,7 @@ class Feed:
         self._readers: list[Reader] = []
         self._looking: asyncio.Task[None] | None = None
         self._ended: str | None = None
+        self._unwell: set[str] = set()  # owners whose batches cannot be told; a warning has said so
 
     @property
     def readers(self) -> int:
@@ -216,16 +233,17 @@ class Feed:
             whose, most = ("this API key", MOST_OF_KEY) if own >= MOST_OF_KEY else ("the service", MOST_READERS)
             raise Overloaded(f"{most} streams of events of {whose} are open, which is the limit; close one", 5)
         place = None if last is None else self.history.place(last)
-        reader = Reader(grant, owner, after=self.history.number if place is None else place)
+        missed, whole = ([], last is None) if place is None else self.history.since(place)
+        after = self.history.number if place is None else place
+        reader = Reader(grant, owner, room=max(ROOM, len(missed)), after=after)
         if self._ended is not None:
             reader.end(self._ended)
         elif last is not None:
-            missed, whole = ([], False) if place is None else self.history.since(place)
             reader.see({}, missed)
             if not whole:
                 reader.miss()
         self._readers.append(reader)
-        if self._looking is None or self._looking.done():
+        if self._ended is None and (self._looking is None or self._looking.done()):
             self._looking = asyncio.get_running_loop().create_task(self._look())
         return reader
 
@@ -240,9 +258,12 @@ class Feed:
         self._ended = why
         for reader in self._readers:
             reader.end(why)
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
 
     async def _look(self) -> None:
-        looked_at_jobs, is_well = float("-inf"), True
+        looked_at_jobs = float("-inf")
         while True:
             stats = await self._stats()
             learned = self.history.learn(stats)
@@ -250,22 +271,24 @@ class Feed:
                 reader.see(stats, learned.swaps, gap=learned.gap)
             if self._jobs is not None and time.monotonic() - looked_at_jobs >= JOBS_S:
                 looked_at_jobs = time.monotonic()
-                try:
-                    await self._look_at(self._jobs)
-                    is_well = True
-                except StoreUnavailable:
-                    pass  # which is told elsewhere
-                except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
-                    log.log(logging.WARNING if is_well else logging.DEBUG, "batches cannot be told", exc_info=True)
-                    is_well = False
+                for owner in dict.fromkeys(reader.owner for reader in self._readers):
+                    await self._look_at(self._jobs, owner)
             await asyncio.sleep(self._look_s)
 
-    async def _look_at(self, jobs: Jobs) -> None:
-        for owner in dict.fromkeys(reader.owner for reader in self._readers):
+    async def _look_at(self, jobs: Jobs, owner: str) -> None:
+        try:
             found = await jobs(owner)
-            for reader in self._readers:
-                if reader.owner == owner:
-                    reader.see_jobs(found)
+        except StoreUnavailable:
+            return  # which is told elsewhere
+        except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
+            level = logging.DEBUG if owner in self._unwell else logging.WARNING
+            log.log(level, "batches cannot be told", exc_info=True)
+            self._unwell.add(owner)
+            return
+        self._unwell.discard(owner)
+        for reader in self._readers:
+            if reader.owner == owner:
+                reader.see_jobs(found)
 
 
 def goes_on(known: Sequence[SwapEvent], events: Sequence[SwapEvent]) -> bool:

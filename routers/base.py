@@ -25,6 +25,8 @@ class Route:
     aggregator: how the drafts become one answer; "single" for one choice.
     patience: in [0, 1], of the votes that are out, the share that the leader must outweigh for a vote in waves to end;
         1 = all, so that nothing can change the winner. See `aggregators.ballot`.
+    skills: skill -> points (hundredths of a score) with which it speaks for the first choice, or against it where they
+        are negative; the largest first. Empty where a router has none, or none that speaks for this choice.
     """
 
     choices: tuple[Choice, ...]
@@ -35,6 +37,7 @@ class Route:
     margin: float = 1.0
     aggregator: str = "single"
     patience: float = 1.0
+    skills: dict[str, float] = field(default_factory=dict)
 
     @property
     def experts(self) -> tuple[str, ...]:

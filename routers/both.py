@@ -19,7 +19,8 @@ class Both:
     one, other: fitted on the same experts; the category of a route is that of `one`. means: the experts' overall mean
     scores, by which equals are ordered.
     One expert: the candidate with the best mean of the two expected scores. Several: both routers name k with weights,
-    and the k with most weight on the whole are asked.
+    and the k with most weight on the whole are asked. The skills are those that speak for the first choice, whoever of
+    the two would have made it.
     """
 
     name = "both"
@@ -53,17 +54,43 @@ class Both:
         routes, expected = self._one.route_scored(prompts, candidates, k)
         others, expected_too = self._other.route_scored(prompts, candidates, k)
         if k > 1:
-            return [self._together(route, other, k) for route, other in zip(routes, others, strict=True)]
+            together = [self._together(route, other, k) for route, other in zip(routes, others, strict=True)]
+            return self._with_skills(prompts, together, routes, others)
         allowed = set(candidates)
         ranked = [column for column in self._ranked if self.experts[column] in allowed]
         if not ranked:  # no candidate was measured
-            return [replace(route, router=self.name) for route in routes]
+            alone = [replace(route, router=self.name) for route in routes]
+            return self._with_skills(prompts, alone, routes, others)
         mean = (expected + expected_too) / 2
         best = np.array(ranked)[mean[:, ranked].argmax(axis=1)]
-        return [
+        single = [
             self._single(route, other, int(column), score)
             for route, other, column, score in zip(routes, others, best, mean[np.arange(len(best)), best], strict=True)
         ]
+        return self._with_skills(prompts, single, routes, others)
+
+    def _with_skills(
+        self, prompts: Sequence[str], found: Sequence[Route], routes: Sequence[Route], others: Sequence[Route]
+    ) -> list[Route]:
+        """The routes found, each with the skills for its first choice. routes, others: what the two decided.
+
+        Where a router with skills would have asked another one first, it is asked again with this candidate alone; the
+        encoder still has the prompt's vector.
+        """
+        skills: list[dict[str, float]] = [{} for _ in found]
+        again: dict[tuple[int, str], list[int]] = defaultdict(list)
+        for i, both in enumerate(zip(found, routes, others, strict=True)):
+            first = both[0].experts[0]
+            for side, own in enumerate(both[1:]):
+                if own.experts[0] == first:
+                    skills[i] |= own.skills
+                elif own.skills:
+                    again[side, first].append(i)
+        for (side, first), places in again.items():
+            router = (self._one, self._other)[side]
+            for i, own in zip(places, router.route_many([prompts[i] for i in places], [first]), strict=True):
+                skills[i] |= own.skills
+        return [replace(route, skills=own) for route, own in zip(found, skills, strict=True)]
 
     def _single(self, route: Route, other: Route, column: int, score: float) -> Route:
         first = self.experts[column]

@@ -19,6 +19,8 @@ export interface Call {
 
 export interface Explain {
   weights: Record<string, number>;
+  /** Skill -> points for the first of the experts, the largest first. */
+  skills?: Record<string, number>;
   candidates: string[];
   removed: Record<string, string>;
   router_seconds: number;

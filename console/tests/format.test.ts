@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
 import * as format from "../src/format";
-import { skillsOf } from "../src/parts/why";
 
 describe("format", () => {
   it.each([
@@ -36,17 +35,4 @@ describe("format", () => {
     [1.5, "$1.50"],
     [null, "–"],
   ])("writes %s dollars as %s", (n, text) => expect(format.usd(n)).toBe(text));
-});
-
-describe("skillsOf", () => {
-  it("finds what a skill router's sentence names", () => {
-    expect(skillsOf("ada: algebra +12, probability +5; expected score 64")).toEqual([
-      { skill: "algebra", points: 12 },
-      { skill: "probability", points: 5 },
-    ]);
-  });
-
-  it("finds nothing in other sentences", () => {
-    expect(skillsOf("sql (97 %): smol-sql is the best of 10 for this category")).toEqual([]);
-  });
 });

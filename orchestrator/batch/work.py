@@ -162,7 +162,8 @@ def as_planned(routed: Routed, team: Team) -> Routed:
         return routed
     choices = tuple(Choice(expert, 1 / len(team.experts)) for expert in team.experts)
     reason = f"{routed.route.reason}; {', '.join(team.experts)} as the batch was planned"
-    return replace(routed, route=replace(routed.route, choices=choices, reason=reason))
+    skills = routed.route.skills if routed.route.experts[0] == team.experts[0] else {}
+    return replace(routed, route=replace(routed.route, choices=choices, reason=reason, skills=skills))
 
 
 def failed_line(made: Made, at: int, custom_id: str | None, request_id: str, error: ApiError) -> bytes:

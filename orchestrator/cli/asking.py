@@ -19,7 +19,7 @@ def route_command(
     port: PortFlag = None,
     api_key: KeyFlag = None,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Also the candidates, and who was removed and why.")
+        bool, typer.Option("--explain", help="Also skills, candidates, and who was removed and why.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The decision as JSON.")] = False,
 ) -> None:
@@ -38,11 +38,17 @@ def route_command(
 
 
 def explained(explain: dict[str, Any]) -> list[str]:
-    """The decision's candidates with their weights, and those who were removed."""
+    """The skills that count, the decision's candidates with their weights, and those who were removed."""
     weights = explain["weights"]
+    skills = [f"  {name:<24} {points:+.1f}" for name, points in explain.get("skills", {}).items()]
     lines = [f"  {name:<24} {weights[name]:.3f}" if name in weights else f"  {name}" for name in explain["candidates"]]
     removed = [f"  {name:<24} {why}" for name, why in explain["removed"].items()]
-    return ["candidates:", *lines, *(["removed:", *removed] if removed else [])]
+    return [
+        *(["skills:", *skills] if skills else []),
+        "candidates:",
+        *lines,
+        *(["removed:", *removed] if removed else []),
+    ]
 
 
 def chat_command(

@@ -46,6 +46,7 @@ def coe_field(routed: Routed, answered: Answered | None = None, *, explain: bool
     if explain:
         coe["explain"] = {
             "weights": {choice.expert: choice.weight for choice in route.choices},
+            "skills": route.skills,
             "candidates": list(routed.candidates),
             "removed": routed.removed,
             "router_seconds": routed.seconds,

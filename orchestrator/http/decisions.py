@@ -151,6 +151,7 @@ def whole(record: Mapping[str, Any], said: Mapping[str, Any] | None) -> dict[str
             "note": "; ".join(filter(None, (*record.get("notes", ()), record.get("note", "")))),
             "explain": {
                 "weights": {choice["expert"]: choice["weight"] for choice in choices},
+                "skills": record.get("skills", {}),
                 "candidates": record.get("candidates", []),
                 "removed": record.get("removed", {}),
                 "router_seconds": record["router_seconds"],

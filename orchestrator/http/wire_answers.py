@@ -47,6 +47,7 @@ class DraftShown(TypedDict):
 
 class Explanation(TypedDict):
     weights: dict[str, float]
+    skills: dict[str, float]
     candidates: list[str]
     removed: dict[str, str]
     router_seconds: float

@@ -153,7 +153,8 @@ class PolicySet:
         chosen = router.route(prompt, wanted, k)
         weights = {choice.expert: choice.weight for choice in chosen.choices}
         choices = tuple(Choice(name, weights[name]) for name in wanted)
-        return _with_notes(replace(own, choices=choices, aggregator=chosen.aggregator), notes)
+        skills = next((route.skills for route in (own, chosen) if route.experts[0] == wanted[0]), {})
+        return _with_notes(replace(own, choices=choices, aggregator=chosen.aggregator, skills=skills), notes)
 
 
 def _ranked(router: Router, prompt: str, candidates: Sequence[str], k: int) -> tuple[Route, Slate]:

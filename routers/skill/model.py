@@ -1,8 +1,9 @@
 """What a fitted skill router knows, and how it judges prompts. Arrays in, arrays out; numpy only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,10 @@ from routers.skill.vocabulary import Floats, Tags, Vocabulary
 
 TOLD = 3
 """Skills that an explanation names."""
+LISTED = 5
+"""Skills that a route lists."""
+LEAST = 0.5
+"""Points of a skill that is told."""
 
 Source = Literal["encoder", "tagger"]
 """Whence a prompt's skills come: the nearest ones to its embedding, or keywords that an expert names."""
@@ -81,15 +86,27 @@ class FittedSkills:
         """P(m|q) of what `predict` gave, see `recruit.relevance`: (n, E)."""
         return relevance(predicted, self.profiles.level, self.weighting)
 
-    def told(self, expert: str, tags: Tags, predicted: Floats) -> str:
-        """What speaks for `expert` on a prompt, for people. tags: one row; predicted: (E,), its row of `predict`."""
+    def points(self, expert: str, tags: Tags) -> dict[str, float]:
+        """Skill -> points with which it speaks for `expert`, the largest first; of an expert without a profile none.
+        tags: one row.
+        """
+        experts = self.profiles.experts
+        if expert not in experts:
+            return {}
+        points = 100 * self.slope * tags.strength[0] * self.profiles.profile[tags.skill[0], experts.index(expert)]
+        largest = np.argsort(-np.abs(points), kind="stable")[:LISTED]
+        return {self.skills.names[tags.skill[0, i]]: float(points[i]) for i in largest if abs(points[i]) >= LEAST}
+
+    def told(self, expert: str, points: Mapping[str, float], tags: Tags, predicted: Floats) -> str:
+        """What speaks for `expert` on a prompt, for people.
+
+        points: as `points` gives them; tags: one row; predicted: (E,), its row of `predict`.
+        """
         experts = self.profiles.experts
         if expert not in experts:
             return f"{expert}, since no candidate has a profile"
         column = experts.index(expert)
-        points = 100 * self.slope * tags.strength[0] * self.profiles.profile[tags.skill[0], column]
-        largest = np.argsort(-np.abs(points), kind="stable")[:TOLD]
-        said = [f"{self.skills.names[tags.skill[0, i]]} {points[i]:+.0f}" for i in largest if abs(points[i]) >= 0.5]
+        said = [f"{skill} {value:+.0f}" for skill, value in islice(points.items(), TOLD)]
         general = 100 * (self.profiles.level[column] - self.profiles.level.mean())
         said.append(f"in general {general:+.0f}")
         if not tags.strength.any():

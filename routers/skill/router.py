@@ -102,8 +102,10 @@ class SkillRouter:
             shares = fitted.relevance(predicted)
             for i, fault in enumerate(faults):
                 choices, margin = pool.choose(shares[i], k)
+                first, own = choices[0].expert, tags.rows(np.array([i]))
+                skills = fitted.points(first, own)
                 said = [fault] if fault else []
-                said.append(fitted.told(choices[0].expert, tags.rows(np.array([i])), predicted[i]))
+                said.append(fitted.told(first, skills, own, predicted[i]))
                 if len(choices) > 1:
                     said.append(f"also asked: {', '.join(choice.expert for choice in choices[1:])}")
                 routes.append(
@@ -113,6 +115,7 @@ class SkillRouter:
                         router=self.name,
                         margin=margin,
                         aggregator=self._aggregator if len(choices) > 1 else "single",
+                        skills=skills,
                     )
                 )
         return routes, np.concatenate(scores)

@@ -1,9 +1,14 @@
 """A real Chromium, and pages of the console in it. Screenshots go to artifacts/console/, which git ignores."""
 
+import json
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
@@ -14,6 +19,8 @@ from tests.browser.console import Console
 from tests.browser.pool import Pool
 
 ARTIFACTS = Path(__file__).parents[2] / "artifacts" / "console"
+REQUIRED = os.environ.get("CHROMIUM") == "required"
+"""Without a browser the tests fail, else they are skipped: continuous integration must not pass over them."""
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (  # it looks for nothing beyond the service; without a GPU, and as root without its sandbox
     "--no-sandbox",
@@ -32,7 +39,7 @@ Open = Callable[..., Console]
 def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        pytest.skip("there is no Chromium; install it: apt-get install chromium")
+        (pytest.fail if REQUIRED else pytest.skip)("there is no Chromium; install it: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
         yield browser
@@ -68,6 +75,29 @@ def live(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     pool.make(folder)
     with service(folder / "home", ["--fake", "--config", str(folder / "coe.yaml")], within=300) as running:
         yield Pool(running.url, running.key, pool.admin_key(folder / "home"))
+
+
+@pytest.fixture(scope="session")
+def batch(live: Pool) -> str:
+    """The id of a batch of the admin's key that is done."""
+    body = {"model": "poet", "messages": [{"role": "user", "content": "a haiku on the moon"}]}
+    line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    headers = {"Authorization": f"Bearer {live.admin}"}
+    with httpx.Client(base_url=live.url, headers=headers, timeout=60, trust_env=False) as http:
+
+        def asked(method: str, path: str, **fields: Any) -> dict[str, Any]:
+            found: dict[str, Any] = http.request(method, path, **fields).raise_for_status().json()
+            return found
+
+        sent = {"file": ("requests.jsonl", json.dumps(line).encode())}
+        file = asked("POST", "/v1/files", files=sent, data={"purpose": "batch"})
+        wanted = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        made = asked("POST", "/v1/batches", json=wanted)
+        while made["status"] in ("validating", "in_progress", "finalizing"):
+            time.sleep(0.2)
+            made = asked("GET", f"/v1/batches/{made['id']}")
+    assert made["status"] == "completed"
+    return str(made["id"])
 
 
 @pytest.fixture(scope="module")

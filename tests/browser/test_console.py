@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,6 +24,13 @@ def chat(url: str, key: str, model: str, text: str) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     answer = httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=60, trust_env=False)
     answer.raise_for_status()
+
+
+def swaps(url: str, key: str) -> list[dict[str, Any]]:
+    """The log of all engines."""
+    answer = httpx.get(f"{url}/v1/swaps", headers={"Authorization": f"Bearer {key}"}, timeout=60, trust_env=False)
+    found: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+    return found
 
 
 # The way in
@@ -118,13 +126,16 @@ def test_a_swap_is_seen_on_the_timeline_while_it_happens(live: Pool, visit: Open
     console.is_live()
     engine = console.page.get_by_role("region", name="Engine of large")
     expect(engine.locator("header")).to_contain_text("sql")
-    before = console.page.get_by_role("row").filter(has_text="after sql").count()
+    log = console.page.get_by_role("region", name="Event log").get_by_role("row")
+    past = len(swaps(live.url, live.key))
+    expect(log).to_have_count(1 + min(past, 100))  # what was before the stream is asked for beside it
+    before = log.filter(has_text="after sql").count()
     chat(live.url, live.key, "python", "then another")
-    rows = console.page.get_by_role("row").filter(has_text="swap").filter(has_text="after sql")
+    rows = log.filter(has_text="swap").filter(has_text="after sql")
     expect(rows.first).to_contain_text("python")
     expect(rows).to_have_count(before + 1)
     expect(engine.locator("header")).to_contain_text("python")
-    expect(console.page.get_by_role("row").filter(has_text="loaded").first).to_contain_text("disk → device")
+    expect(log.filter(has_text="loaded").first).to_contain_text("disk → device")
     console.page.get_by_role("button", name="30 s").click()
     lanes = engine.get_by_role("img")
     box = lanes.bounding_box()
@@ -253,8 +264,9 @@ def test_markup_and_script_of_a_model_stay_text(live: Pool, visit: Open) -> None
         answer = console.ask(HOSTILE, model)
         for text in ("<script>window.hacked = 1</script>", '<img src=x onerror="window.hacked = 2">', "<svg onload="):
             expect(answer).to_contain_text(text)
-        assert answer.locator("script, img, iframe, style, a, prose svg, object, embed").count() == 0
-    assert console.value("window.hacked") is None
+        elements = "script, img, iframe, style, a, object, embed, .prose svg"  # beside it are icons of the page's own
+        assert answer.locator(elements).count() == 0
+    # What would have run in spite of that, the policy of the page stops and tells, which `visit` does not let pass.
 
 
 def test_a_key_name_with_markup_stays_text(live: Pool, visit: Open) -> None:

@@ -44,6 +44,7 @@ async def test_every_field_of_an_answer_is_read(served: Served) -> None:
     assert route.usage_by_expert == {SQL: answer.usage}
     assert route.explain is not None
     assert route.explain["weights"] == {SQL: 1.0}
+    assert route.explain["skills"] == {"joins": 4.25, "'the'": -1.5}
     assert not route.model_extra  # nothing comes that the client has no name for
 
 

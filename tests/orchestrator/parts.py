@@ -82,6 +82,7 @@ class KeywordRouter:
             probabilities={"a": 0.75, "b": 0.25},
             margin=0.5,
             aggregator="single" if len(chosen) == 1 else "joined",
+            skills={"joins": 4.25, "'the'": -1.5},
         )
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:

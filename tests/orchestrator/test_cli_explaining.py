@@ -74,6 +74,7 @@ async def test_an_answer_is_explained(running: Served) -> None:
     assert first.endswith("  auto -> sql")
     assert second == "ok: the word stands there — naïve"
     assert "sql                      1.000" in told
+    assert "skills:\n  joins                    +4.2\n  'the'                    -1.5\ncandidates:" in told
     assert any(line.startswith("  sql (answer): 3 + 5 tokens; 0.0") and "prefill 0.0" in line for line in rest)
     assert "feedback: 0.5, 20" in told
     assert "prompt:" not in told

@@ -33,6 +33,7 @@ async def test_a_record_has_the_explained_route_of_its_answer(service: Service) 
     answer = await asked(service, coe={"explain": True})
     record = await get(service, f"/v1/routes/{answer['id']}")
     assert record["coe"] == answer["coe"]
+    assert list(record["coe"]["explain"]["skills"].items()) == [("joins", 4.25), ("'the'", -1.5)]
     assert record["object"] == "route.record"
     assert (record["id"], record["model"], record["outcome"]) == (answer["coe"]["request_id"], "auto", "ok")
     assert (record["expert"], record["experts"], record["score"], record["feedback"]) == (SQL, [SQL], None, None)

@@ -153,7 +153,43 @@ async def test_who_leaves_again_before_he_has_what_he_missed_misses_nothing() ->
     feed.leave(feed._readers[0])
 
 
-@pytest.mark.parametrize("last", ["other.1", "", "nonsense", "{epoch}.99"])
+def test_a_worker_that_missed_a_look_is_no_news_when_it_is_back() -> None:
+    history = History()
+    history.learn(stats(swap(1), swap(2, "math")))
+    history.learn(stats(swap(2, "math")))
+    learned = history.learn(stats(swap(1), swap(2, "math"), swap(3)))
+    assert [one.event for one in learned.swaps] == [swap(3)]
+
+
+async def test_a_closed_feed_looks_at_nothing() -> None:
+    workers = Workers()
+    feed = Feed(workers, look_s=0.001)
+    reader = feed.open(EVERYTHING, "a")
+    await reader.take(5)
+    feed.close("the service stops")
+    late = feed.open(EVERYTHING, "b")
+    asked = workers.asked
+    await asyncio.sleep(0.02)
+    assert workers.asked == asked
+    feed.leave(reader)
+    feed.leave(late)
+
+
+async def test_batches_that_cannot_be_told_hide_nobody_elses() -> None:
+    async def newest(owner: str) -> list[dict[str, Any]]:
+        if owner == "a":
+            raise RuntimeError("its storage is away")
+        return [{"id": "batch_1", "status": "completed"}]
+
+    feed = Feed(Workers(), newest, look_s=0.001)
+    first, second = feed.open(EVERYTHING, "a"), feed.open(EVERYTHING, "b")
+    while ("batch", "completed") not in await kinds(second):
+        pass
+    feed.leave(first)
+    feed.leave(second)
+
+
+@pytest.mark.parametrize("last", ["other.1", "", "nonsense", "{epoch}.99", "{epoch}." + "9" * 5000])
 async def test_an_id_that_says_nothing_is_a_gap(last: str) -> None:
     history = History()
     feed = Feed(Workers(), history=history, look_s=0.001)

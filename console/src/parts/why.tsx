@@ -5,23 +5,13 @@ import * as format from "../format";
 import type { Coe } from "../types";
 import { Bars, Expert, Tag } from "./ui";
 
-const SKILL = /([\p{L}\p{N}][\p{L}\p{N} _/+#.-]*?) ([+-]\d+)(?=[,;]|$)/gu;
-
-/** The skills that a decision's sentence names, with what each added: "ada: algebra +12, probability +5". */
-export function skillsOf(reason: string): { skill: string; points: number }[] {
-  return [...reason.matchAll(SKILL)].map(([, skill = "", points = "0"]) => ({
-    skill: skill.replace(/^.*: /, "").trim(),
-    points: Number(points),
-  }));
-}
-
 export function Why({ coe }: { coe: Coe }): JSX.Element {
   const { explain } = coe;
   const probabilities = Object.entries(coe.probabilities).sort((a, b) => b[1] - a[1]);
   const weights = Object.entries(explain?.weights ?? {}).sort((a, b) => b[1] - a[1]);
   const rest = (explain?.candidates ?? []).filter((name) => !coe.experts.includes(name));
   const removed = Object.entries(explain?.removed ?? {});
-  const skills = skillsOf(coe.reason);
+  const skills = Object.entries(explain?.skills ?? {}).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]));
   return (
     <div class="stack">
       <section>
@@ -48,11 +38,12 @@ export function Why({ coe }: { coe: Coe }): JSX.Element {
 
       {skills.length ? (
         <section>
-          <h3>Skills</h3>
+          <h3>Skills, in points for {coe.experts[0]}</h3>
           <div class="chips">
-            {skills.map(({ skill, points }) => (
+            {skills.map(([skill, points]) => (
               <Tag key={skill} tone={points >= 0 ? "ok" : "bad"}>
-                {skill} {points >= 0 ? `+${points}` : points}
+                {skill} {points >= 0 ? "+" : "−"}
+                {Math.abs(points).toFixed(1)}
               </Tag>
             ))}
           </div>
@@ -117,6 +108,7 @@ const short = (text: string): string => (text.length > 40 ? `${text.slice(0, 39)
 function Calls({ coe }: { coe: Coe }): JSX.Element | null {
   if (!coe.calls.length) return null;
   const cost = costOf(coe);
+  const unpriced = coe.calls.filter((call) => call.cost === null).length;
   return (
     <section>
       <h3>Calls</h3>
@@ -147,7 +139,11 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
           ])}
         </tbody>
       </table>
-      {coe.calls.length > 1 && cost !== null ? <p class="small muted">{format.usd(cost)} in all</p> : null}
+      {coe.calls.length > 1 && cost !== null ? (
+        <p class="small muted">
+          {format.usd(cost)} in all{unpriced ? `, without ${unpriced} ${unpriced > 1 ? "calls" : "call"} of unknown cost` : ""}
+        </p>
+      ) : null}
     </section>
   );
 }
@@ -170,7 +166,7 @@ function PhasesRow({ phases }: { phases: Record<string, number | null> }): JSX.E
   );
 }
 
-/** US dollars of all calls; null where no expert has a price. */
+/** US dollars of all calls that have a price; null where none has. */
 export function costOf(coe: Coe): number | null {
   const known = coe.calls.map((call) => call.cost).filter((cost): cost is number => cost !== null);
   return known.length ? known.reduce((sum, cost) => sum + cost, 0) : null;

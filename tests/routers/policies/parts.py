@@ -41,6 +41,7 @@ class Ranked:
             self.name,
             category="all",
             aggregator=self.aggregator if len(ranked) > 1 else "single",
+            skills={f"skill of {ranked[0]}": 2.0},
         )
 
     def route_many(self, prompts: Sequence[str], candidates: Sequence[str], k: int = 1) -> list[Route]:

@@ -97,6 +97,13 @@ def test_forced_experts_take_part_first_and_the_router_fills_up() -> None:
     assert route.aggregator == "vote"
 
 
+def test_skills_speak_for_who_is_first_or_are_left_out() -> None:
+    assert decide(Scored(SCORES), PolicySet(), Wish(force=("d",))).skills == {"skill of d": 2.0}
+    assert decide(Scored(SCORES), PolicySet(), Wish(k=3, force=("a",))).skills == {"skill of a": 2.0}
+    several = decide(Scored(SCORES), PolicySet(), Wish(k=3, force=("d",)))
+    assert (several.experts[0], several.skills) == ("d", {}), "the router was not asked what speaks for d"
+
+
 def test_a_forced_expert_that_cannot_answer_is_told_and_one_in_doubt_is_asked() -> None:
     state = State(failed={"d": "no weights"}, doubtful={"c": "it went down"})
     with pytest.raises(NoCandidate, match="'force' names an expert that cannot answer now: outage: no weights: d"):

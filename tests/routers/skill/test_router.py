@@ -103,6 +103,24 @@ def test_the_explanation_names_the_skills_that_count_in_points() -> None:
     assert [int(number) for number in numbers] == pytest.approx([predicted[1], predicted.mean()], abs=0.51)
 
 
+def test_a_route_has_the_skills_of_its_sentence_as_numbers(router: SkillRouter) -> None:
+    prompt = new_prompt("verses")
+    route = router.route(prompt, EXPERTS)
+    sizes = [abs(points) for points in route.skills.values()]
+    assert 1 <= len(sizes) <= 5
+    assert sizes == sorted(sizes, reverse=True)
+    assert min(sizes) >= 0.5
+    assert set(route.skills) <= set(router.skills)
+    first = ", ".join(f"{skill} {points:+.0f}" for skill, points in list(route.skills.items())[:3])
+    assert route.reason.startswith(f"poet: {first}, in general "), "which is no skill"
+    for name, points in router.route(prompt, ["cook", "sage"]).skills.items():
+        assert points != route.skills.get(name), "they speak for another expert"
+
+
+def test_where_no_profile_speaks_no_skill_does(router: SkillRouter) -> None:
+    assert router.route(new_prompt("verses"), ["new"]).skills == {}
+
+
 def test_skills_found_in_the_prompts_have_readable_names(router: SkillRouter) -> None:
     names = " ".join(router.skills)
     assert len(set(router.skills)) == len(router.skills)
@@ -159,6 +177,7 @@ def test_a_tagger_that_fails_costs_the_skills_and_not_the_request() -> None:
     route = router.route(new_prompt("verses"), EXPERTS)
     assert route.reason.startswith("the tagger is down; ")
     assert "no known skill" in route.reason
+    assert route.skills == {}
     with pytest.raises(TagError):
         router.predict([new_prompt("verses")])
 
