@@ -53,7 +53,7 @@ class Feedback:
             "expert": decision["winner"],
             "category": decision["category"],
         }
-        hidden = {name: decision[name] for name in ("key",) if name in decision}
+        hidden = {"key": decision["key"]} if "key" in decision else {}
         await self._store.put_feedback(request_id, row | hidden, row["at"])
         self._metrics.feedback.labels(row["expert"] or NO_EXPERT).observe(said.value)
         return Response(orjson.dumps({"object": "feedback", **row}), media_type="application/json")
