@@ -122,28 +122,12 @@ function show(turn: Turn): void {
   spoken.set(spokenOf(turn));
 }
 
-export async function ask(asked: string): Promise<void> {
-  const before = turns.get();
-  const turn = begin(asked, "waiting");
+/** Runs what fills the turn. However that ends, the turn says so. */
+async function filled(turn: Turn, fill: (signal: AbortSignal) => Promise<void>): Promise<void> {
   const stopped = new AbortController();
   running.set(turn.id, stopped);
-  let framed = false;
-  const later = () => {
-    if (framed) return;
-    framed = true;
-    requestAnimationFrame(() => {
-      framed = false;
-      if (turn.ended === null) show(turn);
-    });
-  };
-  const body = { ...bodyOf(asked, turn.options, before), stream: true, stream_options: { include_usage: true } };
   try {
-    for await (const events of stream("/v1/chat/completions", body, stopped.signal)) {
-      for (const { data } of events) if (data !== "[DONE]") heard(turn, JSON.parse(data));
-      later();
-    }
-    if (turn.state !== "failed") turn.state = turn.finish ? "done" : "failed";
-    if (turn.state === "failed" && turn.error === null) turn.error = new Error("The answer broke off.");
+    await fill(stopped.signal);
   } catch (error) {
     if (stopped.signal.aborted) turn.state = "stopped";
     else Object.assign(turn, { state: "failed", error });
@@ -152,6 +136,45 @@ export async function ask(asked: string): Promise<void> {
     turn.ended = performance.now();
     show(turn);
   }
+}
+
+/** Shows the turn with the next frame, however often it is called before. */
+function shownLater(turn: Turn): () => void {
+  let framed = false;
+  return () => {
+    if (framed) return;
+    framed = true;
+    requestAnimationFrame(() => {
+      framed = false;
+      if (turn.ended === null) show(turn);
+    });
+  };
+}
+
+export function ask(asked: string): Promise<void> {
+  const before = turns.get();
+  const turn = begin(asked, "waiting");
+  const later = shownLater(turn);
+  const body = { ...bodyOf(asked, turn.options, before), stream: true, stream_options: { include_usage: true } };
+  return filled(turn, async (signal) => {
+    for await (const events of stream("/v1/chat/completions", body, signal)) {
+      for (const { data } of events) if (data !== "[DONE]") heard(turn, JSON.parse(data));
+      later();
+    }
+    if (turn.state === "failed") return;
+    if (!turn.finish) throw new Error("The answer broke off.");
+    turn.state = "done";
+  });
+}
+
+/** The decision alone; nothing is generated. */
+export function decide(asked: string): Promise<void> {
+  const before = turns.get();
+  const turn = begin(asked, "deciding");
+  return filled(turn, async (signal) => {
+    turn.coe = await send<Coe>("POST", "/v1/route", bodyOf(asked, turn.options, before), signal);
+    turn.state = "route";
+  });
 }
 
 interface Chunk {
@@ -177,25 +200,6 @@ export function heard(turn: Turn, chunk: Chunk): void {
     turn.state = "streaming";
   }
   if (choice?.finish_reason) turn.finish = choice.finish_reason;
-}
-
-/** The decision alone; nothing is generated. */
-export async function decide(asked: string): Promise<void> {
-  const before = turns.get();
-  const turn = begin(asked, "deciding");
-  const stopped = new AbortController();
-  running.set(turn.id, stopped);
-  try {
-    turn.coe = await send<Coe>("POST", "/v1/route", bodyOf(asked, turn.options, before), stopped.signal);
-    turn.state = "route";
-  } catch (error) {
-    if (stopped.signal.aborted) turn.state = "stopped";
-    else Object.assign(turn, { state: "failed", error });
-  } finally {
-    running.delete(turn.id);
-    turn.ended = performance.now();
-    show(turn);
-  }
 }
 
 export async function rate(turn: Turn, thumbs: "up" | "down"): Promise<void> {

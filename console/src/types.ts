@@ -128,14 +128,16 @@ export interface Batch extends Omit<Progress, "steps"> {
   errors: { data: { message?: string; line?: number | null }[] } | null;
   coe: {
     dry_run: boolean;
-    plan: {
-      loads: number;
-      distinct_experts: number;
-      seconds: number | null;
-      seconds_left: number | null;
-      groups: { stage: string; family: string | null; expert: string | null; steps: number; done: number }[];
-    } | null;
+    plan: Plan | null;
   };
+}
+
+export interface Plan {
+  loads: number;
+  distinct_experts: number;
+  seconds: number | null;
+  seconds_left: number | null;
+  groups: { stage: string; family: string | null; expert: string | null; steps: number; done: number }[];
 }
 
 export interface Used {

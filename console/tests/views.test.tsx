@@ -61,6 +61,30 @@ describe("a batch beside the list", () => {
   });
 });
 
+describe("a list by pages", () => {
+  it("goes to older ones and back, also from a page that has nothing any more", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Batches />);
+    const answered = async (path: string, body: unknown) => {
+      asked.filter((each) => each.path === path).at(-1)?.answer(body);
+      await seen();
+    };
+    const press = async (name: string) => {
+      await root.one("button", name).does("click");
+      await seen();
+    };
+    const newest = { data: [batch("batch_b", "completed")], has_more: true, last_id: "batch_b" };
+    await answered("/v1/batches?limit=50", newest);
+    expect(root.one("section", "Batches").text).toContain("the newest");
+    await press("Older");
+    await answered("/v1/batches?limit=50&after=batch_b", { data: [], has_more: false });
+    expect(root.text).not.toContain("batch_b");
+    await press("Newer");
+    await answered("/v1/batches?limit=50", newest);
+    expect(root.one("section", "Batches").text).toContain("batch_b");
+  });
+});
+
 describe("a dialog", () => {
   it("gives the focus back however it goes, and closes no other one that comes after it", async () => {
     let shown = "";

@@ -229,6 +229,13 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
   );
 }
 
+export interface Loaded<T> {
+  value: T | null;
+  error: unknown;
+  loading: boolean;
+  again: () => void;
+}
+
 /**
  * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs`. An old answer stays
  * while a new one comes.
@@ -237,12 +244,8 @@ export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
   inputs: readonly unknown[],
   everyMs = 0,
-): { value: T | null; error: unknown; loading: boolean; again: () => void } {
-  const [state, setState] = useState<{ value: T | null; error: unknown; loading: boolean }>({
-    value: null,
-    error: null,
-    loading: true,
-  });
+): Loaded<T> {
+  const [state, setState] = useState<Omit<Loaded<T>, "again">>({ value: null, error: null, loading: true });
   const [turn, setTurn] = useState(0);
   const back = useStore(returned);
   useEffect(() => {

@@ -2,7 +2,8 @@
 
 import type { JSX } from "preact";
 import * as format from "../format";
-import type { Coe } from "../types";
+import type { Call, Coe } from "../types";
+import { type Column, Table } from "./table";
 import { Bars, Expert, Tag } from "./ui";
 
 export function Why({ coe }: { coe: Coe }): JSX.Element {
@@ -105,6 +106,13 @@ function Scored({ title, scores }: { title: string; scores: Record<string, numbe
 
 const short = (text: string): string => (text.length > 40 ? `${text.slice(0, 39)}…` : text);
 
+const CALLS: Column<Call>[] = [
+  { title: "Expert", cell: ({ expert }) => <Expert name={expert} />, sub: ({ role, error }) => (error ? `${role}, ${error}` : role) },
+  { title: "Tokens", class: "num", cell: ({ usage }) => (usage ? `${usage.prompt_tokens} + ${usage.completion_tokens}` : "–") },
+  { title: "Time", class: "num", cell: ({ seconds }) => format.seconds(seconds) },
+  { title: "Cost", class: "num", cell: ({ cost }) => format.usd(cost) },
+];
+
 function Calls({ coe }: { coe: Coe }): JSX.Element | null {
   if (!coe.calls.length) return null;
   const cost = costOf(coe);
@@ -112,33 +120,16 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
   return (
     <section>
       <h3>Calls</h3>
-      <table class="compact small" style={{ margin: "0 -10px", width: "calc(100% + 20px)" }}>
-        <thead>
-          <tr>
-            <th scope="col">Expert</th>
-            <th scope="col" class="num">Tokens</th>
-            <th scope="col" class="num">Time</th>
-            <th scope="col" class="num">Cost</th>
-          </tr>
-        </thead>
-        <tbody>
-          {coe.calls.map((call, index) => [
-            <tr key={index} class={call.phases ? "has-phases" : ""}>
-              <td>
-                <Expert name={call.expert} />
-                <span class="sub">
-                  {call.role}
-                  {call.error ? `, ${call.error}` : ""}
-                </span>
-              </td>
-              <td class="num">{call.usage ? `${call.usage.prompt_tokens} + ${call.usage.completion_tokens}` : "–"}</td>
-              <td class="num">{format.seconds(call.seconds)}</td>
-              <td class="num">{format.usd(call.cost)}</td>
-            </tr>,
-            call.phases ? <PhasesRow key={`${index}-phases`} phases={call.phases} /> : null,
-          ])}
-        </tbody>
-      </table>
+      <div class="inset">
+        <Table
+          label="Calls"
+          class="compact small"
+          rows={coe.calls}
+          columns={CALLS}
+          idOf={(_, index) => String(index)}
+          below={({ phases }) => (phases ? <Phases phases={phases} /> : null)}
+        />
+      </div>
       {coe.calls.length > 1 && cost !== null ? (
         <p class="small muted">
           {format.usd(cost)} in all{unpriced ? `, without ${unpriced} ${unpriced > 1 ? "calls" : "call"} of unknown cost` : ""}
@@ -149,20 +140,18 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
 }
 
 /** Where the seconds of a call went in its engine, as a bar and in words. */
-function PhasesRow({ phases }: { phases: Record<string, number | null> }): JSX.Element {
+function Phases({ phases }: { phases: Record<string, number | null> }): JSX.Element {
   const known = Object.entries(phases).filter((entry): entry is [string, number] => !!entry[1]);
   const total = known.reduce((sum, [, s]) => sum + s, 0);
   return (
-    <tr>
-      <td colSpan={4}>
-        <span class="phases" aria-hidden="true">
-          {known.map(([name, s]) => (
-            <i key={name} class={name} style={{ width: `${total ? (100 * s) / total : 0}%` }} />
-          ))}
-        </span>
-        <span class="sub">{known.map(([name, s]) => `${name} ${format.seconds(s)}`).join(" · ")}</span>
-      </td>
-    </tr>
+    <>
+      <span class="phases" aria-hidden="true">
+        {known.map(([name, s]) => (
+          <i key={name} class={name} style={{ width: `${total ? (100 * s) / total : 0}%` }} />
+        ))}
+      </span>
+      <span class="sub">{known.map(([name, s]) => `${name} ${format.seconds(s)}`).join(" · ")}</span>
+    </>
   );
 }
 

@@ -6,27 +6,28 @@ import { call, get, send } from "../api";
 import * as format from "../format";
 import { live, shown, status } from "../live";
 import { Icon } from "../parts/icons";
-import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useBorrowedFocus, useLoaded, Waiting } from "../parts/ui";
+import { Detail, Listing, usePages } from "../parts/listing";
+import type { Column } from "../parts/table";
+import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded } from "../parts/ui";
 import { useStore } from "../store";
-import type { Batch, List, Progress } from "../types";
+import type { Batch, List, Plan, Progress } from "../types";
 
 const TONE: Record<string, Tone> = { completed: "ok", failed: "bad", expired: "bad", cancelled: "warn", cancelling: "warn" };
 const LIVE = ["validating", "in_progress", "finalizing", "cancelling"];
-const PAGE = 50;
 /** The stream tells of the newest batches alone, and of none while it is away: the list is asked for again. */
 const AGAIN_MS = { heard: 20_000, unheard: 5000 };
 
 export function Batches(): JSX.Element {
   useStore(shown);
   const hears = useStore(status).is === "live";
-  const [pages, setPages] = useState<string[]>([]);
-  const query = new URLSearchParams({ limit: String(PAGE) });
-  const after = pages.at(-1);
-  if (after) query.set("after", after);
-  const list = useLoaded((signal) => get<List<Batch>>(`/v1/batches?${query}`, signal), [after], hears ? AGAIN_MS.heard : AGAIN_MS.unheard);
+  const pages = usePages();
+  const list = useLoaded(
+    (signal) => get<List<Batch>>(`/v1/batches?${pages.query}`, signal),
+    [pages.number],
+    hears ? AGAIN_MS.heard : AGAIN_MS.unheard,
+  );
   const [chosen, choose] = useState<string | null>(null);
   const [making, make] = useState(false);
-  const rows = rowsOf(list.value, live.batches, { newest: !after, hears });
   const off = list.error && (list.error as { status?: number }).status === 404;
   return (
     <div class="page">
@@ -44,87 +45,32 @@ export function Batches(): JSX.Element {
             They are switched off in its configuration, by <code>batch.enabled</code>.
           </p>
         </Empty>
-      ) : list.error ? (
-        <Failure error={list.error} again={list.again} />
-      ) : null}
-      {!list.value && list.loading ? <Waiting what="Loading batches" /> : null}
-      {list.value && !rows.length ? (
-        <div class="card">
-          <Empty title="No batches yet">
-            <p>
-              A batch is a file of many requests, a JSON object a line, that run when there is room. Lines for one expert run
-              together, so each expert is loaded as seldom as can be.
-            </p>
-          </Empty>
-        </div>
-      ) : null}
-      {rows.length ? (
-        <div class={chosen ? "split" : ""}>
-          <section class="card" aria-label="Batches">
-            <div class="scroll" tabIndex={0} role="region" aria-label="Table of batches">
-              <table>
-                <thead>
-                  <tr>
-                    <th scope="col">Batch</th>
-                    <th scope="col">Status</th>
-                    <th scope="col">Progress</th>
-                    <th scope="col" class="num wide">Lines</th>
-                    <th scope="col" class="num wide">Made</th>
-                  </tr>
-                </thead>
-                <tbody>
-                  {rows.map((batch) => (
-                    <tr key={batch.id} class="pick" aria-selected={batch.id === chosen} onClick={() => choose(batch.id)}>
-                      <td>
-                        <button type="button" class="plain-link mono" onClick={() => choose(batch.id)}>
-                          {batch.id.slice(0, 18)}
-                        </button>
-                        <span class="sub">{batch.endpoint}</span>
-                      </td>
-                      <td>
-                        <Status batch={batch} />
-                      </td>
-                      <td style={{ minWidth: "120px" }}>
-                        <Meter share={shareOf(batch)} label={`Progress of ${batch.id}`} />
-                        <span class="sub">{format.percent(shareOf(batch))}</span>
-                      </td>
-                      <td class="num wide">
-                        {batch.request_counts.completed} of {batch.request_counts.total}
-                        {batch.request_counts.failed ? <span class="sub">{batch.request_counts.failed} failed</span> : null}
-                      </td>
-                      <td class="num wide muted">{format.ago(batch.created_at)}</td>
-                    </tr>
-                  ))}
-                </tbody>
-              </table>
-            </div>
-            {pages.length || list.value?.has_more ? (
-              <div class="body row">
-                <button type="button" class="button slim" disabled={!pages.length} onClick={() => setPages(pages.slice(0, -1))}>
-                  Newer
-                </button>
-                <button
-                  type="button"
-                  class="button slim"
-                  disabled={!list.value?.has_more}
-                  onClick={() => list.value?.last_id && setPages([...pages, list.value.last_id])}
-                >
-                  Older
-                </button>
-                {pages.length ? <span class="muted small">page {pages.length + 1}</span> : null}
-              </div>
-            ) : null}
-          </section>
-          {chosen ? <Detail key={chosen} id={chosen} close={() => choose(null)} /> : null}
-        </div>
-      ) : null}
+      ) : (
+        <Listing
+          name="Batches"
+          list={list}
+          pages={pages}
+          rows={rowsOf(list.value, live.batches, { newest: pages.number === 1, hears })}
+          columns={COLUMNS}
+          picking={{ chosen, choose }}
+          empty={
+            <Empty title="No batches yet">
+              <p>
+                A batch is a file of many requests, a JSON object a line, that run when there is room. Lines for one expert run
+                together, so each expert is loaded as seldom as can be.
+              </p>
+            </Empty>
+          }
+          detail={(id) => <BatchDetail key={id} id={id} close={() => choose(null)} />}
+        />
+      )}
       {making ? (
         <NewBatch
           close={() => make(false)}
           made={(id) => {
             make(false);
             choose(id);
-            setPages([]);
+            pages.newest();
             list.again();
           }}
         />
@@ -132,6 +78,24 @@ export function Batches(): JSX.Element {
     </div>
   );
 }
+
+const COLUMNS: Column<Progress>[] = [
+  { title: "Batch", cell: ({ id }) => <span class="mono">{id.slice(0, 18)}</span>, sub: ({ endpoint }) => endpoint },
+  { title: "Status", cell: (batch) => <Status batch={batch} /> },
+  {
+    title: "Progress",
+    class: "progress",
+    cell: (batch) => <Meter share={shareOf(batch)} label={`Progress of ${batch.id}`} />,
+    sub: (batch) => format.percent(shareOf(batch)),
+  },
+  {
+    title: "Lines",
+    class: "num wide",
+    cell: ({ request_counts: { completed, total } }) => `${completed} of ${total}`,
+    sub: ({ request_counts: { failed } }) => (failed ? `${failed} failed` : null),
+  },
+  { title: "Made", class: "num wide muted", cell: (batch) => format.ago(batch.created_at) },
+];
 
 /**
  * What a page shows: batches as they were listed, or, while the stream is heard, as it has told since. What has ended stays
@@ -174,97 +138,97 @@ const Status = ({ batch }: { batch: Pick<Progress, "status"> }): JSX.Element => 
   </Tag>
 );
 
-function Detail({ id, close }: { id: string; close: () => void }): JSX.Element {
+function BatchDetail({ id, close }: { id: string; close: () => void }): JSX.Element {
   const hears = useStore(status).is === "live";
   const told = live.batches.get(id);
-  const { value, error, again } = useLoaded(
+  const loaded = useLoaded(
     (signal) => get<Batch>(`/v1/batches/${encodeURIComponent(id)}`, signal),
     [id, told?.status, told?.steps.done],
     hears && told ? 0 : AGAIN_MS.unheard,
   );
   const [problem, setProblem] = useState<unknown>(null);
   const cancel = () => {
-    send("POST", `/v1/batches/${encodeURIComponent(id)}/cancel`).then(again, setProblem);
+    send("POST", `/v1/batches/${encodeURIComponent(id)}/cancel`).then(loaded.again, setProblem);
   };
-  const plan = value?.coe.plan;
-  const panel = useRef<HTMLElement>(null);
-  useBorrowedFocus(panel);
+  const title = (
+    <>
+      <h2 class="grow mono">{id.slice(0, 18)}</h2>
+      {loaded.value ? <Status batch={loaded.value} /> : null}
+    </>
+  );
   return (
-    <section class="card detail" aria-label={`Batch ${id}`} tabIndex={0} ref={panel}>
-      <header>
-        <h2 class="grow mono">{id.slice(0, 18)}</h2>
-        {value ? <Status batch={value} /> : null}
-        <button type="button" class="button quiet slim square" aria-label="Close" onClick={close}>
-          <Icon name="close" />
-        </button>
-      </header>
-      <div class="body stack">
-        {error ? <Failure error={error} again={again} /> : null}
-        {problem ? <Failure error={problem} /> : null}
-        {value ? (
-          <>
-            <dl class="facts">
-              <dt>Path</dt>
-              <dd>{value.endpoint}</dd>
-              <dt>Made</dt>
-              <dd>{format.day(value.created_at)}</dd>
-              <dt>Lines</dt>
-              <dd>
-                {value.request_counts.completed} of {value.request_counts.total} done, {value.request_counts.failed} failed
-              </dd>
-              <dt>Tokens</dt>
-              <dd>
-                {format.count(value.usage.input_tokens)} + {format.count(value.usage.output_tokens)}
-              </dd>
-              {plan ? (
-                <>
-                  <dt>Plan</dt>
-                  <dd>
-                    {plan.distinct_experts} experts, {plan.loads} loads
-                    {plan.seconds_left ? `, ${format.seconds(plan.seconds_left)} left` : ""}
-                  </dd>
-                </>
-              ) : null}
-            </dl>
-            {value.errors?.data.map((one, index) => (
-              <p key={index} class="small">
-                {one.line ? `Line ${one.line}: ` : ""}
-                {one.message}
-              </p>
-            ))}
-            {plan ? (
-              <div class="stack tight">
-                <h3>By expert</h3>
-                {plan.groups.map((group, index) => (
-                  <div key={index}>
-                    <div class="row small">
-                      <span class="grow">{group.expert ? <Expert name={group.expert} /> : <span class="muted">nobody</span>}</span>
-                      <span class="num">
-                        {group.done} of {group.steps}
-                      </span>
-                    </div>
-                    <Meter share={group.steps ? group.done / group.steps : 0} label={`${group.expert ?? "nobody"}: ${group.done} of ${group.steps}`} />
-                  </div>
-                ))}
-              </div>
+    <Detail label={`Batch ${id}`} title={title} loaded={loaded} close={close}>
+      {(value) => (
+        <>
+          {problem ? <Failure error={problem} /> : null}
+          <Facts batch={value} />
+          {value.errors?.data.map((one, index) => (
+            <p key={index} class="small">
+              {one.line ? `Line ${one.line}: ` : ""}
+              {one.message}
+            </p>
+          ))}
+          {value.coe.plan ? <Groups groups={value.coe.plan.groups} /> : null}
+          <div class="row wrap">
+            {value.output_file_id ? <Download id={value.output_file_id} name="answers" /> : null}
+            {value.error_file_id ? <Download id={value.error_file_id} name="errors" /> : null}
+            {value.status === "validating" || value.status === "in_progress" ? (
+              <button type="button" class="button danger" onClick={cancel}>
+                Cancel batch
+              </button>
             ) : null}
-            <div class="row wrap">
-              {value.output_file_id ? <Download id={value.output_file_id} name="answers" /> : null}
-              {value.error_file_id ? <Download id={value.error_file_id} name="errors" /> : null}
-              {value.status === "validating" || value.status === "in_progress" ? (
-                <button type="button" class="button danger" onClick={cancel}>
-                  Cancel batch
-                </button>
-              ) : null}
-            </div>
-          </>
-        ) : (
-          <Waiting what="Loading" />
-        )}
-      </div>
-    </section>
+          </div>
+        </>
+      )}
+    </Detail>
   );
 }
+
+function Facts({ batch }: { batch: Batch }): JSX.Element {
+  const plan = batch.coe.plan;
+  return (
+    <dl class="facts">
+      <dt>Path</dt>
+      <dd>{batch.endpoint}</dd>
+      <dt>Made</dt>
+      <dd>{format.day(batch.created_at)}</dd>
+      <dt>Lines</dt>
+      <dd>
+        {batch.request_counts.completed} of {batch.request_counts.total} done, {batch.request_counts.failed} failed
+      </dd>
+      <dt>Tokens</dt>
+      <dd>
+        {format.count(batch.usage.input_tokens)} + {format.count(batch.usage.output_tokens)}
+      </dd>
+      {plan ? (
+        <>
+          <dt>Plan</dt>
+          <dd>
+            {plan.distinct_experts} experts, {plan.loads} loads
+            {plan.seconds_left ? `, ${format.seconds(plan.seconds_left)} left` : ""}
+          </dd>
+        </>
+      ) : null}
+    </dl>
+  );
+}
+
+const Groups = ({ groups }: { groups: Plan["groups"] }): JSX.Element => (
+  <div class="stack tight">
+    <h3>By expert</h3>
+    {groups.map((group, index) => (
+      <div key={index}>
+        <div class="row small">
+          <span class="grow">{group.expert ? <Expert name={group.expert} /> : <span class="muted">nobody</span>}</span>
+          <span class="num">
+            {group.done} of {group.steps}
+          </span>
+        </div>
+        <Meter share={group.steps ? group.done / group.steps : 0} label={`${group.expert ?? "nobody"}: ${group.done} of ${group.steps}`} />
+      </div>
+    ))}
+  </div>
+);
 
 function Download({ id, name }: { id: string; name: string }): JSX.Element {
   const [problem, setProblem] = useState<unknown>(null);

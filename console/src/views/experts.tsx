@@ -2,9 +2,9 @@
 
 import type { JSX } from "preact";
 import { get } from "../api";
-import { colourOf } from "../colour";
 import * as format from "../format";
 import { live, shown } from "../live";
+import { type Column, Table } from "../parts/table";
 import { Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import type { Engine, ExpertRow, List, Model, RouterShown } from "../types";
@@ -31,49 +31,7 @@ export function Experts(): JSX.Element {
       {rows.value && !experts.length ? <Empty title="This key may use no expert" /> : null}
       {experts.length ? (
         <section class="card" aria-label="Experts">
-          <div class="scroll" tabIndex={0} role="region" aria-label="Table of experts">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Expert</th>
-                  <th scope="col">State</th>
-                  <th scope="col" class="num">Queue</th>
-                  <th scope="col" class="wide">Family</th>
-                  <th scope="col" class="num wide">Parameters</th>
-                  <th scope="col" class="num wide">Context</th>
-                  <th scope="col" class="num wide">$ per M tokens</th>
-                </tr>
-              </thead>
-              <tbody>
-                {experts.map((row) => {
-                  const coe = facts.get(row.name);
-                  return (
-                    <tr key={row.name}>
-                      <td>
-                        <Expert name={row.name} />
-                        <span class="sub">{row.description || row.kind}</span>
-                      </td>
-                      <td>
-                        <State row={row} />
-                      </td>
-                      <td class="num">{row.queued || <span class="muted">0</span>}</td>
-                      <td class="wide nowrap">
-                        {row.family}
-                        <span class="sub">{row.kind}</span>
-                      </td>
-                      <td class="num wide">{format.short(coe?.parameters)}</td>
-                      <td class="num wide">{format.short(coe?.context_length)}</td>
-                      <td class="num wide">
-                        {coe?.price && coe.price.input + coe.price.output > 0
-                          ? `${coe.price.input} / ${coe.price.output}`
-                          : "–"}
-                      </td>
-                    </tr>
-                  );
-                })}
-              </tbody>
-            </table>
-          </div>
+          <Table label="Table of experts" rows={experts} columns={columnsOf(facts)} idOf={({ name }) => name} />
         </section>
       ) : null}
       {engines.length ? (
@@ -90,6 +48,21 @@ export function Experts(): JSX.Element {
       {router.value ? <Quality router={router.value} /> : null}
     </div>
   );
+}
+
+const columnsOf = (facts: ReadonlyMap<string, Model["coe"]>): Column<ExpertRow>[] => [
+  { title: "Expert", cell: ({ name }) => <Expert name={name} />, sub: (row) => row.description || row.kind },
+  { title: "State", cell: (row) => <State row={row} /> },
+  { title: "Queue", class: "num", cell: ({ queued }) => queued || <span class="muted">0</span> },
+  { title: "Family", class: "wide nowrap", cell: ({ family }) => family, sub: ({ kind }) => kind },
+  { title: "Parameters", class: "num wide", cell: ({ name }) => format.short(facts.get(name)?.parameters) },
+  { title: "Context", class: "num wide", cell: ({ name }) => format.short(facts.get(name)?.context_length) },
+  { title: "$ per M tokens", class: "num wide", cell: ({ name }) => priceOf(facts.get(name)) },
+];
+
+function priceOf(coe: Model["coe"] | undefined): string {
+  const { input, output } = coe?.price ?? { input: 0, output: 0 };
+  return input + output > 0 ? `${input} / ${output}` : "–";
 }
 
 /** The row with what the stream of events has told since. */
@@ -200,44 +173,21 @@ function Quality({ router }: { router: RouterShown }): JSX.Element {
         <span class="muted">by the {router.name} router's own measure; the best of each category is framed</span>
       </header>
       {categories.length ? (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Table of quality by category">
-          <table class="heat">
-            <thead>
-              <tr>
-                <th scope="col">Expert</th>
-                {categories.map((category) => (
-                  <th scope="col" class="num" key={category}>
-                    {category}
-                  </th>
-                ))}
-              </tr>
-            </thead>
-            <tbody>
-              {router.experts.map((expert) => (
-                <tr key={expert}>
-                  <th scope="row">
-                    <span class={`expert c${colourOf(expert)}`}>
-                      <i />
-                      <span>{expert}</span>
-                    </span>
-                  </th>
-                  {categories.map((category) => {
-                    const row = router.quality[category] ?? {};
-                    const own = row[expert];
-                    if (!own) return <td key={category}><span class="muted">–</span></td>;
-                    const best = Math.max(...Object.values(row).map((each) => each.score));
-                    const step = Math.min(4, Math.floor(own.score * 5));
-                    return (
-                      <td key={category} title={own.prompts ? `${own.prompts} prompts` : undefined}>
-                        <span class={`q${step} ${own.score === best ? "best" : ""}`}>{(100 * own.score).toFixed(0)} %</span>
-                      </td>
-                    );
-                  })}
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Table of quality by category"
+          class="heat"
+          head
+          rows={router.experts}
+          idOf={(expert) => expert}
+          columns={[
+            { title: "Expert", cell: (expert) => <Expert name={expert} /> },
+            ...categories.map((category) => ({
+              title: category,
+              class: "num",
+              cell: (expert: string) => <Score of={router.quality[category] ?? {}} expert={expert} />,
+            })),
+          ]}
+        />
       ) : (
         <Empty title="The router has measured nothing">
           <p>
@@ -247,5 +197,17 @@ function Quality({ router }: { router: RouterShown }): JSX.Element {
         </Empty>
       )}
     </section>
+  );
+}
+
+function Score({ of, expert }: { of: RouterShown["quality"][string]; expert: string }): JSX.Element {
+  const own = of[expert];
+  if (!own) return <span class="muted">–</span>;
+  const best = Math.max(...Object.values(of).map(({ score }) => score));
+  const step = Math.min(4, Math.floor(own.score * 5));
+  return (
+    <span class={`q${step} ${own.score === best ? "best" : ""}`} title={own.prompts ? `${own.prompts} prompts` : undefined}>
+      {(100 * own.score).toFixed(0)} %
+    </span>
   );
 }

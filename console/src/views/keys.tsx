@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, Problem, send } from "../api";
 import * as format from "../format";
 import { Icon } from "../parts/icons";
+import { type Column, Table } from "../parts/table";
 import { Copy, Dialog, Failure, Meter, Note, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
 import type { Key, List, Used } from "../types";
 
@@ -108,6 +109,37 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
     setRevoked(revoked + 1);
     list.again();
   };
+  const columns: Column<Key>[] = [
+    {
+      title: "Name",
+      cell: ({ id, name }) => (
+        <button type="button" class="plain-link" aria-expanded={chosen === id} onClick={() => choose(chosen === id ? null : id)}>
+          {name}
+        </button>
+      ),
+      sub: ({ prefix }) => <span class="mono">{prefix}…</span>,
+    },
+    { title: "State", cell: ({ state }) => <Tag tone={TONE[state] ?? ""}>{state}</Tag> },
+    { title: "May use", class: "wide", cell: (key) => <Scopes info={key} /> },
+    { title: "Made", class: "wide muted nowrap", cell: ({ created }) => format.day(created) },
+    { title: "Ends", class: "wide muted nowrap", cell: ({ expires }) => (expires ? format.day(expires) : "never") },
+    {
+      title: <span class="sr">Actions</span>,
+      cell: (key) => (
+        <div class="row" style={{ justifyContent: "flex-end", gap: "4px", flexWrap: "wrap" }}>
+          <button type="button" class="button quiet slim" disabled={key.id === ownId} onClick={() => toggle(key)}>
+            {key.enabled ? "Disable" : "Enable"}
+          </button>
+          <button type="button" class="button quiet slim" onClick={() => setAsk({ is: "rotate", key })}>
+            Rotate
+          </button>
+          <button type="button" class="button quiet slim danger" disabled={key.id === ownId} onClick={() => setAsk({ is: "revoke", key })}>
+            Revoke
+          </button>
+        </div>
+      ),
+    },
+  ];
   return (
     <>
       {problem ? <Failure error={problem} /> : null}
@@ -122,62 +154,13 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
           </button>
         </header>
         {!list.value && list.loading ? <Waiting what="Loading keys" /> : null}
-        <div class="scroll" tabIndex={0} role="region" aria-label="Table of keys">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Name</th>
-                <th scope="col">State</th>
-                <th scope="col" class="wide">May use</th>
-                <th scope="col" class="wide">Made</th>
-                <th scope="col" class="wide">Ends</th>
-                <th scope="col">
-                  <span class="sr">Actions</span>
-                </th>
-              </tr>
-            </thead>
-            <tbody>
-              {keys.map((key) => [
-                <tr key={key.id}>
-                  <td>
-                    <button type="button" class="plain-link" aria-expanded={chosen === key.id} onClick={() => choose(chosen === key.id ? null : key.id)}>
-                      {key.name}
-                    </button>
-                    <span class="sub mono">{key.prefix}…</span>
-                  </td>
-                  <td>
-                    <Tag tone={TONE[key.state] ?? ""}>{key.state}</Tag>
-                  </td>
-                  <td class="wide">
-                    <Scopes info={key} />
-                  </td>
-                  <td class="wide muted nowrap">{format.day(key.created)}</td>
-                  <td class="wide muted nowrap">{key.expires ? format.day(key.expires) : "never"}</td>
-                  <td>
-                    <div class="row" style={{ justifyContent: "flex-end", gap: "4px", flexWrap: "wrap" }}>
-                      <button type="button" class="button quiet slim" disabled={key.id === ownId} onClick={() => toggle(key)}>
-                        {key.enabled ? "Disable" : "Enable"}
-                      </button>
-                      <button type="button" class="button quiet slim" onClick={() => setAsk({ is: "rotate", key })}>
-                        Rotate
-                      </button>
-                      <button type="button" class="button quiet slim danger" disabled={key.id === ownId} onClick={() => setAsk({ is: "revoke", key })}>
-                        Revoke
-                      </button>
-                    </div>
-                  </td>
-                </tr>,
-                chosen === key.id ? (
-                  <tr key={`${key.id}-usage`}>
-                    <td colSpan={6}>
-                      <KeyUsage id={key.id} />
-                    </td>
-                  </tr>
-                ) : null,
-              ])}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Table of keys"
+          rows={keys}
+          columns={columns}
+          idOf={({ id }) => id}
+          below={({ id }) => (chosen === id ? <KeyUsage id={id} /> : null)}
+        />
       </section>
       {ask?.is === "new" ? <NewKey close={() => setAsk(null)} made={(secret, name) => (setAsk({ is: "made", secret, name }), list.again())} /> : null}
       {ask?.is === "made" ? <Made secret={ask.secret} name={ask.name} close={() => setAsk(null)} /> : null}

@@ -3,10 +3,13 @@
 import type { JSX } from "preact";
 import { get } from "../api";
 import * as format from "../format";
-import { Empty, Failure, Figure, Meter, Tag, useLoaded, Waiting } from "../parts/ui";
+import { type Column, Table } from "../parts/table";
+import { Bars, Empty, Failure, Figure, Meter, Tag, useLoaded, Waiting } from "../parts/ui";
 import type { Report, RouterFit, RouterShown } from "../types";
 
-export const METHODS: readonly (readonly [string, string])[] = [
+type Method = readonly [name: string, text: string];
+
+export const METHODS: readonly Method[] = [
   ["random", "random"],
   ["best_single", "best single expert"],
   ["two_level", "two-level"],
@@ -82,7 +85,7 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
           <div class="figures">
             <Figure value={`${score("default")} %`} label="of answers right, by default" />
             <Figure value={`${score("best_single")} %`} label={`by ${report.best_single_expert} alone`} />
-            <Figure value={gain === null || gain === undefined ? "–" : `${gain >= 0 ? "+" : ""}${gain.toFixed(1)}`} label="points gained" />
+            <Figure value={signed(gain, 1) ?? "–"} label="points gained" />
             <Figure value={`${score("prompt_oracle")} %`} label="if every choice were the best" />
           </div>
           <div>
@@ -96,44 +99,30 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
               ))}
           </div>
         </div>
-        <div class="scroll" tabIndex={0} role="region" aria-label="Scores of methods">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Method</th>
-                <th scope="col">Score</th>
-                <th scope="col" class="num">%</th>
-                <th scope="col" class="num">Gain</th>
-                <th scope="col" class="num wide">95 % interval</th>
-                <th scope="col" class="num wide">Calibration error</th>
-              </tr>
-            </thead>
-            <tbody>
-              {methods.map(([method, name]) => {
-                const own = score(method) as number;
-                const interval = report.interval[method] as [number, number] | null | undefined;
-                const won = report.gain[method] as number | null | undefined;
-                const calibration = report.calibration[method];
-                return (
-                  <tr key={method}>
-                    <td>{method === "default" ? <strong>{name}</strong> : name}</td>
-                    <td style={{ width: "34%" }}>
-                      <Meter share={own / 100} label={`${name}: ${own} %`} />
-                    </td>
-                    <td class="num">{own.toFixed(1)}</td>
-                    <td class="num">{won == null ? "" : `${won >= 0 ? "+" : ""}${won.toFixed(2)}`}</td>
-                    <td class="num wide muted">{interval ? `${interval[0].toFixed(2)} to ${interval[1].toFixed(2)}` : ""}</td>
-                    <td class="num wide muted">{calibration ? calibration.ece.toFixed(3) : ""}</td>
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
-        </div>
+        <Table label="Scores of methods" rows={methods} columns={columnsOf(report)} idOf={([method]) => method} />
       </section>
       <ByCategory report={report} />
     </>
   );
+}
+
+const signed = (points: number | null | undefined, digits: number): string | null =>
+  points == null ? null : `${points >= 0 ? "+" : ""}${points.toFixed(digits)}`;
+
+function columnsOf(report: Report): Column<Method>[] {
+  const score = (method: string) => report[method] as number;
+  return [
+    { title: "Method", cell: ([method, name]) => (method === "default" ? <strong>{name}</strong> : name) },
+    { title: "Score", class: "score", cell: ([method, name]) => <Meter share={score(method) / 100} label={`${name}: ${score(method)} %`} /> },
+    { title: "%", class: "num", cell: ([method]) => score(method).toFixed(1) },
+    { title: "Gain", class: "num", cell: ([method]) => signed(report.gain[method] as number | null | undefined, 2) },
+    {
+      title: "95 % interval",
+      class: "num wide muted",
+      cell: ([method]) => (report.interval[method] as [number, number] | null | undefined)?.map((bound) => bound.toFixed(2)).join(" to "),
+    },
+    { title: "Calibration error", class: "num wide muted", cell: ([method]) => report.calibration[method]?.ece.toFixed(3) },
+  ];
 }
 
 function ByCategory({ report }: { report: Report }): JSX.Element | null {
@@ -146,41 +135,35 @@ function ByCategory({ report }: { report: Report }): JSX.Element | null {
         <h2>By category</h2>
         <span class="muted">% of answers right</span>
       </header>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Table of scores by category">
-        <table class="compact">
-          <thead>
-            <tr>
-              <th scope="col">Category</th>
-              <th scope="col" class="num">Prompts</th>
-              {methods.map(([method, name]) => (
-                <th scope="col" class="num" key={method}>
-                  {name.split(":")[0]}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {categories.map(([category, row]) => (
-              <tr key={category}>
-                <th scope="row">{category}</th>
-                <td class="num muted">{row.n}</td>
-                {methods.map(([method]) => (
-                  <td class="num" key={method}>
-                    {row[method] == null ? "–" : row[method].toFixed(1)}
-                  </td>
-                ))}
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table
+        label="Table of scores by category"
+        class="compact"
+        head
+        rows={categories}
+        idOf={([category]) => category}
+        columns={[
+          { title: "Category", cell: ([category]) => category },
+          { title: "Prompts", class: "num muted", cell: ([, row]) => row.n },
+          ...methods.map(([method, name]) => ({
+            title: name.split(":")[0],
+            class: "num",
+            cell: ([, row]: (typeof categories)[number]) => row[method]?.toFixed(1) ?? "–",
+          })),
+        ]}
+      />
     </section>
   );
 }
 
+const descending = (scores: Record<string, number>): [string, number][] => Object.entries(scores).sort((a, b) => b[1] - a[1]);
+
 function Fit({ fit }: { fit: RouterFit }): JSX.Element {
-  const rows = Object.entries(fit.scores).sort((a, b) => b[1] - a[1]);
-  const means = Object.entries(fit.means).sort((a, b) => b[1] - a[1]);
+  const scores = descending(fit.scores).map(([method, share]) => {
+    const gain = fit.gains[method];
+    const interval = gain ? ` (${(100 * gain[0]).toFixed(1)} to ${(100 * gain[1]).toFixed(1)})` : "";
+    return { name: NAMES.get(method) ?? method, share, text: `${format.percent(share, 1)}${interval}` };
+  });
+  const means = descending(fit.means).map(([name, share]) => ({ name, share, text: format.percent(share, 1) }));
   return (
     <section class="card" aria-label="Fit">
       <header>
@@ -195,31 +178,9 @@ function Fit({ fit }: { fit: RouterFit }): JSX.Element {
             ? `No gain over ${fit.best_single}, the best single expert, was shown: that one answers.`
             : `${NAMES.get(fit.default) ?? fit.default} answers: it leads ${fit.best_single}, the best single expert.`}
         </p>
-        <div class="bars" role="group" aria-label="Scores in cross-validation">
-          {rows.map(([method, score]) => {
-            const gain = fit.gains[method];
-            return [
-              <span key={`${method}-n`}>{NAMES.get(method) ?? method}</span>,
-              <Meter key={`${method}-m`} share={score} label={`${method}: ${format.percent(score, 1)}`} />,
-              <span class="num" key={`${method}-t`}>
-                {format.percent(score, 1)}
-                {gain ? <span class="muted"> ({(100 * gain[0]).toFixed(1)} to {(100 * gain[1]).toFixed(1)})</span> : null}
-              </span>,
-            ];
-          })}
-        </div>
+        <Bars label="Scores in cross-validation" rows={scores} />
         <h3>Each expert alone</h3>
-        <div class="bars" role="group" aria-label="Mean score of each expert">
-          {means.map(([expert, score]) => [
-            <span class="name" key={`${expert}-n`}>
-              {expert}
-            </span>,
-            <Meter key={`${expert}-m`} share={score} label={`${expert}: ${format.percent(score, 1)}`} />,
-            <span class="num" key={`${expert}-t`}>
-              {format.percent(score, 1)}
-            </span>,
-          ])}
-        </div>
+        <Bars label="Mean score of each expert" rows={means} />
       </div>
     </section>
   );

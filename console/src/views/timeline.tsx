@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { colourOf, HUES } from "../colour";
 import * as format from "../format";
 import { isWhole, live, type Sample, shown, status, swapsOf } from "../live";
+import { type Column, Table } from "../parts/table";
 import { Empty, Expert, Segments, Tag, type Tone, Waiting } from "../parts/ui";
 import { useStore } from "../store";
 import { lanes, type Lanes, queuedAt, turnAt } from "../timeline";
@@ -278,6 +279,16 @@ export function stepOf(least: number): number {
   return [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].find((step) => step >= least) ?? 3600;
 }
 
+const COLUMNS: Column<Swap>[] = [
+  { title: "Time", class: "nowrap", cell: ({ at }) => <span class="mono">{format.clock(at)}</span> },
+  { title: "What", cell: ({ kind }) => <Tag tone={KIND[kind] ?? ""}>{kind}</Tag> },
+  { title: "Expert", cell: ({ image }) => <Expert name={image} /> },
+  { title: "From → to", class: "wide muted", cell: ({ source, target }) => (source === target ? target : `${source} → ${target}`) },
+  { title: "Bytes", class: "num", cell: ({ bytes }) => (bytes ? format.bytes(bytes) : "–") },
+  { title: "Took", class: "num", cell: ({ seconds }) => (seconds ? format.seconds(seconds) : "–") },
+  { title: "Why", class: "wide muted", cell: ({ why }) => (why === "after None" ? "the first one" : why) },
+];
+
 /** logs: of each family, oldest first. */
 function Log({ logs }: { logs: (readonly Swap[])[] }): JSX.Element {
   const newest = logs.flatMap((log) => log.slice(-LOG)).sort((a, b) => a.at - b.at).slice(-LOG).reverse();
@@ -289,38 +300,13 @@ function Log({ logs }: { logs: (readonly Swap[])[] }): JSX.Element {
         <span class="muted">{all > LOG ? `the newest ${LOG} of ${format.count(all)}` : "newest first"}</span>
       </header>
       {newest.length ? (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Table of events">
-          <table class="compact">
-            <thead>
-              <tr>
-                <th scope="col">Time</th>
-                <th scope="col">What</th>
-                <th scope="col">Expert</th>
-                <th scope="col" class="wide">From → to</th>
-                <th scope="col" class="num">Bytes</th>
-                <th scope="col" class="num">Took</th>
-                <th scope="col" class="wide">Why</th>
-              </tr>
-            </thead>
-            <tbody>
-              {newest.map((swap) => (
-                <tr key={`${swap.family} ${swap.number} ${swap.at} ${swap.kind}`}>
-                  <td class="nowrap mono">{format.clock(swap.at)}</td>
-                  <td>
-                    <Tag tone={KIND[swap.kind] ?? ""}>{swap.kind}</Tag>
-                  </td>
-                  <td>
-                    <Expert name={swap.image} />
-                  </td>
-                  <td class="wide muted">{swap.source === swap.target ? swap.target : `${swap.source} → ${swap.target}`}</td>
-                  <td class="num">{swap.bytes ? format.bytes(swap.bytes) : "–"}</td>
-                  <td class="num">{swap.seconds ? format.seconds(swap.seconds) : "–"}</td>
-                  <td class="wide muted">{swap.why === "after None" ? "the first one" : swap.why}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table
+          label="Table of events"
+          class="compact"
+          rows={newest}
+          columns={COLUMNS}
+          idOf={(swap) => `${swap.family} ${swap.number} ${swap.at} ${swap.kind}`}
+        />
       ) : (
         <Empty title="Nothing has happened yet">
           <p>The first request to another expert makes a swap, which shows here.</p>
