@@ -4,6 +4,8 @@ const number = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 export const count = (n: number | null | undefined): string => (n == null ? "–" : number.format(n));
+/** `1 expert`, `2 experts`; `many` where an s does not make it. */
+export const counted = (n: number, one: string, many = `${one}s`): string => `${count(n)} ${n === 1 ? one : many}`;
 export const short = (n: number | null | undefined): string => (n == null ? "–" : compact.format(n));
 export const percent = (share: number, digits = 0): string => `${(100 * share).toFixed(digits)} %`;
 

@@ -17,6 +17,11 @@ describe("format", () => {
     [7199, "2 h 0 min"],
   ])("writes %s seconds as %s", (s, text) => expect(format.seconds(s)).toBe(text));
 
+  it("counts one and many", () => {
+    expect([0, 1, 2000].map((n) => format.counted(n, "expert"))).toEqual(["0 experts", "1 expert", "2,000 experts"]);
+    expect(format.counted(3, "category", "categories")).toBe("3 categories");
+  });
+
   it("says the year of a day in another one", () => {
     const at = (year: number) => new Date(year, 2, 3, 14, 5).getTime() / 1000;
     expect(format.day(at(2026), at(2026))).toBe("3 Mar, 14:05");

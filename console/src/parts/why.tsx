@@ -132,7 +132,7 @@ function Calls({ coe }: { coe: Coe }): JSX.Element | null {
       </div>
       {coe.calls.length > 1 && cost !== null ? (
         <p class="small muted">
-          {format.usd(cost)} in all{unpriced ? `, without ${unpriced} ${unpriced > 1 ? "calls" : "call"} of unknown cost` : ""}
+          {format.usd(cost)} in all{unpriced ? `, without ${format.counted(unpriced, "call")} of unknown cost` : ""}
         </p>
       ) : null}
     </section>

@@ -204,7 +204,7 @@ function Facts({ batch }: { batch: Batch }): JSX.Element {
         <>
           <dt>Plan</dt>
           <dd>
-            {plan.distinct_experts} experts, {plan.loads} loads
+            {format.counted(plan.distinct_experts, "expert")}, {format.counted(plan.loads, "load")}
             {plan.seconds_left ? `, ${format.seconds(plan.seconds_left)} left` : ""}
           </dd>
         </>

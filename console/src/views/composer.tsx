@@ -2,6 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import * as format from "../format";
 import { Icon } from "../parts/icons";
 import { useHeir } from "../parts/ui";
 import { useStore } from "../store";
@@ -79,7 +80,7 @@ export function Composer({ models }: { models: Model[] }): JSX.Element {
               <option value="">experts: default</option>
               {[1, 2, 3, 4, 5, 6, 7, 8].map((k) => (
                 <option key={k} value={k}>
-                  {k === 1 ? "1 expert" : `${k} experts`}
+                  {format.counted(k, "expert")}
                 </option>
               ))}
             </select>

@@ -206,7 +206,7 @@ function Score({ of, expert }: { of: RouterShown["quality"][string]; expert: str
   const best = Math.max(...Object.values(of).map(({ score }) => score));
   const step = Math.min(4, Math.floor(own.score * 5));
   return (
-    <span class={`q${step} ${own.score === best ? "best" : ""}`} title={own.prompts ? `${own.prompts} prompts` : undefined}>
+    <span class={`q${step} ${own.score === best ? "best" : ""}`} title={own.prompts ? format.counted(own.prompts, "prompt") : undefined}>
       {(100 * own.score).toFixed(0)} %
     </span>
   );

@@ -57,7 +57,7 @@ function Scopes({ info }: { info: Key }): JSX.Element {
   return (
     <span class="row wrap">
       {info.admin ? <Tag tone="accent">admin</Tag> : null}
-      <Tag>{info.experts === "all" ? "all experts" : `${info.experts.length} experts`}</Tag>
+      <Tag>{info.experts === "all" ? "all experts" : format.counted(info.experts.length, "expert")}</Tag>
       {info.priority !== "normal" ? <Tag>{info.priority}</Tag> : null}
     </span>
   );

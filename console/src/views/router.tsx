@@ -23,6 +23,7 @@ const NAMES = new Map(METHODS);
 
 export function RouterView(): JSX.Element {
   const { value, error, loading, again } = useLoaded((signal) => get<RouterShown>("/v1/router", signal), []);
+  const categories = Object.keys(value?.quality ?? {}).length;
   return (
     <div class="page">
       <div class="page-head">
@@ -31,8 +32,8 @@ export function RouterView(): JSX.Element {
           <span class="row wrap">
             <Tag tone="accent">{value.name}</Tag>
             {value.encoder ? <Tag>reads with {value.encoder}</Tag> : null}
-            {value.experts.length ? <Tag>{value.experts.length} experts</Tag> : null}
-            {Object.keys(value.quality).length ? <Tag>{Object.keys(value.quality).length} categories</Tag> : null}
+            {value.experts.length ? <Tag>{format.counted(value.experts.length, "expert")}</Tag> : null}
+            {categories ? <Tag>{format.counted(categories, "category", "categories")}</Tag> : null}
           </span>
         ) : null}
       </div>
@@ -78,7 +79,7 @@ function Evaluation({ evaluation }: { evaluation: NonNullable<RouterShown["evalu
         <header>
           <h2>Evaluation</h2>
           <span class="muted">
-            {format.count(report.n)} prompts of {evaluation.prompts}, {report.how}, {format.ago(evaluation.at)}
+            {format.counted(report.n, "prompt")} of {evaluation.prompts}, {report.how}, {format.ago(evaluation.at)}
           </span>
         </header>
         <div class="body stack">
@@ -160,7 +161,7 @@ const descending = (scores: Record<string, number>): [string, number][] => Objec
 function Fit({ fit }: { fit: RouterFit }): JSX.Element {
   const scores = descending(fit.scores).map(([method, share]) => {
     const gain = fit.gains[method];
-    const interval = gain ? ` (${(100 * gain[0]).toFixed(1)} to ${(100 * gain[1]).toFixed(1)})` : "";
+    const interval = gain ? `, gains ${gain.map((bound) => (100 * bound).toFixed(1)).join(" to ")}` : "";
     return { name: NAMES.get(method) ?? method, share, text: `${format.percent(share, 1)}${interval}` };
   });
   const means = descending(fit.means).map(([name, share]) => ({ name, share, text: format.percent(share, 1) }));
@@ -169,7 +170,7 @@ function Fit({ fit }: { fit: RouterFit }): JSX.Element {
       <header>
         <h2>When it was fitted</h2>
         <span class="muted">
-          {format.count(fit.prompts)} prompts, {fit.folds}-fold cross-validation
+          {format.counted(fit.prompts, "prompt")}, {fit.folds}-fold cross-validation
         </span>
       </header>
       <div class="body stack">

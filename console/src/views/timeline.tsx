@@ -35,7 +35,7 @@ export function Timeline(): JSX.Element {
       <div class="page-head">
         <h1>Timeline</h1>
         <span class="grow muted">
-          {format.count(live.seen)} events{live.lost ? `, ${format.count(live.lost)} lost` : ""}
+          {format.counted(live.seen, "event")}{live.lost ? `, ${format.count(live.lost)} lost` : ""}
           {live.gaps ? ", with a gap" : ""}
         </span>
         {live.engines.size > 1 ? (
@@ -129,7 +129,7 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
         {engine.active ? <Expert name={engine.active} /> : <span class="muted">nobody's turn</span>}
         <span class="grow" />
         <span class="muted">
-          {format.count(engine.running ?? 0)} running, {format.count(engine.waiting ?? 0)} waiting, {format.count(engine.swaps)} swaps
+          {format.count(engine.running ?? 0)} running, {format.count(engine.waiting ?? 0)} waiting, {format.counted(engine.swaps ?? 0, "swap")}
           {engine.swap_seconds ? ` in ${format.seconds(engine.swap_seconds)}` : ""}
           {engine.oldest_wait ? `, longest wait ${format.seconds(engine.oldest_wait)}` : ""}
         </span>
