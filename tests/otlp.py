@@ -12,6 +12,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 FAST = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 """For the environment of whoever is to send soon."""
+TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{ABOVE}-01"
+"""Of a caller whose trace is recorded: its ids, and the header that says so."""
 SPAN_KINDS = {1: "internal", 2: "server", 3: "client"}
 
 

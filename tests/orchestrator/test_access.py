@@ -13,10 +13,9 @@ from orchestrator.access.grant import Grant
 from orchestrator.access.quota import LimitReached, heeded
 from orchestrator.ensembles import Ensemble
 from orchestrator.store import Store
+from tests.orchestrator.chat_parts import CHAT, USER
 from tests.orchestrator.parts import AGGREGATORS, GENERALIST, MATH, REMOTE, SQL, Service
 
-USER: Any = {"role": "user", "content": "some sql please"}
-CHAT: dict[str, Any] = {"model": "auto", "messages": [USER]}
 PAIR = Ensemble("ensemble/pair", 2, AGGREGATORS["joined"], (SQL, MATH))
 ALL = Ensemble("ensemble/all", 2, AGGREGATORS["joined"])
 

@@ -119,7 +119,7 @@ def test_the_service_does_what_its_document_says(described: Any, live: Live, mod
     for operation in (found.ok() for found in described.get_all_operations()):
         if mode is GenerationMode.NEGATIVE and not has_input(operation):
             continue
-        if operation.path == WATCHED:  # it has no end; test_feed.py reads it
+        if operation.path == WATCHED:  # it has no end; test_events.py reads it
             continue
         paths += 1
         try:

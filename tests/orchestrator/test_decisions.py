@@ -1,4 +1,4 @@
-"""/v1/routes: the decision records, over the real API and a real Redis."""
+"""/v1/route and /v1/routes: decisions alone, and the records of those that were made, over a real Redis."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from orchestrator.access.grant import Grant
 from orchestrator.records import Kept
 from orchestrator.store import Store
+from tests.orchestrator.chat_parts import CHAT, USER
 from tests.orchestrator.parts import GENERALIST, MATH, SQL, Service
 
 Row = dict[str, Any]
@@ -27,6 +28,24 @@ async def get(service: Service, path: str, key: str | None = None) -> Any:
     answer = await service.http.get(path, headers=headers)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+# /v1/route
+
+
+async def test_route_tells_the_decision_and_generates_nothing(service: Service) -> None:
+    for body in ({"prompt": USER["content"], "coe": {"k": 2}}, {**CHAT, "coe": {"k": 2}}):
+        response = await service.http.post("/v1/route", json=body)
+        route = response.json()
+        assert (route["object"], route["experts"], route["aggregator"]) == ("route", [SQL, GENERALIST], "joined")
+        assert route["explain"]["weights"] == {SQL: 0.5, GENERALIST: 0.5}
+        assert response.headers["x-coe-expert"] == "sql,generalist"
+    assert not service.engine.calls
+    response = await service.http.post("/v1/route", json={"prompt": "x", "model": "nobody"})
+    assert response.json()["error"]["code"] == "model_not_found"
+
+
+# Records
 
 
 async def test_a_record_has_the_explained_route_of_its_answer(service: Service) -> None:

@@ -14,9 +14,9 @@ from orchestrator.ensembles import Ensemble
 from orchestrator.routing import Tenant
 from orchestrator.store import Store
 from routers.policies.budget import Budget
+from tests.orchestrator.chat_parts import USER
 from tests.orchestrator.parts import AGGREGATORS, GENERALIST, MATH, REGISTRY, REMOTE, SQL, KeywordRouter, Service
 
-USER: Any = {"role": "user", "content": "some sql please"}
 TRIO = Ensemble("ensemble/trio", 3, AGGREGATORS["joined"], (SQL, MATH, GENERALIST), description="Three for one.")
 PAIR = Ensemble("ensemble/pair", 2, AGGREGATORS["first"])
 FRUGAL = Ensemble("ensemble/frugal", 4, AGGREGATORS["joined"], budget=Budget(calls=3))

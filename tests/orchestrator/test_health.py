@@ -1,4 +1,4 @@
-"""When a gateway is to be sent requests."""
+"""/health: whether a gateway lives, who of its experts cannot answer, and when it is to be sent requests."""
 
 import pytest
 from starlette.applications import Starlette
@@ -48,3 +48,17 @@ async def test_the_path_tells_it_and_who_cannot_answer(service: Service) -> None
 def test_a_gateway_gives_what_is_under_way_the_time_that_is_configured() -> None:
     server = make_server(Starlette(), Bounds(), drain_s=45.5)
     assert server.config.timeout_graceful_shutdown == 46
+
+
+async def test_health_needs_no_key_and_tells_who_cannot_answer(service: Service) -> None:
+    client = service.http
+    del client.headers["authorization"]
+    for path in ("/health", "/health/live", "/health/ready"):
+        assert (await client.get(path)).status_code == 200
+    service.engine.fail_start(SQL, "no weights")
+    for path in ("/health", "/health/ready"):
+        response = await client.get(path)
+        assert response.status_code == 503
+        assert response.json()["not_ready"] == {SQL: "failed: no weights"}
+    assert (await client.get("/health/live")).status_code == 200
+    assert (await client.get("/health")).json()["store"] == "ok"

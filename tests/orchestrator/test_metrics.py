@@ -1,3 +1,5 @@
+"""What the service counts, as Prometheus reads it: of its calls and of its workers, with labels that are known."""
+
 import re
 from pathlib import Path
 
@@ -6,6 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from helm.metrics_page import described
 from orchestrator.events import CallMade
 from orchestrator.metrics import Metrics
+from tests.orchestrator.chat_parts import CHAT
+from tests.orchestrator.parts import Service
 from workers.base import Phases, Usage, WorkerStats
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -129,3 +133,17 @@ def test_pages_name_metrics_as_they_are_exposed() -> None:
     for page in DOCS.glob("*.md"):
         named = set(re.findall(r"`(coe_[a-z_]+[a-z])", page.read_text())) - {"coe_client", "coe_image_moved"}
         assert named <= known, page.name
+
+
+async def test_metrics_need_no_key_and_have_no_label_that_a_caller_made_up(service: Service) -> None:
+    for body in (CHAT, {**CHAT, "model": "made-up-name"}, {**CHAT, "bad": 1}):
+        await service.http.post("/v1/chat/completions", json=body)
+    client = service.http
+    del client.headers["authorization"]
+    response = await client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert 'coe_requests_total{expert="sql",key_class="normal",outcome="ok",route="auto"} 1.0' in response.text
+    assert 'coe_errors_total{cause="model_not_found"} 1.0' in response.text
+    assert 'coe_errors_total{cause="unknown_parameter"} 1.0' in response.text
+    assert 'coe_expert_tier{expert="sql",family="small",tier="device"} 1.0' in response.text
+    assert "made-up-name" not in response.text

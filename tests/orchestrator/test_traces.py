@@ -15,7 +15,7 @@ from orchestrator.calls import Workers
 from orchestrator.http.api import create_app
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, MATH, REGISTRY, SQL, Service
-from tests.otlp import FAST, Collector, Seen, collector, tree
+from tests.otlp import ABOVE, FAST, TRACE, TRACEPARENT, Collector, Seen, collector, tree
 from workers.base import ChatCall, Delta, WorkerStats
 from workers.channel.client import Links
 from workers.channel.server import ChannelServer
@@ -23,8 +23,8 @@ from workers.fake_engine import FakeEngine
 from workers.tracing import names
 from workers.tracing.settings import TraceSettings, open_tracing
 
-TRACE, ABOVE = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-CALLER = {"traceparent": f"00-{TRACE}-{ABOVE}-01"}
+BOTH = {"k": 2, "allow": [SQL, MATH]}
+CALLER = {"traceparent": TRACEPARENT}
 
 
 class OfEngine:
@@ -86,24 +86,49 @@ async def traced(
             await asyncio.to_thread(tracing.close)
 
 
+@asynccontextmanager
+async def watched(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, content: bool = False
+) -> AsyncIterator[tuple[Service, Collector]]:
+    """A service that traces, and its collector, which has all spans once the service has ended."""
+    with collector() as own:
+        async with traced(store, own.url, monkeypatch, content=content) as service:
+            yield service, own
+
+
 async def ask(service: Service, prompt: str = "some sql, Rumpelstiltskin", **fields: Any) -> Any:
     body = {"model": "auto", "messages": [{"role": "user", "content": prompt}], **fields}
     return await service.http.post("/v1/chat/completions", json=body, headers=CALLER)
+
+
+async def ask_and_leave(service: Service, *prompt: str, **fields: Any) -> None:
+    """Asks a slow engine, leaves while it runs, and waits until it does not any more."""
+    service.engine.token_delay = 60
+    task = asyncio.create_task(ask(service, *prompt, **fields))
+    while not service.engine.running:  # of several experts one may be first
+        await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait([task])
+    await service.engine.reaches(running=0)
 
 
 async def seen(own: Collector, count: int) -> list[Seen]:
     return await asyncio.to_thread(own.trace, TRACE, count)
 
 
+def errors_of(spans: list[Seen]) -> dict[str, str]:
+    """Name of each span that failed -> its error."""
+    return {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+
+
 async def test_a_routed_chat_is_one_trace_from_http_to_the_engine(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            answer = await ask(service, temperature=0.5, max_tokens=7)
-            request_id = answer.headers["x-request-id"]
-            spans = await seen(own, 8)
-            record = await service.http.get(f"/v1/routes/{request_id}")
+    async with watched(store, monkeypatch) as (service, own):
+        answer = await ask(service, temperature=0.5, max_tokens=7)
+        request_id = answer.headers["x-request-id"]
+        spans = await seen(own, 8)
+        record = await service.http.get(f"/v1/routes/{request_id}")
     assert tree(spans) == {
         "": ["POST /v1/chat/completions"],
         "POST /v1/chat/completions": ["route", "chat sql"],
@@ -144,10 +169,9 @@ async def test_a_routed_chat_is_one_trace_from_http_to_the_engine(
 
 
 async def test_an_ensemble_has_its_calls_under_the_aggregator(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            await ask(service, "sql and math", coe={"k": 2, "allow": [SQL, MATH]})
-            spans = await seen(own, 13)
+    async with watched(store, monkeypatch) as (service, own):
+        await ask(service, "sql and math", coe=BOTH)
+        spans = await seen(own, 13)
     found = tree(spans)
     assert found["POST /v1/chat/completions"] == ["route", "aggregate joined"]
     assert sorted(found["aggregate joined"]) == ["chat math", "chat sql"]
@@ -157,12 +181,11 @@ async def test_an_ensemble_has_its_calls_under_the_aggregator(store: Store, monk
 
 
 async def test_a_stream_ends_its_trace_with_its_last_chunk(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            service.engine.token_delay = 0.01
-            answer = await ask(service, stream=True)
-            assert answer.text.endswith("data: [DONE]\n\n")
-            spans = await seen(own, 8)
+    async with watched(store, monkeypatch) as (service, own):
+        service.engine.token_delay = 0.01
+        answer = await ask(service, stream=True)
+        assert answer.text.endswith("data: [DONE]\n\n")
+        spans = await seen(own, 8)
     by = {span.name: span for span in spans}
     top, decode = by["POST /v1/chat/completions"], by["decode"]
     assert top.ended - top.began > decode.ended - decode.began >= 30_000_000
@@ -170,83 +193,65 @@ async def test_a_stream_ends_its_trace_with_its_last_chunk(store: Store, monkeyp
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_failed_says_so_by_its_code(store: Store, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            service.engine.fail_next("engine_died", "Rumpelstiltskin went down", after=2)
-            await ask(service, stream=stream)
-            spans = await seen(own, 4)
-    failed = {span.name: span.attributes.get(names.ERROR_TYPE) for span in spans if span.failed}
-    assert failed == dict.fromkeys(["POST /v1/chat/completions", "chat sql", "engine sql"], "engine_died")
+    async with watched(store, monkeypatch) as (service, own):
+        service.engine.fail_next("engine_died", "Rumpelstiltskin went down", after=2)
+        await ask(service, stream=stream)
+        spans = await seen(own, 4)
+    assert errors_of(spans) == dict.fromkeys(["POST /v1/chat/completions", "chat sql", "engine sql"], "engine_died")
     assert not any(b"Rumpelstiltskin" in body for body in own.bodies)
 
 
 async def test_what_is_refused_says_so_and_is_no_fault_of_the_service(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            answer = await service.http.post("/v1/chat/completions", json={"model": "nobody"}, headers=CALLER)
-            assert answer.status_code == 400
-            [top] = await seen(own, 1)
+    async with watched(store, monkeypatch) as (service, own):
+        answer = await service.http.post("/v1/chat/completions", json={"model": "nobody"}, headers=CALLER)
+        assert answer.status_code == 400
+        [top] = await seen(own, 1)
     assert (top.failed, top.attributes[names.HTTP_STATUS]) == (False, 400)
     assert top.attributes[names.ERROR_TYPE] == answer.json()["error"]["code"]
     assert top.attributes[names.KEY_CLASS] == "normal"
 
 
 async def test_an_engine_that_raises_is_no_cancellation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
+    async with watched(store, monkeypatch) as (service, own):
 
-            async def broken(call: ChatCall) -> AsyncIterator[Any]:
-                yield Delta("some")
-                raise RuntimeError("Rumpelstiltskin")
+        async def broken(call: ChatCall) -> AsyncIterator[Any]:
+            yield Delta("some")
+            raise RuntimeError("Rumpelstiltskin")
 
-            monkeypatch.setattr(service.engine, "generate", broken)
-            assert (await ask(service)).status_code == 500
-            spans = await seen(own, 4)
-    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+        monkeypatch.setattr(service.engine, "generate", broken)
+        assert (await ask(service)).status_code == 500
+        spans = await seen(own, 4)
+    failed = errors_of(spans)
     assert failed["engine sql"] == failed["chat sql"] == "internal"
 
 
 async def test_a_client_that_leaves_ends_all_its_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            service.engine.token_delay = 60
-            task = asyncio.create_task(ask(service))
-            await service.engine.reaches(running=1)
-            task.cancel()
-            await asyncio.wait([task])
-            await service.engine.reaches(running=0)
-            spans = await seen(own, 4)
-    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+    async with watched(store, monkeypatch) as (service, own):
+        await ask_and_leave(service)
+        spans = await seen(own, 4)
+    failed = errors_of(spans)
     assert failed["engine sql"] == failed["chat sql"] == "cancelled"
 
 
 async def test_an_ensemble_whose_client_leaves_is_cancelled_and_no_fault(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            service.engine.token_delay = 60
-            task = asyncio.create_task(ask(service, "sql and math", coe={"k": 2, "allow": [SQL, MATH]}))
-            while not service.engine.running:
-                await asyncio.sleep(0.01)
-            task.cancel()
-            await asyncio.wait([task])
-            await service.engine.reaches(running=0)
-            spans = await seen(own, 6)
-    failed = {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+    async with watched(store, monkeypatch) as (service, own):
+        await ask_and_leave(service, "sql and math", coe=BOTH)
+        spans = await seen(own, 6)
+    failed = errors_of(spans)
     assert failed["aggregate joined"] == failed["chat sql"] == "cancelled"
 
 
 async def test_neither_content_nor_secrets_are_in_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch) as service:
-            await ask(service, stop=["Rumpel"], user="Rumpelstiltskin", coe={"k": 2})
-            await ask(service, model="Rumpelstiltskin")
-            await service.http.post("/v1/route", json={"prompt": "Rumpelstiltskin"}, headers=CALLER)
-            await service.http.post("/v1/Rumpelstiltskin", headers=CALLER)
-            await seen(own, 16)
+    async with watched(store, monkeypatch) as (service, own):
+        await ask(service, stop=["Rumpel"], user="Rumpelstiltskin", coe={"k": 2})
+        await ask(service, model="Rumpelstiltskin")
+        await service.http.post("/v1/route", json={"prompt": "Rumpelstiltskin"}, headers=CALLER)
+        await service.http.post("/v1/Rumpelstiltskin", headers=CALLER)
+        await seen(own, 16)
     sent = b"".join(own.bodies)
     assert b"Rumpel" not in sent
     assert b"heard" not in sent
@@ -254,10 +259,9 @@ async def test_neither_content_nor_secrets_are_in_spans(store: Store, monkeypatc
 
 
 async def test_content_is_in_spans_where_it_is_allowed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    with collector() as own:
-        async with traced(store, own.url, monkeypatch, content=True) as service:
-            await ask(service, "some sql")
-            spans = await seen(own, 8)
+    async with watched(store, monkeypatch, content=True) as (service, own):
+        await ask(service, "some sql")
+        spans = await seen(own, 8)
     [call] = [span for span in spans if span.name == "chat sql"]
     said = {"role": "user", "parts": [{"type": "text", "content": "some sql"}]}
     answered = {"role": "assistant", "parts": [{"type": "text", "content": "sql heard: some sql"}]}

@@ -35,7 +35,7 @@ class Target(NamedTuple):
 
 
 class Exporter(OTLPSpanExporter):
-    """The SDK's, for requests that are written already; tests/workers/test_tracing.py holds what it relies on."""
+    """The SDK's, for requests that are written already; tests/workers/test_tracing_wire.py holds what it relies on."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(endpoint=target.url)
