@@ -25,7 +25,7 @@ test: lint ## lint, then run all tests (ARGS="-k name" is handed to pytest)
 	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not service and not engine and not browser" $(ARGS) $(NONE)
 	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "service and not engine and not browser" $(ARGS) $(NONE)
 	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -m "browser" $(ARGS) $(NONE)
-	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -m "engine" $(ARGS) $(NONE)
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "engine" $(ARGS) $(NONE)
 
 test-fast: ## run the tests that start neither a service, an engine nor a browser
 	@$(PYTHON) scripts/setup.py --dev

@@ -60,8 +60,7 @@ export async function call(path: string, options: RequestInit = {}, key = apiKey
   try {
     response = await fetch(path, { ...options, headers, credentials: "omit", cache: "no-store" });
   } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw new Problem(0, "away", AWAY);
+    throw lost(error);
   }
   if (response.ok) return response;
   const problem = await problemOf(response);
@@ -92,8 +91,20 @@ export async function send<T>(method: string, path: string, body?: unknown, sign
 /** A POST whose answer is a stream. */
 export async function* stream(path: string, body: unknown, signal: AbortSignal): AsyncGenerator<ServerEvent[]> {
   const headers = { "content-type": "application/json" };
-  yield* eventsOf(await call(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
+  yield* read(await call(path, { method: "POST", headers, body: JSON.stringify(body), signal }));
 }
+
+/** The events of an answer. heard: called for all that comes. */
+export async function* read(response: Response, heard?: () => void): AsyncGenerator<ServerEvent[]> {
+  try {
+    yield* eventsOf(response, heard);
+  } catch (error) {
+    throw lost(error);
+  }
+}
+
+/** A connection that is not there, or breaks, is a TypeError in each browser's own words. */
+const lost = (error: unknown): unknown => (error instanceof TypeError ? new Problem(0, "away", AWAY) : error);
 
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

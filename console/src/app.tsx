@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api";
 import { short } from "./format";
-import { live, shown, status, troubleOf } from "./live";
+import { isUnderWay, live, shown, status, troubleOf } from "./live";
 import { Icon, type IconName, Logo } from "./parts/icons";
 import { Failure, Spoken, Tag } from "./parts/ui";
 import { spoken } from "./spoken";
@@ -63,6 +63,10 @@ function Door(): JSX.Element {
     const key = text.trim();
     if (!key) {
       setProblem(new Error("Enter an API key first."));
+      return;
+    }
+    if (!/^[\x21-\x7e]+$/.test(key)) {
+      setProblem(new Error("That is no API key: a key has letters, digits and signs of ASCII, and no spaces. Copy all of it."));
       return;
     }
     setBusy(true);
@@ -166,7 +170,7 @@ function Tip({ at }: { at: string }): JSX.Element | null {
   const n =
     at === "timeline"
       ? [...live.engines.values()].reduce((sum, engine) => sum + (engine.running ?? 0) + (engine.waiting ?? 0), 0)
-      : [...live.batches.values()].filter((batch) => ["validating", "in_progress", "finalizing"].includes(batch.status)).length;
+      : [...live.batches.values()].filter(isUnderWay).length;
   return n ? (
     <span class="tip">
       <Tag tone="ok">{short(n)}</Tag>

@@ -7,8 +7,8 @@ import type { Engine, Progress, Swap } from "./types";
 
 export const MOST_SWAPS = 2000;
 export const MOST_PENDING = 4000;
-export const MOST_BATCHES = 200;
-export const MOST_SAMPLES = 4000;
+const MOST_BATCHES = 200;
+const MOST_SAMPLES = 4000;
 
 /** An event when it came, Unix seconds of this machine. A page in the background shows it much later. */
 export interface Told {
@@ -279,6 +279,9 @@ export function troubleOf(link: Status): string | null {
   const why = link.why === AWAY ? "" : ` ${link.why}`;
   return `The connection to the service is lost; trying again. What is shown may be old.${why}`;
 }
+
+export const isUnderWay = ({ status: at }: Pick<Progress, "status">): boolean =>
+  ["validating", "in_progress", "finalizing", "cancelling"].includes(at);
 
 export const status = store<Status>({ is: "off" });
 export const live = emptyLive();

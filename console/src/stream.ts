@@ -1,8 +1,8 @@
 // The connection to /v1/events: it is tried again, goes on where it was, and rests while nobody sees the page.
 
-import { apiKey, call, messageOf, Problem } from "./api";
+import { apiKey, call, messageOf, Problem, read } from "./api";
 import { collect, collectHistory, reset, returned, status } from "./live";
-import { eventsOf, type ServerEvent } from "./sse";
+import type { ServerEvent } from "./sse";
 import type { List, Swap } from "./types";
 
 const SILENCE_MS = 45_000;
@@ -59,7 +59,7 @@ async function run(key: string, stopped: AbortSignal): Promise<void> {
       if (isFirst) past();
       else returned.update((n) => n + 1);
       isFirst = false;
-      for await (const events of eventsOf(response, heard)) {
+      for await (const events of read(response, heard)) {
         if (stopped.aborted) return;
         for (const event of events) {
           last = event.id ?? last;

@@ -4,7 +4,6 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
-  prompt_tokens_details?: { cached_tokens: number };
 }
 
 export interface Call {
@@ -41,7 +40,6 @@ export interface Coe {
   aggregator: string;
   used: string[];
   failed: Record<string, string>;
-  usage_by_expert: Record<string, Usage>;
   calls: Call[];
   note: string;
   explain?: Explain;
@@ -58,10 +56,7 @@ export interface Model {
     aggregators?: string[];
     parameters?: number | null;
     context_length?: number | null;
-    languages?: string[];
-    tools?: boolean;
     price?: { input: number; output: number };
-    tags?: string[];
     k?: number;
   };
 }
@@ -122,8 +117,6 @@ export interface Batch extends Omit<Progress, "steps"> {
   input_file_id: string;
   output_file_id: string | null;
   error_file_id: string | null;
-  completed_at: number | null;
-  in_progress_at: number | null;
   usage: { input_tokens: number; output_tokens: number; total_tokens: number };
   errors: { data: { message?: string; line?: number | null }[] } | null;
   coe: {
@@ -152,7 +145,6 @@ export interface Key {
   created: number;
   expires: number | null;
   enabled: boolean;
-  generation: number;
   state: "active" | "disabled" | "expired";
   experts: string[] | "all";
   ensembles: string[] | "all";
@@ -165,7 +157,6 @@ export interface Key {
 export interface RouterFit {
   prompts: number;
   default: string;
-  several: string;
   folds: number;
   best_single: string;
   scores: Record<string, number>;
@@ -181,8 +172,6 @@ export interface Report {
   interval: Record<string, [number, number] | null | Record<string, [number, number] | null>>;
   verdict: Record<string, string>;
   best_single_expert: string;
-  best_in_hindsight: { expert: string; score: number };
-  default_model: string;
   experts: Record<string, number>;
   vote: Record<string, number | null>;
   calibration: Record<string, { ece: number; brier: number }>;
@@ -224,7 +213,6 @@ export interface RouteSummary {
 
 export interface RouteRecord extends RouteSummary {
   stream: boolean;
-  admission_seconds: number | null;
   prompt: string | null;
   feedback: { at: number; score: number } | null;
   trace_id: string | null;

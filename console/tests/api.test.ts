@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { AWAY, Problem, read } from "../src/api";
 
 describe("the key of the tab", () => {
   afterEach(() => vi.unstubAllGlobals());
@@ -15,5 +16,24 @@ describe("the key of the tab", () => {
     expect(apiKey.get()).toBe("coe-one");
     signOut();
     expect(apiKey.get()).toBe(null);
+  });
+});
+
+describe("an answer that breaks off", () => {
+  it("is told as a service that is away, not in the browser's own words", async () => {
+    const body = new ReadableStream({
+      start(stream) {
+        stream.enqueue(new TextEncoder().encode("data: one\n\n"));
+        setTimeout(() => stream.error(new TypeError("network error")));
+      },
+    });
+    const heard: string[] = [];
+    const all = async () => {
+      for await (const events of read(new Response(body))) heard.push(...events.map(({ data }) => data));
+    };
+    const problem = await all().catch((error: unknown) => error);
+    expect(heard).toEqual(["one"]);
+    expect(problem).toBeInstanceOf(Problem);
+    expect((problem as Problem).message).toBe(AWAY);
   });
 });

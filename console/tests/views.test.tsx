@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
+import { Table } from "../src/parts/table";
 import { Dialog } from "../src/parts/ui";
 import { spoken } from "../src/spoken";
 import { selected, START, type Turn } from "../src/talk";
@@ -61,6 +62,21 @@ describe("a batch beside the list", () => {
   });
 });
 
+describe("a table", () => {
+  it("leaves the focus where it is when a row comes before", async () => {
+    let rows = ["b", "c"];
+    const columns = [{ title: "Name", cell: (row: string) => row }];
+    const picking = { chosen: "b", choose: vi.fn() };
+    const [root, draw] = await page(() => <Table label="Names" rows={rows} columns={columns} idOf={(row) => row} picking={picking} />);
+    const own = root.one("button", "b");
+    own.focus();
+    rows = ["a", "b", "c"];
+    await draw();
+    expect(root.one("button", "b")).toBe(own);
+    expect(focused()).toBe(own);
+  });
+});
+
 describe("a list by pages", () => {
   it("goes to older ones and back, also from a page that has nothing any more", async () => {
     const asked = requests();
@@ -76,7 +92,8 @@ describe("a list by pages", () => {
     const newest = { data: [batch("batch_b", "completed")], has_more: true, last_id: "batch_b" };
     await answered("/v1/batches?limit=50", newest);
     expect(root.one("section", "Batches").text).toContain("the newest");
-    await press("Older");
+    await root.one("button", "Older").does("click");
+    await press("Older"); // once more before the answer is there
     await answered("/v1/batches?limit=50&after=batch_b", { data: [], has_more: false });
     expect(root.text).not.toContain("batch_b");
     await press("Newer");
@@ -121,7 +138,6 @@ const COE = {
   aggregator: "single",
   used: ["sql"],
   failed: {},
-  usage_by_expert: {},
   calls: [],
   note: "",
 } satisfies Coe;

@@ -18,7 +18,6 @@ function shown(coe: Partial<Coe>, explain: Partial<Explain> = {}): string {
     aggregator: "single",
     used: ["ada"],
     failed: {},
-    usage_by_expert: {},
     calls: [],
     note: "",
     ...coe,

@@ -40,8 +40,9 @@ class Console:
         return self
 
     def open(self, view: str) -> "Console":
-        self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view.capitalize()).click()
-        expect(self.page.get_by_role("heading", level=1)).to_be_attached()
+        link = self.page.get_by_role("navigation", name="Views").get_by_role("link", name=view.capitalize())
+        link.click()
+        expect(link).to_have_attribute("aria-current", "page")
         return self
 
     def ask(self, text: str, model: str = "auto") -> Locator:

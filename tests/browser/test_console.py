@@ -220,7 +220,7 @@ def test_an_admin_makes_a_key_uses_it_and_revokes_it(live: Pool, visit: Open) ->
     assert secret.startswith("coe-")
     page.get_by_role("button", name="Done").click()
     row = page.get_by_role("row").filter(has_text="visitor")
-    expect(row).to_contain_text("1 experts")
+    expect(row).to_contain_text("1 expert")
 
     visitor = visit(live.url).sign_in(secret).open("experts")
     expect(visitor.page.get_by_role("region", name="Table of experts").get_by_role("row")).to_have_count(2)

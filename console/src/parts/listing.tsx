@@ -28,7 +28,7 @@ export function usePages(): Pages {
     query,
     newest: () => setLasts([]),
     newer: () => setLasts(lasts.slice(0, -1)),
-    older: (last) => setLasts([...lasts, last]),
+    older: (last) => setLasts((all) => (all.at(-1) === last ? all : [...all, last])), // pressed twice, it is one page
   };
 }
 
@@ -73,10 +73,11 @@ function Pager({ pages, list }: { pages: Pages; list: List<unknown> | null }): J
   if (pages.number === 1 && !last) return null;
   return (
     <div class="body row">
-      <button type="button" class="button slim" disabled={pages.number === 1} onClick={pages.newer}>
+      {/* Not `disabled`, which takes the focus from who has pressed one. */}
+      <button type="button" class="button slim" aria-disabled={pages.number === 1} onClick={pages.newer}>
         Newer
       </button>
-      <button type="button" class="button slim" disabled={!last} onClick={() => last && pages.older(last)}>
+      <button type="button" class="button slim" aria-disabled={!last} onClick={() => last && pages.older(last)}>
         Older
       </button>
       <span class="muted small">{pages.number > 1 ? `page ${pages.number}` : "the newest"}</span>

@@ -1,6 +1,6 @@
 // Tables, by their columns.
 
-import type { ComponentChild, ComponentChildren, JSX } from "preact";
+import { type ComponentChild, type ComponentChildren, Fragment, type JSX } from "preact";
 
 export interface Column<T> {
   title: ComponentChildren;
@@ -46,31 +46,34 @@ export function Table<T>(props: {
             const id = idOf(row, at);
             const pick = picking && (() => picking.choose(id));
             const more = below?.(row);
-            return [
-              <tr key={id} class={pick ? "pick" : undefined} aria-selected={picking ? id === picking.chosen : undefined} onClick={pick}>
-                {columns.map((column, index) => {
-                  const Cell = head && index === 0 ? "th" : "td";
-                  const sub = column.sub?.(row);
-                  return (
-                    <Cell key={index} class={column.class} scope={Cell === "th" ? "row" : undefined}>
-                      {pick && index === 0 ? (
-                        <button type="button" class="plain-link" onClick={pick}>
-                          {column.cell(row)}
-                        </button>
-                      ) : (
-                        column.cell(row)
-                      )}
-                      {sub ? <span class="sub">{sub}</span> : null}
-                    </Cell>
-                  );
-                })}
-              </tr>,
-              more ? (
-                <tr key={`${id} below`}>
-                  <td colSpan={columns.length}>{more}</td>
+            const isChosen = picking !== undefined && id === picking.chosen;
+            return (
+              <Fragment key={id}>
+                <tr class={`${pick ? "pick" : ""} ${isChosen ? "chosen" : ""} ${more ? "open" : ""}`} onClick={pick}>
+                  {columns.map((column, index) => {
+                    const Cell = head && index === 0 ? "th" : "td";
+                    const sub = column.sub?.(row);
+                    return (
+                      <Cell key={index} class={column.class} scope={Cell === "th" ? "row" : undefined}>
+                        {pick && index === 0 ? (
+                          <button type="button" class="plain-link" aria-current={isChosen || undefined} onClick={pick}>
+                            {column.cell(row)}
+                          </button>
+                        ) : (
+                          column.cell(row)
+                        )}
+                        {sub ? <span class="sub">{sub}</span> : null}
+                      </Cell>
+                    );
+                  })}
                 </tr>
-              ) : null,
-            ];
+                {more ? (
+                  <tr>
+                    <td colSpan={columns.length}>{more}</td>
+                  </tr>
+                ) : null}
+              </Fragment>
+            );
           })}
         </tbody>
       </table>

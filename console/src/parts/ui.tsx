@@ -23,17 +23,17 @@ export const Expert = ({ name }: { name: string }): JSX.Element => (
 );
 
 export const Meter = ({ share, colour, label }: { share: number; colour?: number; label: string }): JSX.Element => {
-  const width = `${(100 * Math.min(1, Math.max(0, share))).toFixed(1)}%`;
+  const within = Math.min(1, Math.max(0, share));
   return (
     <span
       class={`meter ${colour === undefined ? "" : `c${colour}`}`}
       role="meter"
       aria-label={label}
-      aria-valuenow={Math.round(100 * share)}
+      aria-valuenow={Math.round(100 * within)}
       aria-valuemin={0}
       aria-valuemax={100}
     >
-      <i style={{ width }} />
+      <i style={{ width: `${(100 * within).toFixed(1)}%` }} />
     </span>
   );
 };
@@ -80,9 +80,9 @@ export function Failure({ error, again }: { error: unknown; again?: () => void }
           {id && !messageOf(error).includes(id) ? <span class="mono"> {id}</span> : null}
         </span>
         {again ? (
-          <button type="button" class="button slim" onClick={again}>
+          <Passing class="slim" press={again}>
             Try again
-          </button>
+          </Passing>
         ) : null}
       </div>
     </Note>
@@ -171,6 +171,17 @@ export function useHeir(part: RefObject<HTMLElement | null>, heir: () => HTMLEle
   }, []);
 }
 
+/** A button that goes with what it was pressed for: the panel that it is in, or else the page, has the focus then. */
+export function Passing(props: { class: string; press: () => void; children: ComponentChildren }): JSX.Element {
+  const own = useRef<HTMLButtonElement>(null);
+  useHeir(own, () => own.current?.closest<HTMLElement>("[tabindex]") ?? null);
+  return (
+    <button type="button" class={`button ${props.class}`} ref={own} onClick={props.press}>
+      {props.children}
+    </button>
+  );
+}
+
 /** The part takes the focus as it opens. When it closes with it, who had it before gets it back. */
 export function useBorrowedFocus(part: RefObject<HTMLElement | null>): void {
   const before = useRef<Element | null>(null);
@@ -217,14 +228,16 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
     try {
       await navigator.clipboard.writeText(text);
       say("Copied");
+      spoken.set("Copied");
     } catch {
       say("Not allowed by the browser");
+      spoken.set("The browser does not allow to copy");
     }
   };
   return (
     <button type="button" class="button quiet slim" onClick={copy}>
       <Icon name="copy" />
-      <span role="status">{said || label}</span>
+      <span>{said || label}</span>
     </button>
   );
 }
@@ -237,8 +250,8 @@ export interface Loaded<T> {
 }
 
 /**
- * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs`. An old answer stays
- * while a new one comes.
+ * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs` while the page is
+ * seen. An old answer stays while a new one comes.
  */
 export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
@@ -258,7 +271,11 @@ export function useLoaded<T>(
       } catch (error) {
         if (!stopped.signal.aborted) setState((old) => ({ ...old, error, loading: false }));
       }
-      if (everyMs && !stopped.signal.aborted) timer = setTimeout(run, everyMs);
+      if (everyMs && !stopped.signal.aborted) timer = setTimeout(again, everyMs);
+    };
+    const again = () => {
+      if (document.hidden) timer = setTimeout(again, everyMs);
+      else void run();
     };
     setState((old) => ({ ...old, loading: true }));
     void run();

@@ -4,16 +4,15 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { call, get, send } from "../api";
 import * as format from "../format";
-import { live, shown, status } from "../live";
+import { isUnderWay, live, shown, status } from "../live";
 import { Icon } from "../parts/icons";
 import { Detail, Listing, usePages } from "../parts/listing";
 import type { Column } from "../parts/table";
-import { Dialog, Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded } from "../parts/ui";
+import { Dialog, Empty, Expert, Failure, Meter, Passing, Tag, type Tone, useLoaded } from "../parts/ui";
 import { useStore } from "../store";
 import type { Batch, List, Plan, Progress } from "../types";
 
 const TONE: Record<string, Tone> = { completed: "ok", failed: "bad", expired: "bad", cancelled: "warn", cancelling: "warn" };
-const LIVE = ["validating", "in_progress", "finalizing", "cancelling"];
 /** The stream tells of the newest batches alone, and of none while it is away: the list is asked for again. */
 const AGAIN_MS = { heard: 20_000, unheard: 5000 };
 
@@ -107,7 +106,7 @@ export function rowsOf(
   { newest, hears }: { newest: boolean; hears: boolean },
 ): Progress[] {
   const listed = list?.data ?? [];
-  const rows = listed.map((batch) => (hears && LIVE.includes(batch.status) ? told.get(batch.id) : undefined) ?? withSteps(batch));
+  const rows = listed.map((batch) => (hears && isUnderWay(batch) ? told.get(batch.id) : undefined) ?? withSteps(batch));
   if (newest) {
     const ids = new Set(listed.map(({ id }) => id));
     const oldest = list?.has_more ? Math.min(...listed.map((batch) => batch.created_at)) : -Infinity;
@@ -124,7 +123,7 @@ function withSteps(batch: Progress | Batch): Progress {
 }
 
 /** Of the lines; of the plan's steps while no line has ended. */
-export function shareOf(batch: Progress): number {
+function shareOf(batch: Progress): number {
   if (batch.status === "completed") return 1;
   const { total, completed, failed } = batch.request_counts;
   const lines = total ? (completed + failed) / total : 0;
@@ -133,7 +132,7 @@ export function shareOf(batch: Progress): number {
 
 const Status = ({ batch }: { batch: Pick<Progress, "status"> }): JSX.Element => (
   <Tag tone={TONE[batch.status] ?? "accent"}>
-    {LIVE.includes(batch.status) ? <span class="spin" style={{ width: "10px", height: "10px" }} /> : null}
+    {isUnderWay(batch) ? <span class="spin" style={{ width: "10px", height: "10px" }} /> : null}
     {format.words(batch.status)}
   </Tag>
 );
@@ -173,9 +172,9 @@ function BatchDetail({ id, close }: { id: string; close: () => void }): JSX.Elem
             {value.output_file_id ? <Download id={value.output_file_id} name="answers" /> : null}
             {value.error_file_id ? <Download id={value.error_file_id} name="errors" /> : null}
             {value.status === "validating" || value.status === "in_progress" ? (
-              <button type="button" class="button danger" onClick={cancel}>
+              <Passing class="danger" press={cancel}>
                 Cancel batch
-              </button>
+              </Passing>
             ) : null}
           </div>
         </>

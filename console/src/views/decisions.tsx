@@ -31,6 +31,7 @@ export function Decisions(): JSX.Element {
   );
   const set = (name: keyof Filter) => (event: Event) => {
     pages.newest();
+    choose(null);
     setFilter({ ...filter, [name]: (event.currentTarget as HTMLInputElement).value });
   };
   return (

@@ -66,7 +66,7 @@ function priceOf(coe: Model["coe"] | undefined): string {
 }
 
 /** The row with what the stream of events has told since. */
-export function withLive(row: ExpertRow, engine: Engine | undefined): ExpertRow {
+function withLive(row: ExpertRow, engine: Engine | undefined): ExpertRow {
   if (!engine) return row;
   if (engine.why !== undefined) return { ...row, state: "starting", tier: null, why: engine.why, active: false, queued: 0 };
   const tier = engine.tiers?.[row.name] ?? "not loaded yet";

@@ -9,7 +9,7 @@ import type { Report, RouterFit, RouterShown } from "../types";
 
 type Method = readonly [name: string, text: string];
 
-export const METHODS: readonly Method[] = [
+const METHODS: readonly Method[] = [
   ["random", "random"],
   ["best_single", "best single expert"],
   ["two_level", "two-level"],

@@ -27,7 +27,8 @@ export function Timeline(): JSX.Element {
   useStore(shown);
   const link = useStore(status);
   const [span, setSpan] = useState<number>(120);
-  const [family, setFamily] = useState("");
+  const [chosen, setFamily] = useState("");
+  const family = live.engines.has(chosen) ? chosen : "";
   const engines = [...live.engines.values()].filter((engine) => !family || engine.family === family);
   const logs = family ? [swapsOf(live, family)] : [...live.logs.values()].map((log) => log.swaps);
   return (
@@ -96,13 +97,13 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
       const { engine: own, span: seconds, experts: names } = frame.current;
       const box = canvas.current;
       if (!box) return;
-      const theme = `${document.documentElement.dataset.theme} ${box.clientWidth}`;
+      const look = `${document.documentElement.dataset.theme} ${box.clientWidth} ${seconds} ${live.version}`;
       // The picture moves by less than a pixel between most frames.
       const pixelMs = (1000 * seconds) / Math.max(1, box.clientWidth);
-      if (now - last < Math.max(33, pixelMs) && drawn === `${theme} ${live.version}`) return;
+      if (now - last < Math.max(33, pixelMs) && drawn === look) return;
       if (now - last < 33) return;
       last = now;
-      drawn = `${theme} ${live.version}`;
+      drawn = look;
       const to = Date.now() / 1000 + live.ahead;
       const told = toldOf(own.family, to - seconds, to);
       paint(box, told, names, live.samples.get(own.family) ?? [], to - seconds, to);
@@ -275,7 +276,7 @@ function paint(
 }
 
 /** A round number of seconds, at least `least`. */
-export function stepOf(least: number): number {
+function stepOf(least: number): number {
   return [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].find((step) => step >= least) ?? 3600;
 }
 
