@@ -48,7 +48,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # one machine: Ray's processes meet on the loopback address only
     "VLLM_HOST_IP": "127.0.0.1",
 }
-STATS_S = 5.0
+FIND_S = 5.0
+"""Serve has so long to say where an application's workers are."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,12 +109,9 @@ class ServeWorkers:
         async def ask(app: str) -> Mapping[str, WorkerStats | str]:
             families = self._families[app]
             try:
-                async with asyncio.timeout(STATS_S):
-                    told = await self._links[app].stats()
+                told = await self._links[app].stats()
             except NoStats as error:
                 return dict.fromkeys(families, f"its worker does not answer: {error}")
-            except TimeoutError:
-                return dict.fromkeys(families, f"its worker does not answer within {STATS_S:g} s")
             known = {family: [stats[family] for stats in told if family in stats] for family in families}
             wanted = self._targets.of(app)
             return {
@@ -128,7 +126,7 @@ class ServeWorkers:
 
 
 async def _addresses(handle: "DeploymentHandle[Any]") -> list[Address]:
-    found: list[Address] = await handle.broadcast("address").results_async(timeout_s=STATS_S)
+    found: list[Address] = await handle.broadcast("address").results_async(timeout_s=FIND_S)
     return found
 
 

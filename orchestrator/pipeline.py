@@ -32,6 +32,7 @@ from workers.base import Delta, Failure, WorkerStats
 from workers.tracing import names
 
 STATS_S = 5.0
+"""Of all workers: longer than each of them has, see `workers.channel.client.STATS_S`."""
 SHOWN_NS = 1_000_000
 """A shorter wait for admission has no span."""
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from tests.workers.channel_parts import HOST, bench, call
-from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage
+from workers.base import ChatCall, Delta, Event, Failure, Finish, Usage, WorkerStats
 from workers.channel import client as module
 from workers.channel.client import Links, NoStats
 from workers.channel.frames import MOST_BYTES, Address, Hello, Submit, encode
@@ -334,6 +334,23 @@ async def test_stats_come_from_every_worker() -> None:
         await heard(own.links, call())
         told = await own.links.stats()
         assert sorted(stats["f"].active or "" for stats in told) == ["", "a"]
+
+
+async def test_a_worker_that_does_not_say_how_it_is_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STATS_S", 0.2)
+    async with bench(2) as own:
+        never = asyncio.Event()
+
+        async def stuck() -> Mapping[str, WorkerStats]:
+            await never.wait()
+            raise AssertionError
+
+        own.served[0].stats = stuck  # type: ignore[method-assign, assignment]
+        assert len(await own.links.stats()) == 1
+        own.served[1].stats = stuck  # type: ignore[method-assign, assignment]
+        with pytest.raises(NoStats, match=r"none has told how it is within 0\.2 s"):
+            await own.links.stats()
+        never.set()
 
 
 def framed(body: bytes) -> bytes:

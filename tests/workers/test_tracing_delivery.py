@@ -1,5 +1,6 @@
 """Spans reach the collector, each once; where it does not take them they are lost and counted, and nothing else is."""
 
+import pickle
 import threading
 import time
 
@@ -10,7 +11,7 @@ from tests.otlp import ABOVE, FAST, TRACE, TRACEPARENT, collector
 from workers.tracing import names
 from workers.tracing.otlp import OtlpTracing
 from workers.tracing.settings import TraceSettings, open_tracing
-from workers.tracing.shipping import BUNDLE, GONE
+from workers.tracing.shipping import BUNDLE, GONE, _Bundle
 from workers.tracing.spans import NO_SPAN, NoSpan
 
 # What is sent
@@ -183,3 +184,28 @@ def test_spans_that_wait_are_bounded_by_their_bytes(monkeypatch: pytest.MonkeyPa
         tracing.request("POST /x", "", {"text": f"{number:1000}"}).end()
     assert tracing.lost == 6 * BUNDLE  # 32 kB each: four of them are too much for a fifth
     tracing.close(within=0)
+
+
+def test_spans_that_are_put_while_others_are_taken_fail_nobody() -> None:
+    """What waits is counted while the thread that sends takes of it: here at the worst moment, in the midst of that."""
+    with collector() as own:
+        own.holds.set()
+        tracing = OtlpTracing(f"{own.url}/v1/traces", "coe", None, {**FAST, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "1"})
+        tracing.request("POST /x", TRACEPARENT).end()
+        with own.news:
+            assert own.news.wait_for(lambda: own.held, 60)
+        waiting = tracing._shipping._bundles
+
+        class Taken(bytes):
+            def __len__(self) -> int:
+                if waiting and waiting[0].content is self:
+                    waiting.popleft()
+                return super().__len__()
+
+        waiting.extend([_Bundle(0, Taken(pickle.dumps([]))), _Bundle(0, pickle.dumps([]))])
+        tracing.request("POST /x", TRACEPARENT).end()
+        own.holds.clear()
+        with own.news:
+            own.news.notify_all()
+        tracing.close(within=60)
+        assert len(own.spans) == 2

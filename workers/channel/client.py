@@ -33,6 +33,8 @@ CONNECT_S = 5.0
 TOLD_S = 2.0
 """A worker that has not been asked how it is for so long is asked: what it tells decides who gets a call, and is its
 sign of life."""
+STATS_S = 3.0
+"""A worker that has not said how it is for so long after it was asked is left out."""
 SILENT_S = 5.0
 """A worker that has said nothing for so long, though it was asked, comes after all others, as one in trouble does."""
 LOST_S = 30.0
@@ -240,11 +242,12 @@ class Links:
                 yield event
 
     async def stats(self) -> list[Mapping[str, WorkerStats]]:
-        """Of each worker that tells. Raises NoStats if none does."""
-        told = await asyncio.gather(*(link.stats() for link in self.up), return_exceptions=True)
+        """Of each worker that tells, within STATS_S. Raises NoStats if none does."""
+        asked = [asyncio.wait_for(link.stats(), STATS_S) for link in self.up]
+        told = await asyncio.gather(*asked, return_exceptions=True)
         found = [stats for stats in told if not isinstance(stats, BaseException)]
         if not found:
-            raise NoStats("no worker is connected")
+            raise NoStats(f"none has told how it is within {STATS_S:g} s" if asked else "no worker is connected")
         return found
 
     async def _keep(self) -> None:

@@ -64,12 +64,16 @@ class Shipping:
         self._loose.append(span)
         if len(self._loose) >= self._size:
             bundle = self._bundle(self._size)
-            if len(self._bundles) >= self._most or sum(len(own.content) for own in self._bundles) >= MOST_BYTES:
+            if len(self._bundles) >= self._most or self._waiting_bytes() >= MOST_BYTES:
                 self._dropped += bundle.spans
                 return
             self._bundles.append(bundle)
             if len(self._bundles) >= self._batch and not self._wake.is_set():
                 self._wake.set()
+
+    def _waiting_bytes(self) -> int:
+        # Of a copy, which is made at once: the thread that sends takes bundles meanwhile.
+        return sum(len(own.content) for own in self._bundles.copy())
 
     def close(self, within: float) -> None:
         """What is not sent after so many seconds is lost."""
