@@ -310,7 +310,7 @@ async def test_what_an_engine_raises_is_a_failure_without_its_text() -> None:
             yield Delta("so far")
             raise ValueError("a secret")
 
-        own.engines[0].generate = broken  # type: ignore[method-assign, assignment]
+        own.engines[0].generate = broken  # type: ignore[method-assign]
         events = await heard(own.links, call())
         assert events[-1] == Failure("internal", "the worker of a raised ValueError")
 
@@ -345,9 +345,9 @@ async def test_a_worker_that_does_not_say_how_it_is_hides_no_other(monkeypatch: 
             await never.wait()
             raise AssertionError
 
-        own.served[0].stats = stuck  # type: ignore[method-assign, assignment]
+        own.served[0].stats = stuck  # type: ignore[method-assign]
         assert len(await own.links.stats()) == 1
-        own.served[1].stats = stuck  # type: ignore[method-assign, assignment]
+        own.served[1].stats = stuck  # type: ignore[method-assign]
         with pytest.raises(NoStats, match=r"none has told how it is within 0\.2 s"):
             await own.links.stats()
         never.set()
