@@ -310,7 +310,7 @@ async def test_what_an_engine_raises_is_a_failure_without_its_text() -> None:
             yield Delta("so far")
             raise ValueError("a secret")
 
-        own.engines[0].generate = broken  # type: ignore[method-assign]
+        own.engines[0].generate = broken  # type: ignore[method-assign, assignment]
         events = await heard(own.links, call())
         assert events[-1] == Failure("internal", "the worker of a raised ValueError")
 
