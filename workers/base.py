@@ -246,7 +246,8 @@ class WorkerStats:
     request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
     wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
     roster: the version of the `Roster` that it serves; "" while it goes over to another one.
-    workers: whose stats these are together; workers_wanted: that Serve wants by now, 0 = not known.
+    workers: whose stats these are together, with what those that are gone have counted, see `channel.together.Totals`;
+    workers_wanted: that Serve wants by now, 0 = not known.
     """
 
     family: str
