@@ -102,7 +102,12 @@ OVERVIEW = Dashboard(
             "sum(rate(coe_settlements_lost_total[5m])) => use not counted",
             "sum(rate(coe_decision_records_lost_total[5m])) => records lost",
         ),
-        _panel("Spans that no collector took", "short", "sum(coe_trace_spans_lost) => spans"),
+        _panel(
+            "Spans that no collector took",
+            "short",
+            "sum(increase(coe_trace_spans_lost_total[$__rate_interval])) => gateways",
+            "max by (family) (increase(coe_worker_spans_lost_total[$__rate_interval])) => workers of {{family}}",
+        ),
         _panel(
             "Batches",
             "short",

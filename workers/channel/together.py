@@ -21,6 +21,7 @@ COUNTED = (
     "request_seconds",
     "wakes",
     "wake_seconds",
+    "spans_lost",
 )
 """The fields of `WorkerStats` that only rise while an engine and its worker live."""
 MOST_GONE = 64
