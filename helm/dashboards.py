@@ -102,7 +102,12 @@ OVERVIEW = Dashboard(
             "sum(rate(coe_settlements_lost_total[5m])) => use not counted",
             "sum(rate(coe_decision_records_lost_total[5m])) => records lost",
         ),
-        _panel("Spans that no collector took", "short", "sum(coe_trace_spans_lost) => spans"),
+        _panel(
+            "Spans that no collector took",
+            "short",
+            "sum(increase(coe_trace_spans_lost_total[$__rate_interval])) => gateways",
+            "max by (family) (increase(coe_worker_spans_lost_total[$__rate_interval])) => workers of {{family}}",
+        ),
         _panel(
             "Batches",
             "short",
@@ -155,7 +160,10 @@ EXPERTS = Dashboard(
         _panel("Who computes", "short", "max by (family, expert) (coe_expert_active) => {{family}} {{expert}}"),
         _panel("Swaps a second", "short", "max by (family) (rate(coe_swaps_total[5m])) => {{family}}"),
         _panel(
-            "Share of time in swaps", "percentunit", "max by (family) (rate(coe_swap_seconds_total[5m])) => {{family}}"
+            "Share of time in swaps",
+            "percentunit",
+            "max by (family) (rate(coe_swap_seconds_total[5m]) / avg_over_time(coe_workers[5m])) => {{family}}",
+            description="Mean of the family's workers.",
         ),
         _panel(
             "Swaps to an image that was there",
@@ -194,7 +202,8 @@ EXPERTS = Dashboard(
             "Families woken",
             "short",
             "max by (family) (rate(coe_wakes_total[15m])) => {{family}} wakes a second",
-            "max by (family) (rate(coe_wake_seconds_total[15m])) => {{family}} share of time",
+            "max by (family) (rate(coe_wake_seconds_total[15m]) / avg_over_time(coe_workers[15m])) "
+            "=> {{family}} share of time",
         ),
         _panel(
             "Engines started anew", "short", "max by (family) (increase(coe_worker_restarts_total[1h])) => {{family}}"
@@ -262,7 +271,9 @@ KEYS = Dashboard(
         _panel(
             "Without an answer, by class of the key",
             "percentunit",
-            '1 - sum by (key_class) (rate(coe_requests_total{outcome="ok"}[5m])) '
+            # A class that had no answer yet has no series of them.
+            '1 - (sum by (key_class) (rate(coe_requests_total{outcome="ok"}[5m])) '
+            "or 0 * sum by (key_class) (rate(coe_requests_total[5m]))) "
             "/ sum by (key_class) (rate(coe_requests_total[5m])) => {{key_class}}",
         ),
         _panel("Waiting for admission, 95 %", "s", _quantiles("coe_admission_seconds", "key_class")[1]),

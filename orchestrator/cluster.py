@@ -113,9 +113,9 @@ class ServeWorkers:
             except NoStats as error:
                 return dict.fromkeys(families, f"its worker does not answer: {error}")
             known = {family: [stats[family] for stats in told if family in stats] for family in families}
-            wanted = self._targets.of(app)
+            wanted, totals = self._targets.of(app), self._links[app].totals
             return {
-                family: replace(together(own), workers_wanted=wanted)
+                family: replace(totals[family].put_into(together(own)), workers_wanted=wanted)
                 if own
                 else "its worker is being replaced by one that has it"
                 for family, own in known.items()

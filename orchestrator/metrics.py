@@ -128,9 +128,8 @@ class Metrics:
         self.records_lost = Counter(
             "coe_decision_records_lost", "Decision records that could not be stored.", registry=registry
         )
-        self.spans_lost = Gauge(
-            "coe_trace_spans_lost", "Spans of this gateway that no collector took, since its start.", registry=registry
-        )
+        self.spans = LostSpans()
+        registry.register(self.spans)
         self.refused = Counter(
             "coe_refusals",
             "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "
@@ -252,6 +251,17 @@ class BatchMetrics:
         )
 
 
+class LostSpans(Collector):
+    """count: tells how many spans of this process were lost; it never falls."""
+
+    def __init__(self) -> None:
+        self.count: Callable[[], int] = int  # none, where there are no traces
+
+    def collect(self) -> Iterable[Metric]:
+        meaning = "Spans of this gateway that no collector took."
+        return [CounterMetricFamily("coe_trace_spans_lost", meaning, value=self.count())]
+
+
 class _WorkerCollector(Collector):
     """Turns the workers' own counts into metrics: they are counted where they happen, in another process."""
 
@@ -365,4 +375,9 @@ class _WorkerCollector(Collector):
             counter("coe_wakes", "Families of a shared device that were woken.", lambda s: s.wakes),
             counter("coe_wake_seconds", "Time spent in waking families.", lambda s: s.wake_seconds),
             counter("coe_worker_restarts", "Engine restarts.", lambda s: s.restarts),
+            counter(
+                "coe_worker_spans_lost",
+                "Spans of the family's workers that no collector took; families of one device tell the same.",
+                lambda s: s.spans_lost,
+            ),
         ]

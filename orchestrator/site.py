@@ -68,7 +68,7 @@ class Shared:
     def of(cls, config: Config, home: Path, redis_url: str) -> "Shared":
         store, metrics, limits = Store(redis_url), Metrics(), config.limits
         tracing = open_tracing(config.traces.settings, "coe-gateway", os.environ)
-        metrics.spans_lost.set_function(lambda: float(tracing.lost))
+        metrics.spans.count = lambda: tracing.lost
         return cls(
             store=store,
             metrics=metrics,

@@ -245,8 +245,10 @@ class WorkerStats:
     busy_seconds: in which the engine computed. oldest_wait: seconds, of an expert with requests.
     request_seconds: of finished requests, by where they went: queue, swap, execute, paused.
     wakes, wake_seconds: of a family that shares its device; with the time in which others went to sleep for it.
+    spans_lost: of the worker's process, since its start; families that share a device share that.
     roster: the version of the `Roster` that it serves; "" while it goes over to another one.
-    workers: whose stats these are together; workers_wanted: that Serve wants by now, 0 = not known.
+    workers: whose stats these are together, with what those that are gone have counted, see `channel.together.Totals`;
+    workers_wanted: that Serve wants by now, 0 = not known.
     """
 
     family: str
@@ -272,6 +274,7 @@ class WorkerStats:
     request_seconds: dict[str, float] = field(default_factory=dict)
     wakes: int = 0
     wake_seconds: float = 0.0
+    spans_lost: int = 0
     events: tuple[SwapEvent, ...] = ()
     roster: str = ""
     workers: int = 1

@@ -60,7 +60,7 @@ def test_a_query_asks_for_metrics_and_labels_that_there_are(samples: dict[str, s
 
 
 def test_prometheus_reads_every_query() -> None:
-    """By a parser of its language. The dashboard's variables are text for it."""
+    """By a parser of its language. The dashboard's variables are text for it, and Grafana gives the interval."""
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import promql_parser\n"
         "for where, query in json.load(sys.stdin):\n"
@@ -72,7 +72,7 @@ def test_prometheus_reads_every_query() -> None:
         command = [sys.executable, "-c", code, str(PROMQL.fetched())]
         return subprocess.run(command, input=json.dumps(them), capture_output=True, text=True, check=True).stdout
 
-    assert told([*queries()]) == ""
+    assert told([(where, query.replace("$__rate_interval", "1m")) for where, query in queries()]) == ""
     assert told([("bad", "sum by (a) (rate(x[5m])")]).startswith("bad ")
 
 

@@ -36,6 +36,7 @@ STATS: dict[str, WorkerStats | str] = {
         request_seconds={"queue": 2.0, "execute": 8.0},
         wakes=5,
         wake_seconds=6.5,
+        spans_lost=8,
         workers=2,
         workers_wanted=3,
     ),
@@ -82,6 +83,7 @@ def test_the_workers_own_counts_are_metrics() -> None:
         ("coe_engine_request_seconds_total", "small", "execute"): 8.0,
         ("coe_wakes_total", "small"): 5,
         ("coe_wake_seconds_total", "small"): 6.5,
+        ("coe_worker_spans_lost_total", "small"): 8,
     }
     assert wanted.items() <= found.items()
     assert ("coe_worker_running", "large") not in found

@@ -5,14 +5,18 @@ tests/service/test_traces.py has the same across real processes.
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.calls import Workers
+from orchestrator.config.model import Config
 from orchestrator.http.api import create_app
+from orchestrator.site import Shared
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, MATH, REGISTRY, SQL, Service
 from tests.otlp import ABOVE, FAST, TRACE, TRACEPARENT, Collector, Seen, collector, tree
@@ -272,7 +276,28 @@ async def test_content_is_in_spans_where_it_is_allowed(store: Store, monkeypatch
 async def test_a_collector_that_is_away_harms_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async with traced(store, "http://127.0.0.1:1", monkeypatch) as service:
         answers = [(await ask(service)).status_code for _ in range(3)]
+        async with asyncio.timeout(30):
+            while re.search(r'^coe_worker_spans_lost_total\{family="small"\} [1-9]', await told(service), re.M) is None:
+                await asyncio.sleep(0.05)  # a worker's spans are on their way for a while
     assert answers == [200, 200, 200]
+
+
+async def told(service: Service) -> str:
+    return (await service.http.get("/metrics")).text
+
+
+async def test_a_gateway_counts_the_spans_that_no_collector_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in FAST.items():
+        monkeypatch.setenv(name, value)
+    config = Config.model_validate({"traces": {"endpoint": "http://127.0.0.1:1"}, "batch": {"enabled": False}})
+    shared = Shared.of(config, tmp_path, "redis://127.0.0.1:1")
+    for _ in range(3):
+        shared.tracing.request("POST /v1/chat/completions", "").end()
+    await asyncio.to_thread(shared.tracing.close)
+    await shared.store.close()
+    assert shared.metrics.registry.get_sample_value("coe_trace_spans_lost_total") == 3
 
 
 async def test_without_a_collector_there_is_no_trace(service: Service) -> None:

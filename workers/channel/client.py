@@ -26,6 +26,7 @@ from workers.channel.frames import (
     add,
     to_gateway,
 )
+from workers.channel.together import Totals
 
 LOOK_S = 1.0
 """How often it is looked for workers that came or went."""
@@ -43,6 +44,7 @@ TROUBLED_S = 5.0
 """For so long a worker whose engine was not up comes after all others."""
 
 Find = Callable[[], Awaitable[Sequence[Address]]]
+Learn = Callable[[Address, Mapping[str, WorkerStats]], None]
 
 logger = logging.getLogger(__name__)
 
@@ -75,11 +77,11 @@ class _Stream:
 
 class Link(Frames):
     """A connection to one worker. tiers: expert -> tier; told, placed, asked, pairs: as it told last (`frames.Stats`),
-    of which told is empty before the first time."""
+    of which told is empty before the first time. learn: is told what the worker tells, in its order."""
 
-    def __init__(self, address: Address, traces: str = "") -> None:
+    def __init__(self, address: Address, traces: str = "", learn: Learn = lambda address, told: None) -> None:
         super().__init__()
-        self.address, self._traces = address, traces
+        self.address, self._traces, self._learned = address, traces, learn
         self.bound = MOST_BYTES
         self.leaving = False
         self.heard = self.troubled_until = 0.0
@@ -93,6 +95,7 @@ class Link(Frames):
         self._streams: dict[int, _Stream] = {}
         self._waiting: dict[int, asyncio.Future[Mapping[str, WorkerStats]]] = {}
         self._asked_at = 0.0
+        self._newest = -1  # the greatest number of an answer: one that was overtaken tells what was before
         self._placed_by = -1  # the number when it was told who lives there: what was asked before may be answered so
 
     @property
@@ -138,6 +141,9 @@ class Link(Frames):
         self.tiers = {expert: tier for own in frame.stats.values() for expert, tier in own.tiers.items()}
         if frame.number > self._placed_by:
             self.placed = frozenset(frame.placed)
+        if frame.number > self._newest:
+            self._newest = frame.number
+            self._learned(self.address, frame.stats)
         if (answer := self._waiting.pop(frame.number, None)) and not answer.done():
             answer.set_result(frame.stats)
 
@@ -207,11 +213,13 @@ class Links:
 
     find: tells which there are. traces: see `frames.Hello`. Use as a context: while it is open, connections follow what
     `find` tells, looked at every LOOK_S, and at once when one is lost. there: so many it told of last.
+    totals: family -> what its workers have counted, those that are gone too.
     """
 
     def __init__(self, find: Find, tls: ssl.SSLContext | None = None, traces: str = "") -> None:
         self._find, self._tls, self._traces = find, tls, traces
         self.there = 0
+        self.totals: dict[str, Totals] = {}
         self._links: dict[Address, Link] = {}
         self._keeper: asyncio.Task[None] | None = None
 
@@ -265,10 +273,12 @@ class Links:
     async def _look(self) -> None:
         found = {*await self._find()}
         self.there = len(found)
+        for totals in self.totals.values():
+            totals.forget(found | self._links.keys())
         await asyncio.gather(*map(self._connect, found - self._links.keys()))
 
     async def _connect(self, address: Address) -> None:
-        link, loop = Link(address, self._traces), asyncio.get_running_loop()
+        link, loop = Link(address, self._traces, self._learn), asyncio.get_running_loop()
         host = None if self._tls is None else address.host
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -279,6 +289,10 @@ class Links:
             logger.warning("%r cannot be reached: %s", address, type(error).__name__)
             return
         self._links[address] = link
+
+    def _learn(self, address: Address, told: Mapping[str, WorkerStats]) -> None:
+        for family, stats in told.items():
+            self.totals.setdefault(family, Totals()).learn(address, stats)
 
 
 def _now() -> float:

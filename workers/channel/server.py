@@ -8,6 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
@@ -283,8 +284,9 @@ class _Peer(Frames):
         self.server.peers.add(self)
 
     async def _tell_stats(self, number: int) -> None:
-        stats = dict(await self.server.served.stats())
         server = self.server
+        told, lost = await server.served.stats(), server.tracing.lost
+        stats = {family: replace(own, spans_lost=lost) for family, own in told.items()}
         self.send(Stats(number, stats, server.placed, server.asked, server.pairs))
 
     def refuse(self, why: str) -> None:
