@@ -168,3 +168,21 @@ async def test_a_gateway_that_ends_plans_no_more(live: Live, fleet: TwoWorkers) 
     await live.gateway.stop()
     assert not fleet.placing._at_work
     assert not fleet.links.up
+
+
+async def test_metrics_of_a_family_do_not_fall_when_it_loses_a_worker(live: Live, fleet: TwoWorkers) -> None:
+    async def swaps() -> float:
+        text = (await http.get("/metrics")).text
+        return float(text.partition('coe_swaps_total{family="f"} ')[2].partition("\n")[0])
+
+    await fleet.until(lambda: fleet.living == {"one", "two"})
+    async with live.http() as http:
+        for worker in fleet.running.values():
+            assert isinstance(worker._engine, FakeEngine)
+            worker._engine._swaps = 5
+        assert await swaps() == 10
+        fleet.listed.pop()
+        await fleet.servers["w1"].close(0)
+        await fleet.until(lambda: len(fleet.links.up) == 1)
+        assert await swaps() == 10
+        assert 'coe_workers{family="f"} 1.0' in (await http.get("/metrics")).text
