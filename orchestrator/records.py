@@ -106,8 +106,6 @@ class Recorder:
     def _store_soon(self, decision: dict[str, Any], ask: Ask) -> None:
         if self._kept.content:
             decision["prompt"] = text_of(ask.messages)[:MAX_PROMPT]
-        elif votes := decision.get("votes"):  # by answer
-            decision["votes"] = {f"answer {place}": weight for place, weight in enumerate(votes.values(), 1)}
         if not self._unwritten.add(decision):
             self._metrics.records_lost.inc()
 
@@ -148,7 +146,7 @@ class Record:
 
     def see(self, event: PipelineEvent) -> None:
         if isinstance(event, Delta):
-            if self.first_token is None and self.ask.stream:  # else it waits for others, and says nothing
+            if self.first_token is None:
                 self.first_token = time.perf_counter() - self.began
         elif isinstance(event, Routed):
             self.routed = event

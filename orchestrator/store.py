@@ -31,8 +31,6 @@ from redis.exceptions import RedisError
 T = TypeVar("T")
 
 MAX_DECISIONS = 10_000
-FORGOTTEN = 500
-"""Decision records beyond the number to keep that go with each write, besides as many as it brings."""
 DECISION_TTL_S = 7 * 24 * 3600
 MAX_FEEDBACK = 10_000
 FEEDBACK_TTL_S = 90 * 24 * 3600
@@ -152,7 +150,7 @@ class Store:
         *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
         if length > keep:
             with suppress(StoreUnavailable):  # these are stored; who comes next forgets the others
-                await self._forget(min(length - keep, len(decisions) + FORGOTTEN))
+                await self._forget(length - keep)
 
     async def _forget(self, count: int) -> None:
         """The oldest decision records, wholly or not at all."""

@@ -37,7 +37,7 @@ def explain_command(
             found = service.ask("GET", f"/v1/routes?{given}")
             lines = table(found["data"])
         for line in [json.dumps(found, indent=2)] if as_json else lines:
-            typer.echo(line if as_json else _printable(line))
+            typer.echo(line)
 
 
 def told(record: dict[str, Any]) -> list[str]:
@@ -48,7 +48,7 @@ def told(record: dict[str, Any]) -> list[str]:
         f"{record['outcome']}: {coe['reason']}",
     ]
     if record["prompt"] is not None:
-        lines.append(f"prompt: {' '.join(record['prompt'].split())[:200]}")
+        lines.append(f"prompt: {_printable(record['prompt'])[:200]}")
     lines += [f"  {name:<24} {value:6.1%}" for name, value in coe["probabilities"].items()]
     lines += explained(coe["explain"])
     if coe["calls"]:
@@ -93,7 +93,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         score = "-" if row["score"] is None else f"{row['score']:g}"
         who = ", ".join(row["experts"]) + (f" ({row['category']})" if row["category"] else "")
         line = f"{row['id']:<36}  {_time(row['created'])}  {row['outcome']:<12}  {seconds:>8}  {score:>5}  {who}"
-        lines.append(line)
+        lines.append(" ".join(line.splitlines()))
     return lines
 
 
@@ -165,5 +165,5 @@ def _prompts(path: Path) -> dict[str, str]:
 
 
 def _printable(text: str) -> str:
-    """In one line, without what a terminal takes for a command: somebody else may have written it."""
-    return "".join(letter if letter.isprintable() else " " * letter.isspace() for letter in text)
+    """In one line, without what a terminal takes for a command: somebody else has written it."""
+    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

@@ -89,15 +89,7 @@ async def test_an_ensemble_shows_its_calls_and_votes(running: Served) -> None:
     assert code == 0
     assert told.count("(draft):") == 2
     assert "gave nothing: expert_unavailable: gone" in told
-    assert "votes: answer 1 1" in told
-
-
-async def test_nothing_that_somebody_else_wrote_commands_the_terminal(running: Served) -> None:
-    running.service.engine.fail_next("expert_unavailable", "gone \x1b]0;owned\x07\nreally")
-    answer_id = await asked(running, "sql and math", coe={"k": 2})
-    _, told, _ = await coe("explain", answer_id)
-    assert "gave nothing: expert_unavailable: gone ]0;owned really" in told
-    assert all(letter.isprintable() or letter == "\n" for letter in told)
+    assert "votes: all 1" in told
 
 
 async def test_without_an_id_the_latest_are_listed(running: Served) -> None:

@@ -58,8 +58,7 @@ async def test_a_record_has_the_explained_route_of_its_answer(service: Service) 
     assert (record["expert"], record["experts"], record["score"], record["feedback"]) == (SQL, [SQL], None, None)
     assert record["key"] == {"id": (await service.keys.list())[0].lineage, "name": "test"}
     assert (record["prompt_tokens"], record["completion_tokens"], record["cost"]) == (3, 5, None)
-    assert 0 < record["router_seconds"] <= record["seconds"]
-    assert record["first_token_seconds"] is None, "nobody has seen it come"
+    assert 0 < record["router_seconds"] <= record["first_token_seconds"] <= record["seconds"]
     assert record["admission_seconds"] >= 0
     assert record["prompt"] is None
     assert await get(service, f"/v1/routes/{record['id']}") == record
@@ -70,10 +69,9 @@ async def test_an_ensemble_has_all_its_calls_and_nobody_alone(service: Service) 
     record = await get(service, f"/v1/routes/{answer['id']}")
     drafts, answer["coe"]["explain"]["drafts"] = answer["coe"]["explain"]["drafts"], []
     assert len(drafts) == 3
-    assert answer["coe"]["explain"].pop("votes") == {"all": 1.0}
-    assert record["coe"]["explain"].pop("votes") == {"answer 1": 1.0}
-    assert record["coe"] == answer["coe"]  # which has all but what was said
+    assert record["coe"] == answer["coe"]  # which has all but what the drafts said
     assert (record["expert"], record["aggregator"], len(record["coe"]["calls"])) == (None, "joined", 3)
+    assert record["coe"]["explain"]["votes"] == {"all": 1.0}
 
 
 async def test_calls_say_where_their_seconds_went_in_the_engine(service: Service) -> None:
@@ -233,13 +231,3 @@ async def test_by_default_no_word_of_it_is_stored(service: Service) -> None:
     [record] = await service.store.decisions()
     assert "Rumpelstiltskin" not in str(record) + str(await service.store.feedback())
     assert (await get(service, "/v1/feedback?prompts=true"))["data"][0]["prompt"] is None
-
-
-async def test_votes_name_answers_only_where_content_is_allowed(store: Store) -> None:
-    for content, names in ((False, ["answer 1"]), (True, ["all"])):
-        service = await Service.start(store, records=Kept(content=content))
-        answer = await asked(service, coe={"k": 3, "explain": True})
-        assert list(answer["coe"]["explain"]["votes"]) == ["all"], "whoever asked is told"
-        record = await get(service, f"/v1/routes/{answer['id']}")
-        assert list(record["coe"]["explain"]["votes"]) == names
-        await service.stop()

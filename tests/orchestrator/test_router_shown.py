@@ -1,7 +1,6 @@
 """GET /v1/router and GET /v1/key: what a key is told of its router and of itself."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,14 +73,6 @@ async def test_a_key_sees_its_own_experts_alone(service: Service, folder: Path) 
     told = (await service.http.get("/v1/router")).json()
     assert (told["experts"], told["fit"], told["evaluation"]) == (["sql"], None, None)
     assert set(told["quality"]["data"]) == {"sql"}
-
-
-async def test_a_router_may_know_an_expert_that_is_gone(store: Store, shown: ShownRouter) -> None:
-    service = await Service.start(store, routers={None: replace(shown, experts=(*shown.experts, "gone"))})
-    told = (await service.http.get("/v1/router")).json()
-    assert told["experts"] == ["math", "sql"]
-    assert told["fit"]["prompts"] == 60
-    await service.stop()
 
 
 async def test_a_router_that_was_fitted_on_nothing_says_only_its_name(store: Store) -> None:

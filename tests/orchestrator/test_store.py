@@ -52,18 +52,6 @@ async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str) ->
     assert await store.decisions(100) == [late], "an index entry goes with its record"
 
 
-async def test_with_fewer_to_keep_the_others_go_some_with_each_write(
-    store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orchestrator.store.FORGOTTEN", 3)
-    await stored(store, 12, keep=100, ttl_s=60.0)
-    left = []
-    for number in range(12, 16):
-        await store.record([record(number)], keep=5, ttl_s=60.0)
-        left.append(len(await store.decisions(100)))
-    assert left == [9, 6, 5, 5]
-
-
 async def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
     store = Store("redis://user:hunter2@127.0.0.1:1/0")
     with pytest.raises(StoreUnavailable, match=r"redis://127\.0\.0\.1:1/0.*COE_REDIS_URL") as caught:
