@@ -1,9 +1,9 @@
 """What is kept of every request: metrics, one line in the log, and the decision record in the store."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import structlog
@@ -27,6 +27,8 @@ NAMED = "named"
 """The router of a request whose caller has decided."""
 MAX_PROMPT = 8192
 """Characters of a prompt that are stored: as many as encoders read, see `routers.encoders.base`."""
+QUOTING = frozenset(("invalid_request",))
+"""Failures whose messages come from templates, forms and engines that may quote what they refuse."""
 ROUTED = "routed"
 """The outcome of a decision alone, without an answer."""
 
@@ -35,7 +37,8 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Which decision records are kept. most: so many, for ttl_s seconds each. content: with what the router read."""
+    """Which decision records are kept. most: so many, for ttl_s seconds each. content: with what the router
+    read and the answers that were voted for."""
 
     most: int = MAX_DECISIONS
     ttl_s: float = DECISION_TTL_S
@@ -106,6 +109,8 @@ class Recorder:
     def _store_soon(self, decision: dict[str, Any], ask: Ask) -> None:
         if self._kept.content:
             decision["prompt"] = text_of(ask.messages)[:MAX_PROMPT]
+        else:
+            decision = wordless(decision)
         if not self._unwritten.add(decision):
             self._metrics.records_lost.inc()
 
@@ -130,7 +135,7 @@ class Recorder:
 
 
 class Record:
-    """What is kept of a request: the decision and how it went, without a word of prompt or answer.
+    """What is kept of a request: the decision and how it went.
 
     waited: seconds for admission, before its own began.
     """
@@ -185,7 +190,7 @@ class Record:
 
     def decision(self, seconds: float | None) -> dict[str, Any]:
         """The decision record, for orjson. Times in seconds, None where nothing was generated; `at` is the Unix time of
-        the end, `key` the lineage of the caller's."""
+        the end, `key` the lineage of the caller's. Votes and errors may quote prompt and answers: see `wordless`."""
         ask = self.ask
         decision: dict[str, Any] = {
             "request_id": ask.request_id,
@@ -221,3 +226,31 @@ class Record:
             decision["calls"] = self.ledger.calls
             decision["usage"] = self.usage_by_expert
         return decision
+
+
+def wordless(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without what may quote prompt or answers.
+
+    Votes are for "answer 1", the heaviest, "answer 2" and so on. Of an error in QUOTING its kind alone is left.
+    """
+    found = dict(decision)
+    told: set[str] = set()
+    if votes := found.get("votes"):
+        heaviest = sorted(votes.values(), reverse=True)
+        found["votes"] = {f"answer {number}": weight for number, weight in enumerate(heaviest, 1)}
+    if failed := found.get("failed"):
+        told |= set(failed.values())
+        found["failed"] = {expert: _kind(error) for expert, error in failed.items()}
+    if calls := found.get("calls"):
+        told |= {call.error for call in calls if call.error}
+        found["calls"] = [replace(call, error=call.error and _kind(call.error)) for call in calls]
+    if note := found.get("note"):
+        for error in sorted(told, key=len, reverse=True):  # one may be the beginning of another
+            note = note.replace(error, _kind(error))
+        found["note"] = note
+    return found
+
+
+def _kind(error: str) -> str:
+    kind = error.partition(":")[0]
+    return kind if kind in QUOTING else error

@@ -34,6 +34,8 @@ MAX_DECISIONS = 10_000
 DECISION_TTL_S = 7 * 24 * 3600
 MAX_FEEDBACK = 10_000
 FEEDBACK_TTL_S = 90 * 24 * 3600
+FORGOTTEN = 500
+"""Old decision records that go with a write of few: very many may be over where `records.keep` was lowered."""
 PAGE = 200
 """Records that are read at a time, where all are wanted."""
 TIMEOUT_S = 1.0
@@ -134,7 +136,7 @@ class Store:
         self, decisions: Sequence[Mapping[str, Any]], keep: int = MAX_DECISIONS, ttl_s: float = DECISION_TTL_S
     ) -> None:
         """Stores decision records, oldest first, for `ttl_s` seconds. The oldest beyond `keep` go, so memory is bounded
-        at any rate."""
+        at any rate; FORGOTTEN at a time, and at least twice as many as come."""
         pipe = self._redis.pipeline(transaction=True)
         rows: dict[str, dict[str, float]] = {_ROUTES: {}}
         for decision in decisions:
@@ -150,10 +152,10 @@ class Store:
         *_, length = await self._do(cast(Awaitable[list[Any]], pipe.execute()))
         if length > keep:
             with suppress(StoreUnavailable):  # these are stored; who comes next forgets the others
-                await self._forget(length - keep)
+                await self._forget(min(length - keep, max(FORGOTTEN, 2 * len(decisions))))
 
     async def _forget(self, count: int) -> None:
-        """The oldest decision records, wholly or not at all."""
+        """The oldest decision records, so many, wholly or not at all."""
         oldest = await self._do(cast(Awaitable[list[str]], self._redis.zrange(_ROUTES, 0, count - 1)))
         pipe = self._redis.pipeline(transaction=True)
         for member in oldest:

@@ -36,8 +36,11 @@ def explain_command(
             given = urlencode({name: value for name, value in query.items() if value is not None})
             found = service.ask("GET", f"/v1/routes?{given}")
             lines = table(found["data"])
-        for line in [json.dumps(found, indent=2)] if as_json else lines:
-            typer.echo(line)
+        if as_json:
+            typer.echo(json.dumps(found, indent=2))  # which escapes what is not ASCII
+            return
+        for line in lines:
+            typer.echo(_printable(line))
 
 
 def told(record: dict[str, Any]) -> list[str]:
@@ -48,7 +51,7 @@ def told(record: dict[str, Any]) -> list[str]:
         f"{record['outcome']}: {coe['reason']}",
     ]
     if record["prompt"] is not None:
-        lines.append(f"prompt: {_printable(record['prompt'])[:200]}")
+        lines.append(f"prompt: {' '.join(record['prompt'].split())[:200]}")
     lines += [f"  {name:<24} {value:6.1%}" for name, value in coe["probabilities"].items()]
     lines += explained(coe["explain"])
     if coe["calls"]:
@@ -56,7 +59,7 @@ def told(record: dict[str, Any]) -> list[str]:
     lines += [f"  {name} gave nothing: {why}" for name, why in coe["failed"].items()]
     for title in ("votes", "scores"):
         if said := coe["explain"][title]:
-            lines.append(f"{title}: " + ", ".join(f"{name} {value:g}" for name, value in said.items()))
+            lines.append(f"{title}: " + ", ".join(f"{name} = {value:g}" for name, value in said.items()))
     if coe["note"]:
         lines.append(coe["note"])
     parts = {
@@ -92,8 +95,7 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         seconds = "-" if row["seconds"] is None else f"{row['seconds']:.3f}"
         score = "-" if row["score"] is None else f"{row['score']:g}"
         who = ", ".join(row["experts"]) + (f" ({row['category']})" if row["category"] else "")
-        line = f"{row['id']:<36}  {_time(row['created'])}  {row['outcome']:<12}  {seconds:>8}  {score:>5}  {who}"
-        lines.append(" ".join(line.splitlines()))
+        lines.append(f"{row['id']:<36}  {_time(row['created'])}  {row['outcome']:<12}  {seconds:>8}  {score:>5}  {who}")
     return lines
 
 
@@ -166,4 +168,4 @@ def _prompts(path: Path) -> dict[str, str]:
 
 def _printable(text: str) -> str:
     """In one line, without what a terminal takes for a command: somebody else has written it."""
-    return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(letter for letter in " ".join(text.splitlines()).expandtabs(1) if letter.isprintable())

@@ -17,8 +17,8 @@ class RecordsConfig(Frozen):
     ttl_s: Float = Field(7 * 86400.0, ge=1, le=366 * 86400, description="Seconds that one is kept.")
     content: bool = Field(
         False,
-        description="Keep the text that the router read as well: `coe router export` then has prompts to fit on. "
-        "Off, no word of prompt or answer is stored.",
+        description="Keep the text that the router read as well, and the answers that were voted for: "
+        "`coe router export` then has prompts to fit on. Off, no word of prompt or answer is stored.",
     )
 
 

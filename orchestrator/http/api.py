@@ -97,7 +97,7 @@ def create_app(
     events = Events(
         feed or Feed(pipeline.stats, told_jobs(batches.jobs) if batches else None), keys, limits.keep_alive_s
     )
-    shown = Routers(routers or {}, pipeline)
+    shown = Routers(routers or {}, pipeline, registry.names)
     paths = (
         Path("/v1/chat/completions", "POST", api.chat, body=ChatRequest, answer=told.ChatAnswer, errors=ASKS),
         Path(

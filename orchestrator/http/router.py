@@ -1,7 +1,7 @@
 """GET /v1/router: what the router of the key goes by, and how well it did on prompts that it was not fitted on."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import orjson
@@ -47,11 +47,12 @@ NO_ROUTER = ShownRouter("fixed")
 
 
 class Routers:
-    """The method of the path. routers: by tenant, None = everybody else's. A key sees the experts that it may use; what
-    names others besides, as an evaluation does, is for keys that may use all."""
+    """The method of the path. routers: by tenant, None = everybody else's. served: names of the service's experts. A key
+    sees the experts that it may use; what names others besides, as an evaluation does, is for keys that may use all of
+    the router's that the service has."""
 
-    def __init__(self, routers: Mapping[str | None, ShownRouter], pipeline: Pipeline) -> None:
-        self._routers, self._pipeline = routers, pipeline
+    def __init__(self, routers: Mapping[str | None, ShownRouter], pipeline: Pipeline, served: Collection[str]) -> None:
+        self._routers, self._pipeline, self._served = routers, pipeline, frozenset(served)
 
     async def one(self, request: Request) -> Response:
         """GET /v1/router"""
@@ -59,7 +60,7 @@ class Routers:
         default = self._routers.get(None, NO_ROUTER)
         router = self._routers.get(caller.lineage) or self._routers.get(caller.name) or default
         allowed = set(self._pipeline.experts(caller.lineage, caller.name, caller.grant))
-        whole = allowed.issuperset(router.experts)
+        whole = allowed.issuperset(self._served.intersection(router.experts))
         evaluation = None
         if whole and router.folder is not None:
             evaluation = await asyncio.to_thread(kept, router.folder)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest_asyncio
 import structlog
 from typer.testing import CliRunner
 
+from aggregators.base import Drafts, Experts, Piece, Request, Verdict
+from aggregators.drafts import all_of
 from orchestrator.access.grant import Grant
 from orchestrator.cli import router as cli_router
 from orchestrator.cli.main import app
@@ -89,7 +91,47 @@ async def test_an_ensemble_shows_its_calls_and_votes(running: Served) -> None:
     assert code == 0
     assert told.count("(draft):") == 2
     assert "gave nothing: expert_unavailable: gone" in told
-    assert "votes: all 1" in told
+    assert "votes: answer 1 = 1" in told
+
+
+EVIL = "\x1b]0;owned\x07\x9b2J\r\u202ewords"
+
+
+class Evil:
+    """An aggregator whose every text is a command for a terminal."""
+
+    name = "evil"
+
+    def calls(self, drafts: int) -> int:
+        return 0
+
+    async def aggregate(
+        self, request: Request, drafts: Drafts, experts: Experts
+    ) -> AsyncGenerator[Piece | Verdict, None]:
+        await all_of(request, drafts, request.deadline)
+        yield Piece("x")
+        yield Verdict(
+            None, "stop", (), {SQL: f"failed{EVIL}"}, {f"vote{EVIL}": 1.0}, {f"score{EVIL}": 2.0}, f"note{EVIL}"
+        )
+
+
+async def test_what_others_have_written_commands_no_terminal(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    service = await Service.start(store, records=Kept(content=True), aggregators={"joined": Evil()})
+    service.router.category = f"category{EVIL}"
+    async with served(service) as it:
+        monkeypatch.setenv("COE_PORT", str(it.port))
+        monkeypatch.setenv("COE_API_KEY", service.key)
+        service.engine.fail_next("expert_unavailable", f"error{EVIL}")
+        answer_id = await asked(it, f"prompt{EVIL} of sql", coe={"k": 2})
+        for words in ((answer_id,), ()):
+            code, told, _ = await coe("explain", *words)
+            assert code == 0
+            assert [letter for letter in told if not letter.isprintable() and letter != "\n"] == []
+            found = {"category"} if not words else {"prompt", "failed", "vote", "score", "note", "error"}
+            assert {word for word in found if f"{word}]0;owned2J words" in told} == found
 
 
 async def test_without_an_id_the_latest_are_listed(running: Served) -> None:

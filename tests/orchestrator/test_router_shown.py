@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from experts.registry import Registry
 from orchestrator.access.grant import Grant
 from orchestrator.routers_shown import ShownRouter, shown_router
 from orchestrator.store import Store
@@ -13,7 +14,7 @@ from routers.encoders.hashed import HashEncoder
 from routers.evaluation.kept import EVALUATION, keep, kept
 from routers.fitted import FittedRouter, fit
 from routers.fixed import FixedRouter
-from tests.orchestrator.parts import Service
+from tests.orchestrator.parts import REGISTRY, Service
 
 REPORT = {"n": 9, "default": 80.0}
 
@@ -73,6 +74,20 @@ async def test_a_key_sees_its_own_experts_alone(service: Service, folder: Path) 
     told = (await service.http.get("/v1/router")).json()
     assert (told["experts"], told["fit"], told["evaluation"]) == (["sql"], None, None)
     assert set(told["quality"]["data"]) == {"sql"}
+
+
+async def test_an_expert_that_the_service_has_no_more_hides_nothing(
+    store: Store, shown: ShownRouter, folder: Path
+) -> None:
+    keep(folder, REPORT, "labels.csv")
+    left = Registry([spec for spec in REGISTRY if spec.name != "math"])
+    service = await Service.start(store, routers={None: shown}, registry=left)
+    told = (await service.http.get("/v1/router")).json()
+    assert (told["experts"], told["fit"]["prompts"], told["evaluation"]["report"]) == (["sql"], 60, REPORT)
+    service.key, _ = await service.keys.create("scoped", Grant(experts=("generalist",)))
+    told = (await service.http.get("/v1/router")).json()
+    assert (told["experts"], told["fit"], told["evaluation"]) == ([], None, None)
+    await service.stop()
 
 
 async def test_a_router_that_was_fitted_on_nothing_says_only_its_name(store: Store) -> None:

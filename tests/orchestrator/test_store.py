@@ -52,6 +52,21 @@ async def test_decisions_are_bounded_and_expire(store: Store, redis_url: str) ->
     assert await store.decisions(100) == [late], "an index entry goes with its record"
 
 
+async def test_where_fewer_are_to_be_kept_each_write_takes_some(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.store.FORGOTTEN", 4)
+    await stored(store, 12)
+    left = []
+    for number in range(12, 16):
+        await store.record([record(number)], keep=3)
+        left.append([int(own["request_id"].removeprefix("req-")) for own in await store.decisions(100)])
+    assert [len(ids) for ids in left] == [9, 6, 3, 3]
+    assert [ids[0] for ids in left] == [12, 13, 14, 15], "the newest are there"
+    assert left[-1] == [15, 14, 13]
+    await store.record([record(number) for number in range(16, 22)], keep=100)
+    await store.record([record(number) for number in range(22, 28)], keep=1)
+    assert len(await store.decisions(100)) == 3, "of many that come twice as many go, so that it ends"
+
+
 async def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
     store = Store("redis://user:hunter2@127.0.0.1:1/0")
     with pytest.raises(StoreUnavailable, match=r"redis://127\.0\.0\.1:1/0.*COE_REDIS_URL") as caught:
