@@ -46,7 +46,11 @@ class Metrics:
             "coe_request_seconds", "Admission to end of answer.", ("expert",), buckets=_SECONDS, registry=registry
         )
         self.first_token = Histogram(
-            "coe_first_token_seconds", "Admission to first token.", ("expert",), buckets=_SECONDS, registry=registry
+            "coe_first_token_seconds",
+            "Admission to first token, of answers that are streamed.",
+            ("expert",),
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.router = Histogram(
             "coe_router_seconds", "Time of a routing decision.", buckets=_ROUTER_SECONDS, registry=registry

@@ -41,9 +41,10 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Spending:
-    """What a request was allowed, and its calls. own: what it used without any."""
+    """What a request was allowed, and its calls. came: nanoseconds of Unix time. own: what it used without any."""
 
     allowance: Allowance
+    came: int
     ledger: Ledger | None = None
     own: Use = field(default_factory=Use)
     refused: bool = False
@@ -114,7 +115,7 @@ class Pipeline:
         async with (
             self._seen(ask),
             self._allowed(ask, self._routing.most_used) as spending,
-            self._admitted(ask) as place,
+            self._admitted(ask, spending.came) as place,
         ):
             waited = time.perf_counter() - came
             with self._recorder.of(ask, waited) as record:
@@ -138,7 +139,7 @@ class Pipeline:
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
-        async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask):
+        async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask, spending.came):
             routed = replace(await self._routed(ask), allowance=spending.allowance)
         self._recorder.decided(ask, routed)
         return routed
@@ -148,7 +149,7 @@ class Pipeline:
         """A request that asks no expert and reads so many tokens: limits and admission are as for any other. Raises
         LimitReached, Overloaded, StoreUnavailable."""
         use = Use(tokens=tokens)
-        async with self._allowed(ask, lambda _: use) as spending, self._admitted(ask):
+        async with self._allowed(ask, lambda _: use) as spending, self._admitted(ask, spending.came):
             spending.own = use
             yield
 
@@ -196,12 +197,15 @@ class Pipeline:
     @asynccontextmanager
     async def _allowed(self, ask: Ask, most_used: Callable[[Ask], Use]) -> AsyncIterator[_Spending]:
         """What the key's limits allow is reserved for the block, and settled with what its calls have used."""
-        caps = self.limiter.caps(ask.grant)
-        use = Use()
+        came, caps, use = time.time_ns(), self.limiter.caps(ask.grant), Use()
         if caps:
             with suppress(UnknownExpert, UnknownEnsemble):  # the routing tells; it is a request all the same
                 use = most_used(ask)
-        spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use))
+        try:
+            spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use), came)
+        except Exception as error:
+            _not_admitted(ask, came, error)
+            raise
         try:
             yield spending
         except Overloaded:
@@ -212,16 +216,14 @@ class Pipeline:
                 self.limiter.settle(spending.allowance, spending.use)
 
     @asynccontextmanager
-    async def _admitted(self, ask: Ask) -> AsyncIterator[Place]:
-        came = time.time_ns()
+    async def _admitted(self, ask: Ask, came: int) -> AsyncIterator[Place]:
+        """A place for the block. came: see `_Spending`; the trace's span of admission begins there."""
         async with AsyncExitStack() as stack:
             place = self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
             try:
                 admitted = await stack.enter_async_context(place)
             except Exception as error:
-                span = ask.span.child(names.ADMISSION, began=came)
-                span.fail(from_exception(error).cause)
-                span.end()
+                _not_admitted(ask, came, error)
                 raise
             if time.time_ns() - came >= SHOWN_NS:
                 ask.span.child(names.ADMISSION, began=came).end()
@@ -266,6 +268,12 @@ class Pipeline:
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)
+
+
+def _not_admitted(ask: Ask, came: int, error: Exception) -> None:
+    span = ask.span.child(names.ADMISSION, began=came)
+    span.fail(from_exception(error).cause)
+    span.end()
 
 
 def _circuit_value(states: ExpertStates, expert: str) -> float:

@@ -137,7 +137,7 @@ class Recorder:
 class Record:
     """What is kept of a request: the decision and how it went.
 
-    waited: seconds for admission, before its own began.
+    waited: seconds for admission, before its own began. first_token: seconds to it, None where nobody looks on.
     """
 
     def __init__(self, ask: Ask, waited: float) -> None:
@@ -151,7 +151,7 @@ class Record:
 
     def see(self, event: PipelineEvent) -> None:
         if isinstance(event, Delta):
-            if self.first_token is None:
+            if self.ask.stream and self.first_token is None:  # else workers hold pieces back
                 self.first_token = time.perf_counter() - self.began
         elif isinstance(event, Routed):
             self.routed = event

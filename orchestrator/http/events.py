@@ -37,6 +37,8 @@ class Events:
 
     async def stream(self, request: Request) -> Response:
         """GET /v1/events"""
+        if request.method == "HEAD":
+            return Response(headers=STREAM_HEADERS)  # without a place, which only an end would free
         caller: KeyInfo = request.state.caller
         key = request.headers["authorization"].partition(" ")[2].strip()
         reader = self._feed.open(caller.grant, caller.lineage, request.headers.get("last-event-id"))

@@ -47,9 +47,11 @@ NO_ROUTER = ShownRouter("fixed")
 
 
 class Routers:
-    """The method of the path. routers: by tenant, None = everybody else's. served: names of the service's experts. A key
-    sees the experts that it may use; what names others besides, as an evaluation does, is for keys that may use all of
-    the router's that the service has."""
+    """The method of the path. routers: by tenant, None = everybody else's. served: names of the service's experts.
+
+    A key sees the experts that it may use. What names others besides, as an evaluation does, is for keys that may use
+    all of the router's that the service has.
+    """
 
     def __init__(self, routers: Mapping[str | None, ShownRouter], pipeline: Pipeline, served: Collection[str]) -> None:
         self._routers, self._pipeline, self._served = routers, pipeline, frozenset(served)

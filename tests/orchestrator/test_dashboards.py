@@ -48,6 +48,10 @@ async def test_a_service_tells_all_that_dashboards_and_alerts_ask_for(store: Sto
     await chat(model=MATH)
     await chat(coe={"k": 2, "deny": [REMOTE]})
     await chat(model="nobody")
+    await http.post(
+        "/v1/chat/completions",
+        json={"model": SQL, "stream": True, "messages": [{"role": "user", "content": "some sql"}]},
+    )
     await http.post("/v1/feedback", json={"id": answer, "thumbs": "up"})
     limited, _ = await service.keys.create("limited")
     await service.keys.update((await service.keys.find("limited")).id, _with_a_limit)

@@ -11,7 +11,7 @@ import pytest_asyncio
 from starlette.requests import Request
 from starlette.types import Message
 
-from orchestrator.feed import Feed, FeedEvent, Reader
+from orchestrator.feed import MOST_OF_KEY, Feed, FeedEvent, Reader
 from orchestrator.http.door import Door
 from orchestrator.http.doorkeeper import Doorkeeper
 from orchestrator.http.events import Events
@@ -100,7 +100,12 @@ async def test_it_takes_no_place_from_requests(service: Service) -> None:
 async def test_who_leaves_before_the_first_event_holds_no_place(service: Service) -> None:
     feed = Feed(Workers())
     headers = [(b"authorization", f"Bearer {service.key}".encode())]
-    scope = {"type": "http", "headers": headers, "state": {"caller": await service.keys.verify(service.key)}}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "headers": headers,
+        "state": {"caller": await service.keys.verify(service.key)},
+    }
     response = await Events(feed, service.keys, 1.0).stream(Request(scope))
     assert feed.readers == 1
 
@@ -117,3 +122,13 @@ async def test_who_leaves_before_the_first_event_holds_no_place(service: Service
 async def test_it_takes_a_key(service: Service) -> None:
     response = await service.http.get("/v1/events", headers={"authorization": ""})
     assert (response.status_code, response.json()["error"]["code"]) == (401, "missing_api_key")
+
+
+async def test_who_asks_for_the_headers_alone_takes_no_place(service: Service) -> None:
+    for _ in range(MOST_OF_KEY + 1):
+        response = await service.http.head("/v1/events")
+        assert (response.status_code, response.content) == (200, b"")
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    async with watching(service) as wire:
+        assert b" 200 " in await wire.until(b"\r\n")
+    assert (await service.http.head("/v1/events", headers={"authorization": ""})).status_code == 401

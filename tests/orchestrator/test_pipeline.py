@@ -309,7 +309,7 @@ async def test_closing_the_pipeline_aborts_every_draft(service: Service) -> None
 
 
 async def test_the_decision_is_recorded_without_a_word_of_prompt_or_answer(service: Service) -> None:
-    await events(service, ask("tell sql about Rumpelstiltskin"))
+    await events(service, ask("tell sql about Rumpelstiltskin", stream=True))
     await service.pipeline.drain()
     record = await service.store.decision("req-1")
     assert record is not None
@@ -320,6 +320,15 @@ async def test_the_decision_is_recorded_without_a_word_of_prompt_or_answer(servi
     assert 0 < record["router_seconds"] <= record["first_token_seconds"] <= record["seconds"]
     assert "Rumpelstiltskin" not in str(record)
     assert "heard" not in str(record)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_first_token_has_a_time_where_somebody_looks_on(service: Service, stream: bool) -> None:
+    await events(service, ask("sql", stream=stream))
+    await service.pipeline.drain()
+    [record] = await service.store.decisions()
+    assert (record["first_token_seconds"] is not None) == stream
+    assert record["seconds"] > 0
 
 
 async def test_how_a_request_failed_is_recorded(service: Service) -> None:
@@ -343,13 +352,13 @@ async def test_answers_do_not_need_the_store() -> None:
 
 
 async def test_metrics_count_tokens_and_times(service: Service) -> None:
-    await events(service, ask("sql"))
+    await events(service, ask("sql", stream=True))
     await events(service, ask("sql", model=SQL))
     for kind, tokens in (("prompt", 2), ("completion", 6), ("cached", 0)):
         assert count(service, "coe_tokens_total", expert=SQL, kind=kind) == tokens
     assert count(service, "coe_requests_total", expert=SQL, route="named", outcome="ok") == 1
     assert count(service, "coe_requests_total", key_class="normal") == 2
-    assert count(service, "coe_first_token_seconds_count", expert=SQL) == 2
+    assert count(service, "coe_first_token_seconds_count", expert=SQL) == 1, "nobody looked on at the other one"
     assert count(service, "coe_admission_seconds_count", key_class="normal") == 2
     assert count(service, "coe_router_seconds_count") == 1
     assert count(service, "coe_routed_total", router="keyword") == 1, "the other one was named"

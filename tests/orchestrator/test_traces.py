@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.access.grant import Grant
 from orchestrator.calls import Workers
 from orchestrator.config.model import Config
 from orchestrator.http.api import create_app
@@ -215,6 +216,16 @@ async def test_what_is_refused_says_so_and_is_no_fault_of_the_service(
     assert (top.failed, top.attributes[names.HTTP_STATUS]) == (False, 400)
     assert top.attributes[names.ERROR_TYPE] == answer.json()["error"]["code"]
     assert top.attributes[names.KEY_CLASS] == "normal"
+
+
+async def test_a_limit_refuses_in_the_span_of_admission(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(store, monkeypatch) as (service, own):
+        service.key, _ = await service.keys.create("limited", Grant(limits={"requests_per_minute": 0}))
+        answer = await ask(service)
+        assert answer.status_code == 400, answer.text
+        spans = await seen(own, 2)
+    assert tree(spans)["POST /v1/chat/completions"] == ["admission"]
+    assert errors_of(spans) == {"admission": "over_limit"}
 
 
 async def test_an_engine_that_raises_is_no_cancellation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
