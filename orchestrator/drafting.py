@@ -12,7 +12,7 @@ import structlog
 
 from aggregators.base import Aggregator, BrokenOff, Draft, Messages, NoDraft, Part, Piece, Request, Seat, Verdict
 from orchestrator.events import Answered, Ask, DraftText, Routed
-from orchestrator.ledger import CANCELLED, Ledger, public
+from orchestrator.ledger import Ledger, public
 from workers.base import Delta, Event, Failure, FailureCode, Finish, Sampling
 from workers.tracing import names
 
@@ -63,8 +63,10 @@ async def several(
         await drafts.aclose()
         if isinstance(end, Verdict):
             span.set({names.USED: end.used})
+        elif left:
+            span.set({names.ERROR_TYPE: names.CANCELLED})
         else:
-            span.fail(CANCELLED if left else end.code)
+            span.fail(end.code)
         span.end()
     yield end if isinstance(end, Failure) else _answered(end, ledger, drafts.said)
 

@@ -20,6 +20,8 @@ from routers.base import NoCandidate
 from routers.policies.base import Excluded
 from workers.base import Failure
 
+CLIENT_GONE = "client_gone"
+"""What became of a request whose caller has left: nobody is there to be answered."""
 MAX_QUOTED = 100
 """Characters of a caller's value that a message repeats."""
 
@@ -147,6 +149,8 @@ TABLE: dict[str, Row] = {
     "storage_full": Row(507, _SERVER, "storage_full", "There is no room on the service's disk."),
     "deadline": Row(504, _SERVER, "deadline_exceeded", "The answer was not ready within the time limit."),
 }
+CALLERS_FAULTS = frozenset((CLIENT_GONE, *(cause for cause, row in TABLE.items() if row.status < 500)))
+"""Causes, and what became of a request, that are no fault of the service."""
 
 
 class Overloaded(RuntimeError):

@@ -18,7 +18,6 @@ from workers.tracing import names
 from workers.tracing.content import message_out, messages_in
 from workers.tracing.spans import AnySpan, Attributes
 
-CANCELLED = "cancelled"
 WHOLE_S = 0.5
 """How often a worker tells what it has so far, where nobody looks on: in case the call is broken off."""
 NOT_BEGUN = frozenset(("prompt_too_long", "engine_starting", "overloaded"))
@@ -166,7 +165,7 @@ class Ledger:
             return CallMade(expert, role, seconds, usage, end.expert, cost, phases=end.phases)
         if isinstance(end, Failure) and end.code in NOT_BEGUN:
             self._spent.undo(number)
-        return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else CANCELLED)
+        return CallMade(expert, role, seconds, usage, cost=cost, error=public(end) if end else names.CANCELLED)
 
 
 def _end(span: AnySpan, made: CallMade, end: Event | None) -> None:
@@ -178,8 +177,10 @@ def _end(span: AnySpan, made: CallMade, end: Event | None) -> None:
         told[names.INPUT_TOKENS], told[names.OUTPUT_TOKENS] = made.usage.prompt_tokens, made.usage.completion_tokens
     if isinstance(end, Finish):
         told[names.RESPONSE_MODEL], told[names.FINISH_REASONS] = end.expert, (end.reason,)
-    else:
-        span.fail(end.code if isinstance(end, Failure) else CANCELLED)
+    elif isinstance(end, Failure):
+        span.fail(end.code)
+    else:  # it is not wanted any longer, as a draft of a vote that is decided: no fault
+        told[names.ERROR_TYPE] = names.CANCELLED
     span.set(told)
     span.end()
 

@@ -42,6 +42,8 @@ class Metrics:
             registry=registry,
         )
         self.errors = Counter("coe_errors", "Errors answered, also within streams.", ("cause",), registry=registry)
+        # What is rare is there at 0, else its first would be no increase, which alerts and panels look for.
+        self.errors.labels("store_unavailable")
         self.seconds = Histogram(
             "coe_request_seconds", "Admission to end of answer.", ("expert",), buckets=_SECONDS, registry=registry
         )
@@ -123,6 +125,7 @@ class Metrics:
             buckets=_SHARES,
             registry=registry,
         )
+        self.feedback.labels(NO_EXPERT)
         self.in_flight = Gauge("coe_requests_in_flight", "Requests admitted and not ended.", registry=registry)
         self.waiting = Gauge("coe_requests_waiting", "Requests that wait to be admitted.", registry=registry)
         self.records_lost = Counter(
@@ -133,7 +136,8 @@ class Metrics:
         self.refused = Counter(
             "coe_refusals",
             "Requests turned away for load or limits, by what refused: a limit of the key, over_limit, "
-            "store_unavailable, queue_full, queue_time, deadline, fair_share, door or connections.",
+            "store_unavailable, queue_full, queue_time, deadline, fair_share, door or connections; or client_gone: it "
+            "left while it waited.",
             ("reason",),
             registry=registry,
         )
@@ -244,7 +248,9 @@ class BatchMetrics:
             registry=registry,
         )
         for what in ("runner", "engine", "tries"):
-            self.dead.labels(what)  # there at 0: the first one is an increase, which an alert sees
+            self.dead.labels(what)
+        for status in ("completed", "failed", "expired", "cancelled"):
+            self.ended.labels(status)
         self.blocks = Gauge("coe_batch_blocks", "Blocks of lines under way in this process.", registry=registry)
         self.planning = Histogram(
             "coe_batch_planning_seconds", "Time of planning a batch.", buckets=_PLANNING_SECONDS, registry=registry

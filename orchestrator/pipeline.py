@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from orchestrator.calls import Calls, Workers
 from orchestrator.choices import many, one
 from orchestrator.drafting import request_of, several
 from orchestrator.ensembles import Ensembles, UnknownEnsemble
-from orchestrator.errors import Overloaded, from_exception
+from orchestrator.errors import CLIENT_GONE, Overloaded, from_exception
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
@@ -94,6 +94,7 @@ class Pipeline:
         states = ExpertStates(registry, self.stats, rules=breaker, former=before)
         metrics.circuit.clear()
         for spec in registry:
+            metrics.feedback.labels(spec.name)  # there at 0, as all that is rare
             if spec.kind == "remote":
                 value = partial(_circuit_value, states, spec.name)
                 metrics.circuit.labels(spec.name).set_function(value)
@@ -201,11 +202,8 @@ class Pipeline:
         if caps:
             with suppress(UnknownExpert, UnknownEnsemble):  # the routing tells; it is a request all the same
                 use = most_used(ask)
-        try:
+        with self._seen_waiting(ask, came):
             spending = _Spending(await self.limiter.admit(ask.request_id, ask.caller, caps, use), came)
-        except Exception as error:
-            _not_admitted(ask, came, error)
-            raise
         try:
             yield spending
         except Overloaded:
@@ -220,14 +218,26 @@ class Pipeline:
         """A place for the block. came: see `_Spending`; the trace's span of admission begins there."""
         async with AsyncExitStack() as stack:
             place = self._admission.place(ask.caller, SHARES[ask.grant.priority], ask.deadline - time.time())
-            try:
+            with self._seen_waiting(ask, came):
                 admitted = await stack.enter_async_context(place)
-            except Exception as error:
-                _not_admitted(ask, came, error)
-                raise
             if time.time_ns() - came >= SHOWN_NS:
                 ask.span.child(names.ADMISSION, began=came).end()
             yield admitted
+
+    @contextmanager
+    def _seen_waiting(self, ask: Ask, came: int) -> Iterator[None]:
+        """Who is turned away in the block has a span of it; so has who leaves, and is counted."""
+        try:
+            yield
+        except Exception as error:
+            span = ask.span.child(names.ADMISSION, began=came)
+            span.fail(from_exception(error).cause)
+            span.end()
+            raise
+        except asyncio.CancelledError:
+            ask.span.child(names.ADMISSION, attributes={names.ERROR_TYPE: CLIENT_GONE}, began=came).end()
+            self._metrics.refused.labels(CLIENT_GONE).inc()
+            raise
 
     def _timely(self, ask: Ask, routed: Routed) -> None:
         """Raises Overloaded if none of the experts can answer in time, by what is known of their queues."""
@@ -268,12 +278,6 @@ class Pipeline:
         ensemble = self.ensembles.get(ask.model)
         aggregator = ensemble.aggregator if ensemble else self.aggregators[routed.route.aggregator]
         return several(aggregator, request_of(ask, routed), ledger)
-
-
-def _not_admitted(ask: Ask, came: int, error: Exception) -> None:
-    span = ask.span.child(names.ADMISSION, began=came)
-    span.fail(from_exception(error).cause)
-    span.end()
 
 
 def _circuit_value(states: ExpertStates, expert: str) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from orchestrator.ensembles import is_ensemble
-from orchestrator.errors import from_exception
+from orchestrator.errors import CLIENT_GONE, from_exception
 from orchestrator.events import AUTO, Answered, Ask, PipelineEvent, Routed, usage_by_expert
 from orchestrator.groups import Groups
 from orchestrator.ledger import Ledger
@@ -147,7 +147,7 @@ class Record:
         self.answered: Answered | None = None
         self.ledger: Ledger | None = None
         self.first_token: float | None = None
-        self.outcome = "client_gone"  # unless an end is seen
+        self.outcome = CLIENT_GONE  # unless an end is seen
 
     def see(self, event: PipelineEvent) -> None:
         if isinstance(event, Delta):

@@ -51,6 +51,16 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 return 1
 """
 """Writes a field of a hash, if nobody else has meanwhile."""
+_PAGE_OF_INDEX = """
+local first = 0
+if ARGV[2] ~= '' then
+  local rank = redis.call('ZREVRANK', KEYS[1], ARGV[2])
+  if not rank then return {} end
+  first = rank + 1
+end
+return redis.call('ZREVRANGE', KEYS[1], first, first + ARGV[1] - 1)
+"""
+"""So many members behind the given one, in one look: else what is written meanwhile would shift them."""
 
 
 class StoreUnavailable(RuntimeError):
@@ -173,13 +183,8 @@ class Store:
     ) -> list[dict[str, Any]]:
         """The newest decision records, newest first; those that expired are left out. owner: lineage of the key whose
         they are, None for all. after: a record, those before which are wanted."""
-        index, first = _ROUTES if owner is None else _index(owner), 0
-        if after is not None:
-            rank = await self._do(cast(Awaitable[int | None], self._redis.zrevrank(index, _member(after))))
-            if rank is None:
-                return []
-            first = rank + 1
-        members = await self._do(cast(Awaitable[list[str]], self._redis.zrevrange(index, first, first + limit - 1)))
+        index = _ROUTES if owner is None else _index(owner)
+        members: list[str] = await self.run(_PAGE_OF_INDEX, [index], [limit, _member(after) if after else ""])
         if not members:
             return []
         keys = [_DECISION + member.partition(" ")[0] for member in members]

@@ -1,7 +1,7 @@
 // The frame around the views, and the door before it.
 
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api";
 import { short } from "./format";
 import { isUnderWay, live, shown, status, troubleOf } from "./live";
@@ -54,7 +54,7 @@ function Door(): JSX.Element {
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<unknown>(null);
   const box = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     box.current?.focus();
     performance.mark("usable"); // for the test that looks how soon that is
   }, []);
@@ -123,7 +123,8 @@ function Frame(): JSX.Element {
     return () => window.removeEventListener("hashchange", moved);
   }, []);
   const frame = useRef<HTMLDivElement>(null);
-  useEffect(() => frame.current?.focus(), []);
+  // Before it is seen: later it would take the focus from what a quick hand has come to by the keyboard.
+  useLayoutEffect(() => frame.current?.focus(), []);
   const main = useRef<HTMLElement>(null);
   useEffect(() => {
     if (main.current) main.current.scrollTop = 0;

@@ -9,12 +9,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orchestrator.errors import ApiError, Told, from_exception
+from orchestrator.errors import CALLERS_FAULTS, CLIENT_GONE, ApiError, Told, from_exception
 from orchestrator.http.streams import ClientGone
 from workers.tracing import names
 from workers.tracing.spans import NO_SPAN, AnySpan, Tracing
 
-CLIENT_GONE = 499
+CLIENT_GONE_STATUS = 499
 """nginx's status for it; nobody reads it but the access log."""
 TRACED = frozenset(("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/v1/route"))
 """What a POST on is traced: requests to experts, and nothing whose path has an id in it."""
@@ -35,15 +35,14 @@ class Frame:
         request_id = f"req-{uuid.uuid4().hex}"
         span = self._span(scope, request_id)
         scope.setdefault("state", {}).update(request_id=request_id, arrived=time.time(), span=span)
-        started, status = False, 500
+        started = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started, status
+            nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
                 span.set({names.HTTP_STATUS: message["status"]})
-                status = message["status"]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
@@ -51,17 +50,16 @@ class Frame:
                 await self._app(scope, receive, send_with_id)
             except (ClientGone, ClientDisconnect):
                 log.info("client gone")
-                span.fail("client_gone")
+                span.fail(CLIENT_GONE)
                 if not started:
-                    await Response(status_code=CLIENT_GONE)(scope, receive, send_with_id)
+                    await Response(status_code=CLIENT_GONE_STATUS)(scope, receive, send_with_id)
             except Exception as error:
                 told = self._told(from_exception(error), error)
                 span.fail(told.cause)
                 if not started:
                     await _error(told, request_id)(scope, receive, send_with_id)
             finally:
-                if 400 <= status < 500:
-                    span.excuse()
+                span.excuse(CALLERS_FAULTS)
                 span.end()
 
     def _span(self, scope: Scope, request_id: str) -> AnySpan:

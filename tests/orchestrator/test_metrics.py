@@ -9,7 +9,7 @@ from helm.metrics_page import described
 from orchestrator.events import CallMade
 from orchestrator.metrics import Metrics
 from tests.orchestrator.chat_parts import CHAT
-from tests.orchestrator.parts import Service
+from tests.orchestrator.parts import REGISTRY, Service
 from workers.base import Phases, Usage, WorkerStats
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -149,3 +149,11 @@ async def test_metrics_need_no_key_and_have_no_label_that_a_caller_made_up(servi
     assert 'coe_errors_total{cause="unknown_parameter"} 1.0' in response.text
     assert 'coe_expert_tier{expert="sql",family="small",tier="device"} 1.0' in response.text
     assert "made-up-name" not in response.text
+
+
+async def test_what_is_rare_is_there_before_its_first(service: Service) -> None:
+    found = samples((await service.http.get("/metrics")).content)
+    assert found["coe_errors_total", "store_unavailable"] == 0
+    assert {found["coe_feedback_score_count", expert] for expert in (*REGISTRY.names, "none")} == {0}
+    assert {found["coe_batch_jobs_ended_total", end] for end in ("completed", "failed", "expired", "cancelled")} == {0}
+    assert {found["coe_batch_dead_letters_total", what] for what in ("runner", "engine", "tries")} == {0}

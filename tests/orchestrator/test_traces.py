@@ -21,7 +21,7 @@ from orchestrator.site import Shared
 from orchestrator.store import Store
 from tests.orchestrator.parts import LIMITS, MATH, REGISTRY, SQL, Service
 from tests.otlp import ABOVE, FAST, TRACE, TRACEPARENT, Collector, Seen, collector, tree
-from workers.base import ChatCall, Delta, WorkerStats
+from workers.base import ChatCall, Delta, FailureCode, WorkerStats
 from workers.channel.client import Links
 from workers.channel.server import ChannelServer
 from workers.fake_engine import FakeEngine
@@ -62,12 +62,12 @@ class Channelled:
 
 @asynccontextmanager
 async def traced(
-    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, *, content: bool = False
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, *, content: bool = False, concurrent: int = 8
 ) -> AsyncIterator[Service]:
     """A service that traces, at this collector."""
     for name, value in FAST.items():
         monkeypatch.setenv(name, value)
-    service = await Service.start(store)
+    service = await Service.start(store, concurrent=concurrent, waiting=8)
     tracing = open_tracing(TraceSettings(url, content=content), "coe-gateway", FAST)
     service.app = create_app(service.pipeline, REGISTRY, service.keys, LIMITS, service.metrics, tracing=tracing)
     service.engine._images = 1
@@ -93,11 +93,11 @@ async def traced(
 
 @asynccontextmanager
 async def watched(
-    store: Store, monkeypatch: pytest.MonkeyPatch, *, content: bool = False
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, content: bool = False, concurrent: int = 8
 ) -> AsyncIterator[tuple[Service, Collector]]:
     """A service that traces, and its collector, which has all spans once the service has ended."""
     with collector() as own:
-        async with traced(store, own.url, monkeypatch, content=content) as service:
+        async with traced(store, own.url, monkeypatch, content=content, concurrent=concurrent) as service:
             yield service, own
 
 
@@ -121,9 +121,10 @@ async def seen(own: Collector, count: int) -> list[Seen]:
     return await asyncio.to_thread(own.trace, TRACE, count)
 
 
-def errors_of(spans: list[Seen]) -> dict[str, str]:
-    """Name of each span that failed -> its error."""
-    return {span.name: span.attributes[names.ERROR_TYPE] for span in spans if span.failed}
+def errors_of(spans: list[Seen], *, failed: bool = True) -> dict[str, str]:
+    """Name of each span that failed -> its error; or of those that have one and did not fail."""
+    told = {span.name: span.attributes.get(names.ERROR_TYPE) for span in spans if span.failed is failed}
+    return {name: error for name, error in told.items() if error}
 
 
 async def test_a_routed_chat_is_one_trace_from_http_to_the_engine(
@@ -242,12 +243,47 @@ async def test_an_engine_that_raises_is_no_cancellation(store: Store, monkeypatc
     assert failed["engine sql"] == failed["chat sql"] == "internal"
 
 
-async def test_a_client_that_leaves_ends_all_its_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_ends_all_its_spans_and_is_no_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     async with watched(store, monkeypatch) as (service, own):
-        await ask_and_leave(service)
+        await ask_and_leave(service, stream=stream)
         spans = await seen(own, 4)
-    failed = errors_of(spans)
-    assert failed["engine sql"] == failed["chat sql"] == "cancelled"
+    assert errors_of(spans) == {}
+    assert errors_of(spans, failed=False) == {
+        "POST /v1/chat/completions": "client_gone",
+        "chat sql": "cancelled",
+        "engine sql": "cancelled",
+    }
+
+
+async def test_who_leaves_while_it_waits_to_be_admitted_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(store, monkeypatch, concurrent=1) as (service, own):
+        service.engine.token_delay = 60
+        first = asyncio.create_task(ask(service))
+        await service.engine.reaches(running=1)
+        second = asyncio.create_task(ask(service))
+        while "coe_requests_waiting 1.0" not in await told(service):
+            await asyncio.sleep(0.01)
+        for task in (second, first):
+            task.cancel()
+            await asyncio.wait([task])
+        spans = await seen(own, 6)
+        assert 'coe_refusals_total{reason="client_gone"} 1.0' in await told(service)
+    assert errors_of(spans) == {}
+    assert errors_of(spans, failed=False)["admission"] == "client_gone"
+
+
+@pytest.mark.parametrize(("cause", "is_fault"), [("invalid_request", False), ("engine_died", True)])
+async def test_a_stream_that_fails_is_the_services_fault_or_the_callers(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cause: FailureCode, is_fault: bool
+) -> None:
+    async with watched(store, monkeypatch) as (service, own):
+        service.engine.fail_next(cause, after=2)
+        assert (await ask(service, stream=True)).status_code == 200
+        spans = await seen(own, 4)
+    assert errors_of(spans, failed=is_fault)["POST /v1/chat/completions"] == cause
 
 
 async def test_an_ensemble_whose_client_leaves_is_cancelled_and_no_fault(
@@ -256,8 +292,9 @@ async def test_an_ensemble_whose_client_leaves_is_cancelled_and_no_fault(
     async with watched(store, monkeypatch) as (service, own):
         await ask_and_leave(service, "sql and math", coe=BOTH)
         spans = await seen(own, 6)
-    failed = errors_of(spans)
-    assert failed["aggregate joined"] == failed["chat sql"] == "cancelled"
+    left = errors_of(spans, failed=False)
+    assert left["aggregate joined"] == left["chat sql"] == "cancelled"
+    assert errors_of(spans) == {}
 
 
 async def test_neither_content_nor_secrets_are_in_spans(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.live import Live, service
 from tests.otlp import FAST, Collector, Seen, collector, tree
+from workers.tracing import names
 
 pytestmark = pytest.mark.service
 
@@ -20,7 +21,7 @@ router: {kind: fixed, fallback: ada}
 ensembles:
   both: {experts: [ada, bob, cyd], aggregator: vote}
 families:
-  one: {num_cpus: 0.1, engine_args: {fake_images: 1}}
+  one: {num_cpus: 0.1, engine_args: {fake_images: 1, fake_token_delay: 0.01}}
 """
 PROMPT = "Rumpelstiltskin, what is two and two?"
 
@@ -89,6 +90,20 @@ def test_a_stream_is_one_trace(live: Live, own: Collector) -> None:
     found = tree(own.trace("c" * 32, 7))
     assert found["chat bob"] == ["engine bob"]
     assert found["POST /v1/chat/completions"] == ["route", "chat bob"]
+
+
+def test_a_stream_that_is_left_has_not_failed(live: Live, own: Collector) -> None:
+    body = {"model": "cyd", "messages": [{"role": "user", "content": "word " * 1000}], "stream": True}
+    headers = {"authorization": f"Bearer {live.key}", "traceparent": f"00-{'d' * 32}-00f067aa0ba902b7-01"}
+    with httpx.stream(
+        "POST", f"{live.base_url}/chat/completions", json=body, headers=headers, timeout=30, trust_env=False
+    ) as answer:
+        next(line for line in answer.iter_lines() if "cyd" in line)
+    spans = {span.name: span for span in own.trace("d" * 32, 4)}
+    assert not any(span.failed for span in spans.values())
+    top = spans["POST /v1/chat/completions"].attributes
+    assert (top[names.HTTP_STATUS], top[names.ERROR_TYPE]) == (200, "client_gone")
+    assert {spans[name].attributes[names.ERROR_TYPE] for name in ("chat cyd", "engine cyd")} == {"cancelled"}
 
 
 def test_neither_content_nor_the_key_was_sent(live: Live, own: Collector) -> None:

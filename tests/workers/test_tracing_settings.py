@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from workers.tracing.settings import TraceSettings, told_tracing
+from workers.tracing.settings import TraceSettings, open_tracing, told_tracing
 from workers.tracing.spans import OFF
 
 
@@ -32,6 +32,21 @@ def test_the_standard_variables_come_before_the_file(
 @pytest.mark.parametrize("environment", [{"OTEL_SDK_DISABLED": "True"}, {"OTEL_TRACES_EXPORTER": "none"}])
 def test_a_worker_may_be_without_traces_whatever_its_gateway_has(environment: Mapping[str, str]) -> None:
     assert told_tracing("http://a:4318/v1/traces", "coe-worker", environment) is OFF
+
+
+@pytest.mark.parametrize(
+    ("sample", "sampler", "recorded"),
+    [(None, None, 40), (0.0, None, 0), (0.0, "", 0), (None, "", 40), (0.0, "always_on", 40), (1.0, "always_off", 0)],
+)
+def test_a_share_of_the_requests_is_traced_unless_the_environment_says_which(
+    monkeypatch: pytest.MonkeyPatch, sample: float | None, sampler: str | None, recorded: int
+) -> None:
+    monkeypatch.delenv("OTEL_TRACES_SAMPLER", raising=False)
+    if sampler is not None:
+        monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    tracing = open_tracing(TraceSettings("http://127.0.0.1:1", sample), "coe", {})
+    assert sum(tracing.request("POST /", "").is_on for _ in range(40)) == recorded
+    tracing.close()
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from workers.channel.frames import (
 from workers.tracing import names
 from workers.tracing.calls import end_call
 from workers.tracing.settings import told_tracing
-from workers.tracing.spans import OFF, Attributes, Tracing
+from workers.tracing.spans import OFF, Tracing
 
 HELLO_S = 5.0
 """Seconds within which a connection says who it is."""
@@ -200,12 +200,8 @@ class _Run:
     def _trace(self, began: int, ended: int, end: Event | None) -> None:
         """began, ended: nanoseconds of Unix time. end: the call's last event."""
         call = self._call
-        attributes: Attributes = {
-            names.OPERATION: names.CHAT if call.text is None else names.COMPLETION,
-            names.PROVIDER: names.OWN_PROVIDER,
-            names.REQUEST_MODEL: call.expert,
-        }
-        span = self._peer.server.tracing.follow(call.trace, names.engine(call.expert), attributes, began)
+        name = names.engine(call.expert)
+        span = self._peer.server.tracing.follow(call.trace, name, {names.EXPERT: call.expert}, began)
         end_call(span, end, ended)
 
     def tell(self) -> None:

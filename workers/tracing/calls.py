@@ -11,21 +11,12 @@ def end_call(span: AnySpan, last: Event | None, at: int | None = None) -> None:
     if not isinstance(span, Span):
         return
     if isinstance(last, Finish):
-        usage = last.usage
-        span.set(
-            {
-                names.RESPONSE_MODEL: last.expert,
-                names.FINISH_REASONS: (last.reason,),
-                names.INPUT_TOKENS: usage.prompt_tokens,
-                names.OUTPUT_TOKENS: usage.completion_tokens,
-            }
-        )
         if last.phases is not None:
             _add_phases(span, last.phases)
     elif isinstance(last, Failure):
         span.fail(last.code)
     else:
-        span.fail("cancelled")
+        span.set({names.ERROR_TYPE: names.CANCELLED})
     span.end(at)
 
 

@@ -7,6 +7,8 @@ HTTP_ROUTE = "http.route"
 HTTP_STATUS = "http.response.status_code"
 URL_PATH, URL_SCHEME = "url.path", "url.scheme"
 ERROR_TYPE = "error.type"
+CANCELLED = "cancelled"
+"""What became of a call for which nobody waits any longer: no fault."""
 
 # Of generative AI
 

@@ -83,9 +83,9 @@ def _unsampled(trace_id: int) -> NoSpan:
 
 def _sampler(sample: float | None) -> Sampler:
     """By default what the environment says, which the SDK reads itself: all, unless it says otherwise."""
-    if sample is not None and "OTEL_TRACES_SAMPLER" not in os.environ:
-        return DEFAULT_ON if sample == 1 else ParentBasedTraceIdRatio(sample)
-    return TracerProvider(shutdown_on_exit=False).sampler
+    if os.environ.get("OTEL_TRACES_SAMPLER", "").strip():
+        return TracerProvider(shutdown_on_exit=False).sampler
+    return DEFAULT_ON if sample is None or sample == 1 else ParentBasedTraceIdRatio(sample)
 
 
 def _whole(environment: Mapping[str, str], name: str, default: int) -> int:

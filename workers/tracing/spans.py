@@ -7,6 +7,7 @@ are no traces, or none of this request, it is a `NoSpan`, of which nothing costs
 import random
 import re
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Literal, NamedTuple, Protocol
@@ -118,9 +119,9 @@ class Span:
         """error: a code, never a message, which may quote what was asked."""
         self.error = error
 
-    def excuse(self) -> None:
-        """The fault is the caller's: what went wrong stays, as an attribute, and the span has not failed."""
-        if self.error is not None:
+    def excuse(self, errors: Container[str]) -> None:
+        """If it failed with one of these, that is no fault of what it was to do: it stays as an attribute alone."""
+        if self.error is not None and self.error in errors:
             self.attributes[ERROR_TYPE], self.error = self.error, None
 
     def end(self, at: int | None = None) -> None:
@@ -163,7 +164,7 @@ class NoSpan:
 
     def fail(self, error: str) -> None: ...
 
-    def excuse(self) -> None: ...
+    def excuse(self, errors: Container[str]) -> None: ...
 
     def end(self, at: int | None = None) -> None: ...
 

@@ -189,7 +189,7 @@ export function useBorrowedFocus(part: RefObject<HTMLElement | null>): void {
     const had = before.current;
     return had instanceof HTMLElement && had.isConnected && had !== document.body ? had : document.getElementById("main");
   });
-  useEffect(() => {
+  useLayoutEffect(() => {
     before.current = document.activeElement;
     part.current?.focus();
   }, []);
