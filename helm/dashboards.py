@@ -61,6 +61,7 @@ def _quantiles(metric: str, by: str = "") -> tuple[str, ...]:
 
 _SHARES = ((0.5, "median"), (0.95, "95 %"))
 _REQUESTS = "sum(rate(coe_request_seconds_count[5m]))"
+_TO_EXPERTS = 'coe_requests_total{route=~"auto|ensemble|named"}'
 
 OVERVIEW = Dashboard(
     "overview",
@@ -134,7 +135,7 @@ EXPERTS = Dashboard(
     "experts",
     "Composition of Experts: experts and swaps",
     (
-        _panel("Requests by expert", "reqps", "sum by (expert) (rate(coe_requests_total[5m])) => {{expert}}"),
+        _panel("Requests by expert", "reqps", f"sum by (expert) (rate({_TO_EXPERTS}[5m])) => {{{{expert}}}}"),
         _panel("First token by expert, 95 %", "s", _quantiles("coe_first_token_seconds", "expert")[1]),
         _panel("Between two tokens by expert, 95 %", "s", _quantiles("coe_inter_token_seconds", "expert")[1]),
         _panel("Whole answer by expert, 95 %", "s", _quantiles("coe_request_seconds", "expert")[1]),
@@ -253,7 +254,7 @@ ROUTING = Dashboard(
         _panel(
             "Calls a request",
             "short",
-            "sum(rate(coe_calls_total[5m])) / sum(rate(coe_requests_total[5m])) => calls",
+            f"sum(rate(coe_calls_total[5m])) / sum(rate({_TO_EXPERTS}[5m])) => calls",
         ),
         _panel("Aggregation", "s", *_quantiles("coe_aggregation_seconds", "aggregator")),
     ),
@@ -272,7 +273,7 @@ KEYS = Dashboard(
             "Without an answer, by class of the key",
             "percentunit",
             # A class that had no answer yet has no series of them.
-            '1 - (sum by (key_class) (rate(coe_requests_total{outcome="ok"}[5m])) '
+            '1 - (sum by (key_class) (rate(coe_requests_total{outcome=~"ok|routed"}[5m])) '
             "or 0 * sum by (key_class) (rate(coe_requests_total[5m]))) "
             "/ sum by (key_class) (rate(coe_requests_total[5m])) => {{key_class}}",
         ),

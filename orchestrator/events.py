@@ -30,7 +30,9 @@ class Ask:
     conversation: the caller's own id of it, if it gives one. user: the caller's id of its user.
     stream: the caller looks on. n: answers, all of one expert. tools: that it may call. texts: to be continued as they
     are, see workers.base.ChatCall; n is a multiple of their number, and the answers to the first one come first.
-    decided: who answers, where that was decided before, as for the lines of a batch. span: of its trace.
+    decided: who answers, where that was decided before, as for the lines of a batch. drafted: experts whose drafts were
+    made before, and counted then. draft_of: the model of the request for which this one makes a draft; it is no request
+    of its own. span: of its trace.
     """
 
     request_id: str
@@ -53,6 +55,8 @@ class Ask:
     tools: Tools | None = None
     texts: tuple[str, ...] = ()
     decided: "Routed | None" = None
+    drafted: frozenset[str] = frozenset()
+    draft_of: str = ""
     span: AnySpan = field(default=NO_SPAN, compare=False, repr=False)
 
     @property

@@ -36,8 +36,9 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         self.requests = Counter(
             "coe_requests",
-            "Requests that were routed, by answering expert, route (auto, ensemble or named), outcome (ok, client_gone "
-            "or the cause of the error) and class of the key (interactive, normal or batch).",
+            "Requests that were admitted, by expert (who answered alone, else the first that was chosen), route (auto, "
+            "ensemble or named; decision or embedding, which ask no expert), outcome (ok, routed of a decision, "
+            "client_gone or the cause of the error) and class of the key (interactive, normal or batch).",
             ("expert", "route", "outcome", "key_class"),
             registry=registry,
         )
@@ -59,7 +60,7 @@ class Metrics:
         )
         self.tokens = Counter(
             "coe_tokens",
-            "Tokens of all calls, by kind: prompt, completion, cached (of the prompt's).",
+            "Tokens of all calls and embeddings, by kind: prompt, completion, cached (of the prompt's).",
             ("expert", "kind", "route", "key_class"),
             registry=registry,
         )
@@ -120,7 +121,7 @@ class Metrics:
         )
         self.feedback = Histogram(
             "coe_feedback_score",
-            "What users said of answers, from 0 to 1, by answering expert.",
+            "What users said of answers, each time, from 0 to 1, by the expert that answered alone.",
             ("expert",),
             buckets=_SHARES,
             registry=registry,

@@ -20,12 +20,12 @@ from orchestrator.calls import Calls, Workers
 from orchestrator.choices import many, one
 from orchestrator.drafting import request_of, several
 from orchestrator.ensembles import Ensembles, UnknownEnsemble
-from orchestrator.errors import CLIENT_GONE, Overloaded, from_exception
+from orchestrator.errors import CALLERS_FAULTS, CLIENT_GONE, Overloaded, from_exception
 from orchestrator.events import READY_TIERS, Answered, Ask, PipelineEvent, Routed
 from orchestrator.expert_states import ExpertStates
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import Metrics
-from orchestrator.records import KEPT, Kept, Recorder
+from orchestrator.records import KEPT, ROUTED, Kept, Recorder
 from orchestrator.routing import Deciding, Routing, Tenant
 from orchestrator.store import Store
 from workers.base import Delta, Failure, WorkerStats
@@ -140,19 +140,25 @@ class Pipeline:
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
+        came = time.perf_counter()
         async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask, spending.came):
-            routed = replace(await self._routed(ask), allowance=spending.allowance)
-        self._recorder.decided(ask, routed)
+            with self._recorder.of(ask, time.perf_counter() - came, "decision") as record:
+                routed = replace(await self._routed(ask), allowance=spending.allowance)
+                record.see(routed)
+                record.outcome = ROUTED
         return routed
 
     @asynccontextmanager
     async def counted(self, ask: Ask, tokens: int) -> AsyncIterator[None]:
         """A request that asks no expert and reads so many tokens: limits and admission are as for any other. Raises
         LimitReached, Overloaded, StoreUnavailable."""
-        use = Use(tokens=tokens)
+        came, use = time.perf_counter(), Use(tokens=tokens)
         async with self._allowed(ask, lambda _: use) as spending, self._admitted(ask, spending.came):
             spending.own = use
-            yield
+            with self._recorder.of(ask, time.perf_counter() - came, "embedding") as record:
+                record.read = tokens
+                yield
+                record.outcome = "ok"
 
     def experts(self, caller: str, caller_name: str, grant: Grant = EVERYTHING) -> tuple[str, ...]:
         """Names of the experts that the API key of this lineage and name, with this grant, may use."""
@@ -230,14 +236,20 @@ class Pipeline:
         try:
             yield
         except Exception as error:
-            span = ask.span.child(names.ADMISSION, began=came)
-            span.fail(from_exception(error).cause)
-            span.end()
+            self._not_admitted(ask, came, from_exception(error).cause)
             raise
         except asyncio.CancelledError:
-            ask.span.child(names.ADMISSION, attributes={names.ERROR_TYPE: CLIENT_GONE}, began=came).end()
-            self._metrics.refused.labels(CLIENT_GONE).inc()
+            self._not_admitted(ask, came, CLIENT_GONE)
+            if ask.grant.priority != "batch":  # else it is a block of lines that is given back
+                self._metrics.refused.labels(CLIENT_GONE).inc()
             raise
+
+    def _not_admitted(self, ask: Ask, came: int, cause: str) -> None:
+        span = ask.span.child(names.ADMISSION, began=came)
+        span.fail(cause)
+        span.excuse(CALLERS_FAULTS)
+        span.end()
+        ask.span.fail(cause)  # of a stream that has begun nobody else tells it
 
     def _timely(self, ask: Ask, routed: Routed) -> None:
         """Raises Overloaded if none of the experts can answer in time, by what is known of their queues."""
@@ -265,6 +277,7 @@ class Pipeline:
             return routed
         except Exception as error:
             span.fail(from_exception(error).cause)
+            span.excuse(CALLERS_FAULTS)
             raise
         finally:
             span.end()

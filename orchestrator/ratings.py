@@ -10,11 +10,12 @@ from typing import Any
 class Export:
     """rows: of the labelled file, docs/routing.md has its columns; a row for each prompt and expert, in the order in
     which the prompts were first rated. without_prompt, without_expert: ratings that are left out, as nobody knows what
-    was asked, or as the answer was nobody's alone."""
+    was asked, or as the answer was nobody's alone. without_category: prompts for which that is why no row has one."""
 
     rows: list[dict[str, Any]]
     without_prompt: int
     without_expert: int
+    without_category: int = 0
 
 
 @dataclass(slots=True)
@@ -43,19 +44,19 @@ def labelled_rows(ratings: Sequence[Mapping[str, Any]], prompts: Mapping[str, st
             own = rated.setdefault(prompt, _Rated())
             own.category = rating["category"]
             own.scores.setdefault(expert, []).append(rating["score"])
-    with_category = all(own.category for own in rated.values())
+    without_category = sum(own.category is None for own in rated.values())
     rows = [
         {
             "prompt_id": _id(prompt),
             "prompt": prompt,
             "expert": expert,
             "score": sum(scores) / len(scores),
-            **({"category": own.category} if with_category else {}),
+            **({"category": own.category} if not without_category else {}),
         }
         for prompt, own in rated.items()
         for expert, scores in own.scores.items()
     ]
-    return Export(rows, without_prompt, without_expert)
+    return Export(rows, without_prompt, without_expert, without_category)
 
 
 def _id(prompt: str) -> str:

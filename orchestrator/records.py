@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -31,6 +31,8 @@ QUOTING = frozenset(("invalid_request",))
 """Failures whose messages come from templates, forms and engines that may quote what they refuse."""
 ROUTED = "routed"
 """The outcome of a decision alone, without an answer."""
+Kind = Literal["answer", "decision", "embedding"]
+"""What a request is for; `decision`: which expert would answer, and nothing more."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -57,9 +59,9 @@ class Recorder:
         self._store_is_away = False
 
     @contextmanager
-    def of(self, ask: Ask, waited: float = 0.0) -> "Iterator[Record]":
+    def of(self, ask: Ask, waited: float, kind: Kind = "answer") -> "Iterator[Record]":
         """The record of one request, kept when the block is left, however it is left. waited: seconds before it."""
-        record = Record(ask, waited)
+        record = Record(ask, waited, kind)
         try:
             yield record
         except Exception as error:
@@ -71,20 +73,34 @@ class Recorder:
     def _keep(self, record: "Record") -> None:
         """Metrics and log at once; the store without waiting for it."""
         seconds, ask = time.perf_counter() - record.began, record.ask
+        self._count_calls(record)
+        if ask.draft_of:
+            return
         self._count(record, seconds)
         ask.span.set({names.EXPERT: record.expert})
-        if record.outcome != "ok":
+        if record.outcome not in ("ok", ROUTED):
             ask.span.fail(record.outcome)
         log.info("request", **record.line(seconds))
         if record.routed is not None:
-            self._store_soon(record.decision(seconds), record.ask)
+            self._store_soon(record.decision(seconds if record.kind == "answer" else None), ask)
+
+    def _count_calls(self, record: "Record") -> None:
+        """Drafts that are made for a request before it count here and now, and not again with it."""
+        ask, key_class = record.ask, record.ask.grant.priority
+        for call in record.ledger.calls if record.ledger else ():
+            if ask.draft_of:
+                call = replace(call, role="draft")
+            if call.role != "draft" or call.expert not in ask.drafted:
+                self._metrics.count_call(call, record.route, key_class)
 
     def _count(self, record: "Record", seconds: float) -> None:
-        metrics, expert, model, key_class = self._metrics, record.expert, record.ask.model, record.ask.grant.priority
-        route = "auto" if model == AUTO else "ensemble" if is_ensemble(model) else "named"
-        metrics.requests.labels(expert, route, record.outcome, key_class).inc()
+        metrics, expert, key_class = self._metrics, record.expert, record.ask.grant.priority
+        metrics.requests.labels(expert, record.route, record.outcome, key_class).inc()
         metrics.admitted.labels(key_class).observe(record.waited)
-        metrics.seconds.labels(expert).observe(seconds)
+        if record.read:
+            metrics.tokens.labels(expert, "prompt", record.route, key_class).inc(record.read)
+        if record.kind == "answer":
+            metrics.seconds.labels(expert).observe(seconds)
         if record.first_token is not None:
             metrics.first_token.labels(expert).observe(record.first_token)
         if record.routed is not None and record.routed.route.router != NAMED:
@@ -92,19 +108,9 @@ class Recorder:
             metrics.routed.labels(chosen.router, chosen.category or NO_CATEGORY).inc()
             if chosen.probabilities:
                 metrics.margin.labels(chosen.router).observe(chosen.margin)
-        if record.ledger is None:
-            return
-        for call in record.ledger.calls:
-            metrics.count_call(call, route, key_class)
-        if record.answered and record.routed and record.ledger.drafted is not None:
+        if record.answered and record.routed and record.ledger and record.ledger.drafted is not None:
             aggregated = time.perf_counter() - record.ledger.drafted
             metrics.aggregated.labels(record.routed.route.aggregator).observe(aggregated)
-
-    def decided(self, ask: Ask, routed: Routed) -> None:
-        """Keeps a decision of which nothing was generated."""
-        record = Record(ask, 0.0)
-        record.routed, record.outcome = routed, ROUTED
-        self._store_soon(record.decision(None), ask)
 
     def _store_soon(self, decision: dict[str, Any], ask: Ask) -> None:
         if self._kept.content:
@@ -137,11 +143,13 @@ class Recorder:
 class Record:
     """What is kept of a request: the decision and how it went.
 
-    waited: seconds for admission, before its own began. first_token: seconds to it, None where nobody looks on.
+    waited: seconds for admission, before its own began. first_token: seconds to it, None where nobody looks on. read:
+    tokens that the service itself has read of it, as those of texts to be embedded.
     """
 
-    def __init__(self, ask: Ask, waited: float) -> None:
-        self.ask, self.waited = ask, waited
+    def __init__(self, ask: Ask, waited: float, kind: Kind) -> None:
+        self.ask, self.waited, self.kind = ask, waited, kind
+        self.read = 0
         self.began = time.perf_counter()
         self.routed: Routed | None = None
         self.answered: Answered | None = None
@@ -161,8 +169,16 @@ class Record:
             self.outcome = event.code
 
     @property
+    def route(self) -> str:
+        """How it came to its expert, if to any: bounded as a label."""
+        if self.kind != "answer":
+            return self.kind
+        model = self.ask.draft_of or self.ask.model
+        return "auto" if model == AUTO else "ensemble" if is_ensemble(model) else "named"
+
+    @property
     def expert(self) -> str:
-        """The expert that answered, or would have: bounded as a label."""
+        """The expert that answered alone, else the first that was chosen: bounded as a label."""
         if self.answered and self.answered.winner:
             return self.answered.winner
         return self.routed.route.experts[0] if self.routed else NO_EXPERT
@@ -178,13 +194,14 @@ class Record:
         return {
             "request_id": self.ask.request_id,
             "model": self.ask.model if routed else None,  # as yet unchecked otherwise
+            "route": self.route,
             "outcome": self.outcome,
             "experts": routed.route.experts if routed else (),
             "category": routed.route.category if routed else None,
             "seconds": seconds,
             "first_token_seconds": self.first_token,
             "router_seconds": routed.seconds if routed else None,
-            "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
+            "prompt_tokens": self.read + sum(usage.prompt_tokens for usage in usages),
             "completion_tokens": sum(usage.completion_tokens for usage in usages),
         }
 

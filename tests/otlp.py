@@ -61,10 +61,12 @@ class Collector:
             self.news.notify_all()
 
     def trace(self, trace_id: str, count: int, within: float = 60) -> list[Seen]:
-        """The trace's spans by their beginning, once there are so many."""
+        """The trace's spans by their beginning, once there are so many, and one of them is right below the caller's."""
         deadline = time.monotonic() + within
         with self.news:
-            while len(found := [span for span in self.spans if span.trace == trace_id]) < count:
+            while len(found := [span for span in self.spans if span.trace == trace_id]) < count or not any(
+                span.parent == ABOVE for span in found
+            ):
                 assert self.news.wait(deadline - time.monotonic()), [span.name for span in found]
         return sorted(found, key=lambda span: (span.began, -span.ended))
 

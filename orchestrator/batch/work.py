@@ -101,6 +101,7 @@ class Work:
         ask = self._ask(made, line, request_id, routed)
         if isinstance(line.body, EmbeddingRequest):
             return await self._embeddings.answer(line.body, ask)
+        ask = replace(ask, drafted=frozenset(drafts))
         with self._replays.of(request_id, ask.messages, drafts):
             content, _ = await whole(self._pipeline, ask, writer_of(line.body, ask))
         return content
@@ -110,7 +111,9 @@ class Work:
         ask = self._ask(made, line, request_id, None)
         # It counts for the key's limits when the answer is made.
         free = replace(ask.grant, limits=FREE)
-        ask = replace(ask, model=expert, k=None, aggregator=None, wish=type(ask.wish)(), caller="", grant=free)
+        ask = replace(
+            ask, model=expert, draft_of=ask.model, k=None, aggregator=None, wish=type(ask.wish)(), caller="", grant=free
+        )
         texts, usage, reason = [], Usage(), "stop"
         try:
             async for event in self._pipeline.run(ask):

@@ -50,6 +50,9 @@ def told(record: dict[str, Any]) -> list[str]:
         f"{record['id']}  {_time(record['created'])}  {record['model']} -> {', '.join(record['experts'])}",
         f"{record['outcome']}: {coe['reason']}",
     ]
+    if used := coe["used"]:
+        drafts = f" of the drafts of {', '.join(used)}" if len(record["experts"]) > 1 else ""
+        lines.append(f"answered by {coe['expert']}{drafts}" if coe["expert"] else f"made{drafts}, nobody's alone")
     if record["prompt"] is not None:
         lines.append(f"prompt: {' '.join(record['prompt'].split())[:200]}")
     lines += [f"  {name:<24} {value:6.1%}" for name, value in coe["probabilities"].items()]
@@ -114,6 +117,9 @@ def export_command(
             "--prompts", help="Prompts of your own log, a JSON object a line with id and prompt, where none are kept."
         ),
     ] = None,
+    with_category: Annotated[
+        bool, typer.Option("--with-category", help="Leave out prompts without one, as those sent to an expert by name.")
+    ] = False,
     config: ConfigFlag = None,
     host: HostFlag = None,
     port: PortFlag = None,
@@ -131,7 +137,7 @@ def export_command(
             fail(f"--out: got {out.name!r}; the name must end in .jsonl")
         known = {} if prompts is None else _prompts(prompts)
         rows = target(config, host, port, api_key).ask("GET", "/v1/feedback?prompts=true")["data"]
-        found = labelled_rows(rows, known)
+        found = labelled_rows([row for row in rows if row["category"] or not with_category], known)
         if found.without_prompt:
             typer.echo(
                 f"{found.without_prompt} ratings have no prompt: set records.content to true in coe.yaml for those to "
@@ -140,6 +146,12 @@ def export_command(
             )
         if found.without_expert:
             typer.echo(f"{found.without_expert} ratings are of answers that no expert gave alone", err=True)
+        if found.without_category:
+            typer.echo(
+                f"{found.without_category} prompts have no category, as those sent to an expert by name; so the file "
+                "has none, and `coe router fit` makes its own: --with-category leaves these prompts out",
+                err=True,
+            )
         if not found.rows:
             fail("there is nothing to export: no rating has both a prompt and an expert")
         replace_file(out, b"".join(json.dumps(row).encode() + b"\n" for row in found.rows))

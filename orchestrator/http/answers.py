@@ -16,6 +16,7 @@ from orchestrator.http.said import Said
 from orchestrator.http.streams import EventStream, Timed, until_gone
 from orchestrator.pipeline import Pipeline
 from workers.base import Delta, Failure
+from workers.tracing.spans import AnySpan
 
 HEAD_WAIT_S = 0.25
 """How long a stream's headers wait for the route and the first event: what fails at once gets its proper status."""
@@ -66,10 +67,10 @@ class Answers:
             raise
         routed = began[0] if began and isinstance(began[0], Routed) else None
         headers = {**STREAM_HEADERS, **route_headers(ask.request_id, routed)}
-        return EventStream(self._frames(events, began, writer), headers)
+        return EventStream(self._frames(events, began, writer, ask.span), headers)
 
     async def _frames(
-        self, events: Timed[PipelineEvent], began: list[PipelineEvent], writer: Writer
+        self, events: Timed[PipelineEvent], began: list[PipelineEvent], writer: Writer, span: AnySpan
     ) -> AsyncGenerator[bytes, None]:
         try:
             for event in began:
@@ -81,7 +82,10 @@ class Answers:
                     raise from_failure(last)
                 yield writer.write(last) if last else KEEP_ALIVE
         except Exception as error:
-            yield writer.error(self._told(from_exception(error), error))
+            told = self._told(from_exception(error), error)
+            await events.close()  # what is kept of it then knows less than this
+            span.fail(told.cause)
+            yield writer.error(told)
         finally:
             await events.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ async def test_an_answer_is_explained(running: Served) -> None:
     assert first.startswith(f"req-{answer_id.removeprefix('chatcmpl-')}  20")
     assert first.endswith("  auto -> sql")
     assert second == "ok: the word stands there — naïve"
+    assert rest[0] == "answered by sql"
     assert "sql                      1.000" in told
     assert "skills:\n  joins                    +4.2\n  'the'                    -1.5\ncandidates:" in told
     assert any(line.startswith("  sql (answer): 3 + 5 tokens; 0.0") and "prefill 0.0" in line for line in rest)
@@ -91,6 +93,7 @@ async def test_an_ensemble_shows_its_calls_and_votes(running: Served) -> None:
     assert code == 0
     assert told.count("(draft):") == 2
     assert "gave nothing: expert_unavailable: gone" in told
+    assert re.search("^made of the drafts of (sql|math), nobody's alone$", told, re.M)
     assert "votes: answer 1 = 1" in told
 
 

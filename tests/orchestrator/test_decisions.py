@@ -1,5 +1,6 @@
 """/v1/route and /v1/routes: decisions alone, and the records of those that were made, over a real Redis."""
 
+import re
 from typing import Any
 
 import jsonschema
@@ -43,6 +44,11 @@ async def test_route_tells_the_decision_and_generates_nothing(service: Service) 
     assert not service.engine.calls
     response = await service.http.post("/v1/route", json={"prompt": "x", "model": "nobody"})
     assert response.json()["error"]["code"] == "model_not_found"
+    shown = (await service.http.get("/metrics")).text
+    assert f'coe_requests_total{{expert="{SQL}",key_class="normal",outcome="routed",route="decision"}} 2.0' in shown
+    assert 'outcome="model_not_found",route="decision"} 1.0' in shown
+    assert re.search(r'^coe_routed_total\{.*router="keyword"\} 2.0$', shown, re.M)
+    assert "coe_request_seconds_count" not in shown, "nothing was answered"
 
 
 # Records

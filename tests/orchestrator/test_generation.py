@@ -1,6 +1,7 @@
 """Tools, forms, probabilities and several answers; embeddings and /v1/responses: driven by the official client."""
 
 import json
+import re
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
@@ -252,6 +253,19 @@ async def test_what_has_no_vector_is_told(
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, param)
     assert words in error["message"]
+
+
+async def test_vectors_count_their_tokens_and_ask_no_expert(encoding: Service) -> None:
+    answer = await encoding.http.post("/v1/embeddings", json={"model": "auto", "input": ["two words", "one"]})
+    shown = (await encoding.http.get("/metrics")).text
+    counted = re.findall(r'^coe_(?:requests|tokens)_total\{(.*route="embedding".*)\} (.*)$', shown, re.M)
+    assert counted == [
+        ('expert="none",key_class="normal",outcome="ok",route="embedding"', "1.0"),
+        (
+            'expert="none",key_class="normal",kind="prompt",route="embedding"',
+            str(float(answer.json()["usage"]["prompt_tokens"])),
+        ),
+    ]
 
 
 # Responses

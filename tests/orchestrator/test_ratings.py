@@ -37,3 +37,4 @@ def test_prompts_of_ones_own_log_stand_in_for_those_that_are_not_kept() -> None:
 def test_a_category_that_one_has_not_is_left_out_of_all() -> None:
     found = labelled_rows([rating(1, 1.0), rating(2, 1.0, prompt="q", category=None)], {})
     assert ["category" in row for row in found.rows] == [False, False]
+    assert found.without_category == 1

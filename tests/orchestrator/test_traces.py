@@ -226,7 +226,27 @@ async def test_a_limit_refuses_in_the_span_of_admission(store: Store, monkeypatc
         assert answer.status_code == 400, answer.text
         spans = await seen(own, 2)
     assert tree(spans)["POST /v1/chat/completions"] == ["admission"]
-    assert errors_of(spans) == {"admission": "over_limit"}
+    assert errors_of(spans) == {}
+    assert errors_of(spans, failed=False) == {"POST /v1/chat/completions": "over_limit", "admission": "over_limit"}
+
+
+async def test_a_stream_that_is_turned_away_after_it_began_has_the_error_in_its_span(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watched(store, monkeypatch, concurrent=1) as (service, own):
+        monkeypatch.setattr(service.pipeline._admission, "_queue_s", 0.5)
+        service.engine.token_delay = 60
+        first = asyncio.create_task(ask(service))
+        await service.engine.reaches(running=1)
+        answer = await ask(service, stream=True)
+        assert answer.status_code == 200
+        assert '"code":"overloaded"' in answer.text
+        first.cancel()
+        await asyncio.wait([first])
+        spans = await seen(own, 6)
+    assert errors_of(spans) == {}
+    tops = [span.attributes[names.ERROR_TYPE] for span in spans if span.name == "POST /v1/chat/completions"]
+    assert sorted(tops) == ["client_gone", "overloaded"]
 
 
 async def test_an_engine_that_raises_is_no_cancellation(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,12 +278,15 @@ async def test_a_client_that_leaves_ends_all_its_spans_and_is_no_fault(
     }
 
 
-async def test_who_leaves_while_it_waits_to_be_admitted_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_leaves_while_it_waits_to_be_admitted_is_seen(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
     async with watched(store, monkeypatch, concurrent=1) as (service, own):
         service.engine.token_delay = 60
         first = asyncio.create_task(ask(service))
         await service.engine.reaches(running=1)
-        second = asyncio.create_task(ask(service))
+        second = asyncio.create_task(ask(service, stream=stream))
         while "coe_requests_waiting 1.0" not in await told(service):
             await asyncio.sleep(0.01)
         for task in (second, first):
@@ -273,6 +296,8 @@ async def test_who_leaves_while_it_waits_to_be_admitted_is_seen(store: Store, mo
         assert 'coe_refusals_total{reason="client_gone"} 1.0' in await told(service)
     assert errors_of(spans) == {}
     assert errors_of(spans, failed=False)["admission"] == "client_gone"
+    tops = [span.attributes[names.ERROR_TYPE] for span in spans if span.name == "POST /v1/chat/completions"]
+    assert tops == ["client_gone", "client_gone"]
 
 
 @pytest.mark.parametrize(("cause", "is_fault"), [("invalid_request", False), ("engine_died", True)])

@@ -167,6 +167,41 @@ async def test_drafts_of_an_ensemble_come_expert_by_expert_and_then_one_answer(s
     await service.stop()
 
 
+async def test_what_a_line_of_several_experts_used_counts_once_and_is_one_request(store: Store, tmp_path: Path) -> None:
+    ensemble = Ensemble(
+        "ensemble/two", 2, make("judge", Settings(expert=GENERALIST)), experts=(SQL, MATH), expert=GENERALIST
+    )
+    service = await Service.start(store, batch=tmp_path, ensembles=[ensemble])
+    line = jsonl.chat("id", "which of them", "ensemble/two")
+    [row] = await output(service, await run(service, jsonl.file([line])))
+    usage = row["response"]["body"]["usage"]
+
+    def counted(name: str) -> dict[tuple[str, ...], float]:
+        """Values of labels -> value, of those that are not 0."""
+        return {
+            tuple(sample.labels.values()): sample.value
+            for family in service.metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == name and sample.value
+        }
+
+    assert counted("coe_calls_total") == {
+        (SQL, "draft", "ok"): 1,
+        (MATH, "draft", "ok"): 1,
+        (GENERALIST, "judge", "ok"): 1,
+    }
+    tokens = counted("coe_tokens_total")
+    assert sum(tokens.values()) == usage["total_tokens"]
+    assert {labels[2:] for labels in tokens} == {("ensemble", "batch")}
+    assert list(counted("coe_requests_total").values()) == [1]
+    await service.pipeline.recorded()
+    listed = (await service.http.get("/v1/routes")).json()["data"]
+    assert [own["id"] for own in listed] == [row["response"]["request_id"]]
+    [record] = await store.decisions()
+    assert [call["role"] for call in record["calls"]] == ["draft", "draft", "judge"]
+    await service.stop()
+
+
 # What goes wrong, and what is taken back
 
 
