@@ -7,6 +7,7 @@ import type { Coe } from "../src/types";
 import { Batches } from "../src/views/batches";
 import { TurnView } from "../src/views/chat";
 import { Numeric } from "../src/views/composer";
+import { Decisions } from "../src/views/decisions";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
 
@@ -99,6 +100,22 @@ describe("a list by pages", () => {
     await press("Newer");
     await answered("/v1/batches?limit=50", newest);
     expect(root.one("section", "Batches").text).toContain("batch_b");
+  });
+});
+
+describe("the filters of decisions", () => {
+  it("keep what is being typed while newer decisions come", async () => {
+    const asked = requests();
+    const [root, draw] = await page(() => <Decisions />);
+    const written = root.one("input", "Only of this expert");
+    written.value = "sq";
+    asked[0]?.answer({ data: [] });
+    await seen();
+    await draw();
+    expect(written.value).toBe("sq");
+    await written.does("change");
+    await seen();
+    expect(asked.at(-1)?.path).toBe("/v1/routes?limit=50&expert=sq");
   });
 });
 

@@ -39,8 +39,9 @@ export function Decisions(): JSX.Element {
       <div class="page-head">
         <h1 class="grow">Decisions</h1>
         <div class="row wrap">
-          <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" value={filter.expert} onChange={set("expert")} />
-          <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" value={filter.category} onChange={set("category")} />
+          {/* Without `value`, which each new list would write back over what is being typed. */}
+          <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" onChange={set("expert")} />
+          <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" onChange={set("category")} />
           <select class="input" aria-label="Only with this outcome" value={filter.outcome} onChange={set("outcome")}>
             <option value="">any outcome</option>
             {["ok", "routed", "client_gone", "engine_died", "deadline", "expert_unavailable"].map((name) => (
