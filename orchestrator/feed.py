@@ -86,8 +86,12 @@ class Reader:
         if gap and self._has_seen:
             self.miss()
         self._has_seen = True
-        for family, worker in seen_by(self.grant, stats).items():
+        seen = seen_by(self.grant, stats)
+        for family, worker in seen.items():
             self._tell("engine", family, engine_field(family, worker))
+        for kind, family in list(self._last):
+            if kind == "engine" and family in stats and family not in seen:
+                self._tell("engine", family, engine_field(family, _unseen(stats[family])))
         for swap in swaps:
             if (event := event_seen_by(self.grant, swap.event)) is not None:
                 self._swaps.append(replace(swap, event=event))
@@ -289,6 +293,11 @@ class Feed:
         for reader in self._readers:
             if reader.owner == owner:
                 reader.see_jobs(found)
+
+
+def _unseen(worker: WorkerStats | str) -> str:
+    """Why a key with scopes is told no more of an engine, without names that are not its own."""
+    return "its worker does not answer" if isinstance(worker, str) else "this key may use none of its experts"
 
 
 def goes_on(known: Sequence[SwapEvent], events: Sequence[SwapEvent]) -> bool:

@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { learn, live, reset, status } from "../src/live";
 import { Table } from "../src/parts/table";
 import { Dialog } from "../src/parts/ui";
 import { spoken } from "../src/spoken";
@@ -8,6 +9,7 @@ import { Batches } from "../src/views/batches";
 import { TurnView } from "../src/views/chat";
 import { Numeric } from "../src/views/composer";
 import { Decisions } from "../src/views/decisions";
+import { Experts } from "../src/views/experts";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
 
@@ -116,6 +118,35 @@ describe("the filters of decisions", () => {
     await written.does("change");
     await seen();
     expect(asked.at(-1)?.path).toBe("/v1/routes?limit=50&expert=sq");
+  });
+});
+
+describe("the experts", () => {
+  const expert = { name: "sql", kind: "weights", family: "small", tier: null, circuit: null, active: false, queued: 0, description: "Queries" };
+
+  it("are as the stream tells, and as they were asked for while it is not heard", async () => {
+    onTestFinished(() => {
+      status.set({ is: "off" });
+      reset();
+    });
+    status.set({ is: "live" });
+    learn(live, [
+      { kind: "hello", data: { at: 0, epoch: "a" }, at: 0 },
+      { kind: "engine", data: { family: "small", tiers: { sql: "device" }, active: "sql" }, at: 0 },
+    ]);
+    const asked = requests();
+    const [root, draw] = await page(() => <Experts />);
+    const table = () => root.one("section", "Experts").text;
+    asked.find(({ path }) => path === "/v1/experts")?.answer({ data: [{ ...expert, state: "starting", why: "its worker does not run" }] });
+    await seen();
+    expect(table()).toContain("has the turn");
+    status.set({ is: "away", why: "" });
+    await draw();
+    expect(table()).toContain("its worker does not run");
+    status.set({ is: "live" });
+    learn(live, [{ kind: "hello", data: { at: 0, epoch: "a" }, at: 0 }]); // of the engine nothing is told yet
+    await draw();
+    expect(table()).toContain("its worker does not run");
   });
 });
 

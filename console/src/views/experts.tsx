@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { get } from "../api";
 import * as format from "../format";
-import { live, shown } from "../live";
+import { live, shown, status } from "../live";
 import { type Column, Table } from "../parts/table";
 import { Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
 import { useStore } from "../store";
@@ -14,11 +14,13 @@ const REFRESH_MS = 15_000;
 
 export function Experts(): JSX.Element {
   useStore(shown);
+  const hears = useStore(status).is === "live";
   const rows = useLoaded((signal) => get<List<ExpertRow>>("/v1/experts", signal), [], REFRESH_MS);
   const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
   const router = useLoaded((signal) => get<RouterShown>("/v1/router", signal), []);
   const facts = new Map(models.value?.data.map((model) => [model.id, model.coe]));
-  const experts = rows.value?.data.map((row) => withLive(row, live.engines.get(row.family))) ?? [];
+  const told = (family: string) => (hears && !live.stale.has(family) ? live.engines.get(family) : undefined);
+  const experts = rows.value?.data.map((row) => withLive(row, told(row.family))) ?? [];
   const engines = [...live.engines.values()];
   return (
     <div class="page">
