@@ -55,6 +55,22 @@ describe("a batch beside the list", () => {
     expect(detail("batch_b").text).not.toContain("Cancel batch");
   });
 
+  it("is asked for again while it is under way, though of others alone the stream tells, and no more once it has ended", async () => {
+    onTestFinished(() => status.set({ is: "off" }));
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    const due = () => timers.mock.calls.filter(([, ms]) => ms === 5000).map(([run]) => run as () => void);
+    status.set({ is: "live" });
+    await choose("batch_b");
+    await choose("batch_a");
+    await answered("/v1/batches/batch_a", batch("batch_a", "in_progress"));
+    expect(due().length).toBe(1);
+    due()[0]?.();
+    await answered("/v1/batches/batch_a", batch("batch_a", "completed"));
+    expect(detail("batch_a").text).toContain("completed");
+    expect(due().length).toBe(1);
+    timers.mockRestore();
+  });
+
   it("takes the focus, which goes back to its row in the end", async () => {
     expect(focused()?.attributes.get("aria-label")).toBe("Batch batch_a");
     const close = detail("batch_a").one("button", "Close");

@@ -144,6 +144,7 @@ function BatchDetail({ id, close }: { id: string; close: () => void }): JSX.Elem
     (signal) => get<Batch>(`/v1/batches/${encodeURIComponent(id)}`, signal),
     [id, told?.status, told?.steps.done],
     hears && told ? 0 : AGAIN_MS.unheard,
+    (batch) => !isUnderWay(batch),
   );
   const [problem, setProblem] = useState<unknown>(null);
   const cancel = () => {
