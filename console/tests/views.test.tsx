@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { learn, live, reset, status } from "../src/live";
+import { learn, learnHistory, live, reset, status } from "../src/live";
 import { Table } from "../src/parts/table";
 import { Dialog } from "../src/parts/ui";
 import { spoken } from "../src/spoken";
@@ -10,6 +10,7 @@ import { TurnView } from "../src/views/chat";
 import { Numeric } from "../src/views/composer";
 import { Decisions } from "../src/views/decisions";
 import { Experts } from "../src/views/experts";
+import { Timeline } from "../src/views/timeline";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
 
@@ -163,6 +164,18 @@ describe("the experts", () => {
     learn(live, [{ kind: "hello", data: { at: 0, epoch: "a" }, at: 0 }]); // of the engine nothing is told yet
     await draw();
     expect(table()).toContain("its worker does not run");
+  });
+});
+
+describe("the event log", () => {
+  it("says that nothing has happened only when that is known", async () => {
+    onTestFinished(reset);
+    reset();
+    const [root, draw] = await page(() => <Timeline />);
+    expect(root.one("section", "Event log").text).toContain("The log is not there yet");
+    learnHistory(live, []);
+    await draw();
+    expect(root.one("section", "Event log").text).toContain("Nothing has happened yet");
   });
 });
 

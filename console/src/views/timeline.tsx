@@ -312,6 +312,8 @@ function Log({ logs }: { logs: (readonly Swap[])[] }): JSX.Element {
           columns={COLUMNS}
           idOf={(swap) => `${swap.family} ${swap.number} ${swap.at} ${swap.kind}`}
         />
+      ) : !live.past ? (
+        <Empty title="The log is not there yet" />
       ) : (
         <Empty title="Nothing has happened yet">
           <p>The first request to another expert makes a swap, which shows here.</p>
