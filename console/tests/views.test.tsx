@@ -10,6 +10,7 @@ import { TurnView } from "../src/views/chat";
 import { Numeric } from "../src/views/composer";
 import { Decisions } from "../src/views/decisions";
 import { Experts } from "../src/views/experts";
+import { Keys } from "../src/views/keys";
 import { Timeline } from "../src/views/timeline";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
@@ -156,6 +157,9 @@ describe("the experts", () => {
     const table = () => root.one("section", "Experts").text;
     asked.find(({ path }) => path === "/v1/experts")?.answer({ data: [{ ...expert, state: "starting", why: "its worker does not run" }] });
     await seen();
+    asked.find(({ path }) => path === "/v1/models")?.answer({ data: [{ id: "sql", coe: { kind: "weights", parameters: 7e9, price: { input: 0.4, output: 1.2 } } }] });
+    await seen();
+    expect(root.one("section", "Experts").one("span", "parameters").text).toContain("small, 7B parameters, $ 0.4 / 1.2 per M tokens");
     expect(table()).toContain("has the turn");
     status.set({ is: "away", why: "" });
     await draw();
@@ -164,6 +168,30 @@ describe("the experts", () => {
     learn(live, [{ kind: "hello", data: { at: 0, epoch: "a" }, at: 0 }]); // of the engine nothing is told yet
     await draw();
     expect(table()).toContain("its worker does not run");
+  });
+});
+
+describe("a key among all", () => {
+  const key = (id: string, more: object = {}) => ({
+    ...{ id, name: `${id}'s`, prefix: "coe-1", created: 1000, expires: null, enabled: true, state: "active", priority: "normal" },
+    ...{ experts: "all", ensembles: "all", admin: false, limits: {}, usage: {}, ...more },
+  });
+
+  it("opens into all that it may do and has used, until it is gone", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Keys />);
+    asked[0]?.answer(key("own", { admin: true }));
+    await seen();
+    asked[1]?.answer({ data: [key("other", { experts: ["sql", "poet"] })] });
+    await seen();
+    await root.one("button", "other's").does("click");
+    await seen();
+    const opened = () => root.one("dl", "Experts").parentNode?.text;
+    expect(opened()).toMatch(/Expertssql, poet.*Endsnever.*Loading usage/);
+    asked.at(-1)?.answer({ error: { code: "key_not_found", message: "there is no such key" } }, 404);
+    await seen();
+    expect(opened()).toContain("there is no such key");
+    expect(opened()).not.toContain("Loading usage");
   });
 });
 

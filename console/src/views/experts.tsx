@@ -53,7 +53,16 @@ export function Experts(): JSX.Element {
 }
 
 const columnsOf = (facts: ReadonlyMap<string, Model["coe"]>): Column<ExpertRow>[] => [
-  { title: "Expert", cell: ({ name }) => <Expert name={name} />, sub: (row) => row.description || row.kind },
+  {
+    title: "Expert",
+    cell: ({ name }) => <Expert name={name} />,
+    sub: (row) => (
+      <>
+        {row.description || row.kind}
+        <span class="narrow">{[row.family, ...figuresOf(facts.get(row.name))].join(", ")}</span>
+      </>
+    ),
+  },
   { title: "State", cell: (row) => <State row={row} /> },
   { title: "Queue", class: "num", cell: ({ queued }) => queued || <span class="muted">0</span> },
   { title: "Family", class: "wide nowrap", cell: ({ family }) => family, sub: ({ kind }) => kind },
@@ -65,6 +74,12 @@ const columnsOf = (facts: ReadonlyMap<string, Model["coe"]>): Column<ExpertRow>[
 function priceOf(coe: Model["coe"] | undefined): string {
   const { input, output } = coe?.price ?? { input: 0, output: 0 };
   return input + output > 0 ? `${input} / ${output}` : "–";
+}
+
+/** Size and price in words, where they are known. */
+function figuresOf(coe: Model["coe"] | undefined): string[] {
+  const price = priceOf(coe);
+  return [coe?.parameters ? `${format.short(coe.parameters)} parameters` : "", price === "–" ? "" : `$ ${price} per M tokens`].filter(Boolean);
 }
 
 /** The row with what the stream of events has told since. */
