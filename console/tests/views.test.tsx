@@ -1,12 +1,12 @@
 import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
-import { learn, learnHistory, live, reset, status } from "../src/live";
+import { learn, learnHistory, live, reset, returned, status } from "../src/live";
 import { Table } from "../src/parts/table";
 import { Dialog } from "../src/parts/ui";
 import { spoken } from "../src/spoken";
-import { selected, START, type Turn } from "../src/talk";
+import { forget, options, selected, START, type Turn, turns } from "../src/talk";
 import type { Coe } from "../src/types";
 import { Batches } from "../src/views/batches";
-import { TurnView } from "../src/views/chat";
+import { Chat, TurnView } from "../src/views/chat";
 import { Numeric } from "../src/views/composer";
 import { Decisions } from "../src/views/decisions";
 import { Experts } from "../src/views/experts";
@@ -298,6 +298,48 @@ describe("a turn", () => {
     await root.one("details", "Why this expert").does("toggle", { currentTarget: { open: true } });
     await seen();
     expect(root.text).toContain(COE.reason);
+  });
+});
+
+describe("a conversation", () => {
+  let asked: Asked[];
+  let root: Part;
+
+  beforeEach(async () => {
+    vi.stubGlobal("matchMedia", () => ({ matches: false, addEventListener: () => undefined, removeEventListener: () => undefined }));
+    vi.stubGlobal("window", globalThis);
+    onTestFinished(forget);
+    asked = requests();
+    [root] = await page(() => <Chat />);
+  });
+
+  it("goes to a new question, and leaves who reads above where he is", async () => {
+    const box = Object.assign(root.one("div", "Conversation"), { scrollHeight: 1000, clientHeight: 100, scrollTop: 0 });
+    const show = async (...all: Turn[]) => {
+      turns.set(all);
+      await seen();
+      return box.scrollTop;
+    };
+    expect(await show(turn(1))).toBe(1000);
+    box.scrollTop = 200;
+    await box.does("scroll");
+    expect(await show(turn(1, { text: "more words" }))).toBe(200);
+    expect(await show(turn(1), turn(2))).toBe(1000);
+  });
+
+  it("lets the router choose once the expert that was chosen is no more", async () => {
+    onTestFinished(() => options.set(START));
+    const models = (...names: string[]) => ({ data: ["auto", ...names].map((id) => ({ id, coe: { kind: id === "auto" ? "router" : "weights" } })) });
+    options.set({ ...START, model: "sql" });
+    await seen();
+    asked.at(-1)?.answer(models("sql", "poet"));
+    await seen();
+    expect(options.get().model).toBe("sql");
+    returned.update((n) => n + 1);
+    await seen();
+    asked.at(-1)?.answer(models("poet"));
+    await seen();
+    expect([options.get().model, root.one("select", "Number of experts").localName]).toEqual(["auto", "select"]);
   });
 });
 
