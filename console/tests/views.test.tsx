@@ -73,6 +73,20 @@ describe("a batch beside the list", () => {
     timers.mockRestore();
   });
 
+  it("fetches answers once, however often that is pressed meanwhile", async () => {
+    await choose("batch_b");
+    await answered("/v1/batches/batch_b", { ...batch("batch_b", "completed"), output_file_id: "file-1" });
+    const button = () => detail("batch_b").all("button").find(({ text }) => /answers|Loading/.test(text)) as Part;
+    const fetched = () => asked.filter(({ path }) => path === "/v1/files/file-1/content").length;
+    for (let n = 0; n < 2; n += 1) {
+      await button().does("click");
+      await seen();
+    }
+    expect([button().text.trim(), fetched()]).toEqual(["Loading", 1]);
+    await answered("/v1/files/file-1/content", { error: { code: "not_found", message: "It is gone." } }, 404);
+    expect([button().text.trim(), detail("batch_b").text.includes("It is gone.")]).toEqual(["answers", true]);
+  });
+
   it("takes the focus, which goes back to its row in the end", async () => {
     expect(focused()?.attributes.get("aria-label")).toBe("Batch batch_a");
     const close = detail("batch_a").one("button", "Close");
@@ -139,6 +153,29 @@ describe("the filters of decisions", () => {
   });
 });
 
+describe("decisions", () => {
+  const row = { id: "req-1", created: 1000, model: "auto", outcome: "ok", expert: "sql", experts: ["sql"], category: null, aggregator: "single" };
+
+  it("are named by their expert too, not by a time that many share", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Decisions />);
+    asked[0]?.answer({ data: [row] });
+    await seen();
+    const button = root.all("button").find(({ text }) => text.endsWith("ago"));
+    expect(button?.attributes.get("aria-label")).toBe(`${button?.text}, sql`);
+  });
+
+  it("of which older ones were not looked at are not said to be none", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Decisions />);
+    await root.one("input", "Only of this expert").does("change", { currentTarget: { value: "poet" } });
+    await seen();
+    asked.at(-1)?.answer({ data: [], has_more: true, last_id: "req-9" });
+    await seen();
+    expect(root.text).toContain("None among those looked at");
+  });
+});
+
 describe("the experts", () => {
   const expert = { name: "sql", kind: "weights", family: "small", tier: null, circuit: null, active: false, queued: 0, description: "Queries" };
 
@@ -192,6 +229,29 @@ describe("a key among all", () => {
     await seen();
     expect(opened()).toContain("there is no such key");
     expect(opened()).not.toContain("Loading usage");
+  });
+});
+
+describe("a form that was sent", () => {
+  it("is not sent again before the answer, and its button keeps the focus", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Keys />);
+    asked[0]?.answer({ id: "own", name: "own", prefix: "coe-1", created: 1, experts: "all", admin: true, priority: "normal", usage: {} });
+    await seen();
+    await root.one("button", "New key").does("click");
+    await seen();
+    const form = root.one("dialog", "New key").one("form", "New key");
+    const button = form.one("button", "Make key");
+    const sent = () => asked.filter(({ body }) => body !== undefined);
+    for (let n = 0; n < 2; n += 1) {
+      await form.does("submit");
+      await seen();
+    }
+    expect(sent().length).toBe(1);
+    expect([button.attributes.has("disabled"), button.attributes.get("aria-disabled")]).toEqual([false, "true"]);
+    sent()[0]?.answer({ error: { code: "invalid_value", message: "That is no name." } }, 400);
+    await seen();
+    expect([form.text.includes("That is no name."), button.attributes.get("aria-disabled")]).toEqual([true, "false"]);
   });
 });
 

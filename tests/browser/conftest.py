@@ -64,6 +64,7 @@ def visit(chromium: Browser) -> Iterator[Open]:
     yield visit
     for console in opened:
         console.context.close()
+    for console in opened:
         assert console.problems == []
         assert [each for each in console.asked if not each.startswith((console.url, "blob:" + console.url))] == []
 

@@ -50,6 +50,7 @@ def test_the_door_where_a_key_is_refused(live: Pool, album: Album) -> None:
     console.page.get_by_label("API key").fill("coe-nonsense")
     console.page.get_by_role("button", name="Sign in").click()
     album.add("door-refused", console.page.get_by_role("alert"))
+    expect(console.page.get_by_role("button", name="Sign in")).to_be_focused()
     assert album.faults == {}
 
 

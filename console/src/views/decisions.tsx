@@ -29,6 +29,7 @@ export function Decisions(): JSX.Element {
     [query.toString()],
     pages.number > 1 ? 0 : 5000,
   );
+  const none = list.value?.has_more ? "None among those looked at" : "None like that";
   const set = (name: keyof Filter) => (event: Event) => {
     pages.newest();
     choose(null);
@@ -60,7 +61,7 @@ export function Decisions(): JSX.Element {
         columns={COLUMNS}
         picking={{ chosen, choose }}
         empty={
-          <Empty title={Object.values(filter).some(Boolean) ? "None like that" : "No decisions yet"}>
+          <Empty title={Object.values(filter).some(Boolean) ? none : "No decisions yet"}>
             <p>Each routed request leaves one.</p>
           </Empty>
         }
@@ -70,11 +71,19 @@ export function Decisions(): JSX.Element {
   );
 }
 
+const whoOf = (row: RouteSummary): string => row.expert ?? row.experts.join(", ");
+
 const COLUMNS: Column<RouteSummary>[] = [
-  { title: "When", class: "nowrap", cell: (row) => format.ago(row.created), sub: (row) => row.model },
+  {
+    title: "When",
+    class: "nowrap",
+    cell: (row) => format.ago(row.created),
+    label: (row) => `${format.ago(row.created)}, ${whoOf(row)}`,
+    sub: (row) => row.model,
+  },
   {
     title: "Expert",
-    cell: (row) => <Expert name={row.expert ?? row.experts.join(", ")} />,
+    cell: (row) => <Expert name={whoOf(row)} />,
     sub: (row) => (row.aggregator === "single" ? null : `${row.aggregator} of ${row.experts.length}`),
   },
   { title: "Category", cell: ({ category }) => (category ? <Tag tone="accent">{category}</Tag> : <span class="muted">–</span>) },

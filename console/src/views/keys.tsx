@@ -207,6 +207,7 @@ function useAction(action: () => Promise<void>): { busy: boolean; problem: unkno
   const [problem, setProblem] = useState<unknown>(null);
   const run = (event: Event) => {
     event.preventDefault();
+    if (busy) return;
     setBusy(true);
     setProblem(null);
     action().catch((error: unknown) => {
@@ -261,7 +262,7 @@ const Ends = ({ close, busy, text, danger }: { close: () => void; busy: boolean;
     <button type="button" class="button" onClick={close}>
       Cancel
     </button>
-    <button type="submit" class={danger ? "button danger" : "button primary"} disabled={busy}>
+    <button type="submit" class={danger ? "button danger" : "button primary"} aria-disabled={busy}>
       {text}
     </button>
   </div>
