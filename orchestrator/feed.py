@@ -8,7 +8,6 @@
 import asyncio
 import logging
 import secrets
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -86,8 +85,12 @@ class Reader:
         if gap and self._has_seen:
             self.miss()
         self._has_seen = True
-        for family, worker in seen_by(self.grant, stats).items():
+        seen = seen_by(self.grant, stats)
+        for family, worker in seen.items():
             self._tell("engine", family, engine_field(family, worker))
+        for kind, family in list(self._last):
+            if kind == "engine" and family in stats and family not in seen:
+                self._tell("engine", family, engine_field(family, why_gone(stats[family])))
         for swap in swaps:
             if (event := event_seen_by(self.grant, swap.event)) is not None:
                 self._swaps.append(replace(swap, event=event))
@@ -97,11 +100,13 @@ class Reader:
             self._lost += 1
 
     def see_jobs(self, jobs: Iterable[dict[str, Any]]) -> None:
-        """His batches as they are. What was told of others is forgotten."""
+        """His batches as they are, and which these are. What was told of others is forgotten."""
         found = {job["id"]: job for job in jobs}
         for kind, name in list(self._last):
             if kind == "batch" and name not in found:
                 del self._last[kind, name]
+                self._states.pop((kind, name), None)
+        self._tell("batches", "", {"ids": list(found)})
         for name, job in found.items():
             self._tell("batch", name, job)
 
@@ -217,7 +222,7 @@ class Feed:
         self.history = history or History()
         self._stats, self._jobs, self._look_s = stats, jobs, look_s
         self._readers: list[Reader] = []
-        self._looking: asyncio.Task[None] | None = None
+        self._looking: list[asyncio.Task[None]] = []
         self._ended: str | None = None
         self._unwell: set[str] = set()  # owners whose batches cannot be told; a warning has said so
 
@@ -243,52 +248,60 @@ class Feed:
             if not whole:
                 reader.miss()
         self._readers.append(reader)
-        if self._ended is None and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.get_running_loop().create_task(self._look())
+        if self._ended is None and (not self._looking or any(task.done() for task in self._looking)):
+            self._rest()
+            looks = [self._look()] if self._jobs is None else [self._look(), self._look_at_jobs(self._jobs)]
+            self._looking = [asyncio.get_running_loop().create_task(look) for look in looks]
         return reader
 
     def leave(self, reader: Reader) -> None:
         self._readers.remove(reader)
-        if not self._readers and self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        if not self._readers:
+            self._rest()
 
     def close(self, why: str) -> None:
         """Ends it for all readers, and for who comes later."""
         self._ended = why
         for reader in self._readers:
             reader.end(why)
-        if self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
+        self._rest()
+
+    def _rest(self) -> None:
+        for task in self._looking:
+            task.cancel()
+        self._looking = []
 
     async def _look(self) -> None:
-        looked_at_jobs = float("-inf")
         while True:
             stats = await self._stats()
             learned = self.history.learn(stats)
             for reader in self._readers:
                 reader.see(stats, learned.swaps, gap=learned.gap)
-            if self._jobs is not None and time.monotonic() - looked_at_jobs >= JOBS_S:
-                looked_at_jobs = time.monotonic()
-                for owner in dict.fromkeys(reader.owner for reader in self._readers):
-                    await self._look_at(self._jobs, owner)
             await asyncio.sleep(self._look_s)
 
-    async def _look_at(self, jobs: Jobs, owner: str) -> None:
-        try:
-            found = await jobs(owner)
-        except StoreUnavailable:
-            return  # which is told elsewhere
-        except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
-            level = logging.DEBUG if owner in self._unwell else logging.WARNING
-            log.log(level, "batches cannot be told", exc_info=True)
-            self._unwell.add(owner)
-            return
-        self._unwell.discard(owner)
-        for reader in self._readers:
-            if reader.owner == owner:
-                reader.see_jobs(found)
+    async def _look_at_jobs(self, jobs: Jobs) -> None:
+        """By itself: a store that is slow to tell of batches keeps nobody from what the engines do."""
+        while True:
+            for owner in dict.fromkeys(reader.owner for reader in self._readers):
+                try:
+                    found = await jobs(owner)
+                except StoreUnavailable:
+                    break  # it is so for all; which is told elsewhere
+                except Exception:  # a batch that goes just now, or storage that is away: the next look may see them
+                    level = logging.DEBUG if owner in self._unwell else logging.WARNING
+                    log.log(level, "batches cannot be told", exc_info=True)
+                    self._unwell.add(owner)
+                    continue
+                self._unwell.discard(owner)
+                for reader in self._readers:
+                    if reader.owner == owner:
+                        reader.see_jobs(found)
+            await asyncio.sleep(JOBS_S)
+
+
+def why_gone(worker: WorkerStats | str) -> str:
+    """Why a key with scopes is told no more of an engine, without names that are not its own."""
+    return "its worker does not answer" if isinstance(worker, str) else "this key may use none of its experts"
 
 
 def goes_on(known: Sequence[SwapEvent], events: Sequence[SwapEvent]) -> bool:

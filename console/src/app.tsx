@@ -60,6 +60,7 @@ function Door(): JSX.Element {
   }, []);
   const enter = async (event: Event) => {
     event.preventDefault();
+    if (busy) return;
     const key = text.trim();
     if (!key) {
       setProblem(new Error("Enter an API key first."));
@@ -102,7 +103,8 @@ function Door(): JSX.Element {
             onInput={(event) => setText(event.currentTarget.value)}
           />
         </label>
-        <button type="submit" class="button primary" disabled={busy}>
+        {/* Not `disabled`, which takes the focus from who has pressed it. */}
+        <button type="submit" class="button primary" aria-disabled={busy}>
           {busy ? <span class="spin" /> : null}
           Sign in
         </button>

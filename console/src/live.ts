@@ -7,7 +7,6 @@ import type { Engine, Progress, Swap } from "./types";
 
 export const MOST_SWAPS = 2000;
 export const MOST_PENDING = 4000;
-const MOST_BATCHES = 200;
 const MOST_SAMPLES = 4000;
 
 /** An event when it came, Unix seconds of this machine. A page in the background shows it much later. */
@@ -46,8 +45,8 @@ export interface Live {
   /** Families that were there before the connection was new, and of which nothing is told since. */
   stale: Set<string>;
   logs: Map<string, Log>;
+  /** Those that the service tells of: the newest. */
   batches: Map<string, Progress>;
-  staleBatches: Set<string>;
   /** Family -> what its engine said as it changed, oldest first. */
   samples: Map<string, Sample[]>;
   /** Swaps that nobody here has seen, and gaps of which nobody knows how many they hide. */
@@ -69,7 +68,6 @@ export const emptyLive = (): Live => ({
   stale: new Set(),
   logs: new Map(),
   batches: new Map(),
-  staleBatches: new Set(),
   samples: new Map(),
   lost: 0,
   gaps: 0,
@@ -89,14 +87,12 @@ export function isWhole(live: Live, family: string): boolean {
 
 export function learn(live: Live, events: readonly Told[]): void {
   const engines = new Set<string>();
-  const batches = new Set<string>();
   let missedAt: number | null = null;
   for (const { kind, data, at } of events) {
     live.seen += 1;
     if (kind === "hello") {
       greet(live, data, at);
       engines.clear();
-      batches.clear();
       continue;
     }
     if (kind === "swap") note(live, data);
@@ -109,11 +105,9 @@ export function learn(live: Live, events: readonly Told[]): void {
       live.stale.delete(data.family);
       live.engines.set(data.family, data);
       sample(live, data, at);
-    } else if (kind === "batch") {
-      batches.add(data.id);
-      live.staleBatches.delete(data.id);
-      rememberBatch(live, data);
-    }
+    } else if (kind === "batches") {
+      for (const id of live.batches.keys()) if (!data.ids.includes(id)) live.batches.delete(id);
+    } else if (kind === "batch") live.batches.set(data.id, data);
     live.heard = at + live.ahead;
   }
   // Of an engine in which nothing has changed nothing more is told.
@@ -127,10 +121,6 @@ export function learn(live: Live, events: readonly Told[]): void {
     for (const family of live.stale) live.engines.delete(family);
     live.stale.clear();
   }
-  if (batches.size) {
-    for (const id of live.staleBatches) live.batches.delete(id);
-    live.staleBatches.clear();
-  }
   live.version += 1;
 }
 
@@ -142,7 +132,6 @@ function greet(live: Live, hello: { at: number; epoch: string }, at: number): vo
   }
   live.epoch = hello.epoch;
   live.stale = new Set(live.engines.keys());
-  live.staleBatches = new Set(live.batches.keys());
 }
 
 const keyOf = (swap: Swap): string => `${swap.number} ${swap.at} ${swap.kind}`;
@@ -188,14 +177,6 @@ function miss(live: Live, swaps: number | null, at: number): void {
   for (const family of new Set([...live.samples.keys(), ...live.logs.keys()])) {
     const after = live.logs.get(family)?.heard ?? -Infinity;
     push(live, family, { at: live.heard || at + live.ahead, after, active: undefined, queued: {} });
-  }
-}
-
-function rememberBatch(live: Live, batch: Progress): void {
-  live.batches.set(batch.id, batch);
-  if (live.batches.size > MOST_BATCHES) {
-    const oldest = live.batches.keys().next().value;
-    if (oldest !== undefined) live.batches.delete(oldest);
   }
 }
 

@@ -15,9 +15,11 @@ export type Block =
 /** What is longer is shown as it was written: no text may make the page think for long. */
 const LONGEST_LINE = 1000;
 const LONGEST_SPANS = 4000;
-const FENCE = /^ {0,3}(```+|~~~+)\s*([\w+#.-]*)\s*$/;
-const ITEM = /^ {0,3}(?:([-*+])|(\d{1,9})[.)])\s+(.*)$/;
-const DIVIDER = /^ {0,3}\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)+\|?\s*$/;
+// None of these goes over a line more than once: what may stand at its end is taken off before, or is all the rest.
+const FENCE = /^ {0,3}(```+|~~~+)\s*([\w+#.-]*)$/;
+const HEADING = /^ {0,3}(#{1,6})\s+/;
+const RULE = /^ {0,3}([-*_])(?:\s*\1){2,}$/;
+const ITEM = /^ {0,3}(?:([-*+])|(\d{1,9})[.)])\s+(.*)$/s;
 
 export function blocks(text: string): Block[] {
   const lines = text.replace(/\r\n?/g, "\n").split("\n");
@@ -34,7 +36,8 @@ export function blocks(text: string): Block[] {
       plain.push(line);
       continue;
     }
-    const fence = FENCE.exec(line);
+    const trimmed = line.trimEnd();
+    const fence = FENCE.exec(trimmed);
     if (fence) {
       flush();
       const mark = fence[1] ?? "```";
@@ -43,18 +46,18 @@ export function blocks(text: string): Block[] {
       found.push({ is: "code", language: fence[2] ?? "", text: code.join("\n") });
       continue;
     }
-    const heading = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/.exec(line);
+    const heading = HEADING.exec(line);
     if (heading) {
       flush();
-      found.push({ is: "heading", level: (heading[1] ?? "#").length, text: heading[2] ?? "" });
+      found.push({ is: "heading", level: (heading[1] ?? "#").length, text: unclosed(trimmed.slice(heading[0].length)) });
       continue;
     }
-    if (/^ {0,3}([-*_])(?:\s*\1){2,}\s*$/.test(line)) {
+    if (RULE.test(trimmed)) {
       flush();
       found.push({ is: "rule" });
       continue;
     }
-    if (line.includes("|") && DIVIDER.test((lines[at + 1] ?? "").slice(0, LONGEST_LINE))) {
+    if (line.includes("|") && isDivider(lines[at + 1] ?? "")) {
       flush();
       const rows: string[][] = [];
       const head = cells(line);
@@ -93,6 +96,19 @@ export function blocks(text: string): Block[] {
   }
   flush();
   return found;
+}
+
+/** A heading without the signs that may close it. */
+function unclosed(heading: string): string {
+  let end = heading.length;
+  while (heading[end - 1] === "#") end -= 1;
+  return heading.slice(0, end).trimEnd();
+}
+
+/** The line between the head of a table and its rows, of at least two columns. */
+function isDivider(line: string): boolean {
+  const found = /^ {0,3}[|:-]/.test(line) ? cells(line) : [];
+  return found.length > 1 && found.every((cell) => /^:?-+:?$/.test(cell));
 }
 
 const cells = (line: string): string[] =>

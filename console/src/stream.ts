@@ -1,6 +1,6 @@
 // The connection to /v1/events: it is tried again, goes on where it was, and rests while nobody sees the page.
 
-import { apiKey, call, messageOf, Problem, read } from "./api";
+import { apiKey, AWAY, call, messageOf, Problem, read } from "./api";
 import { collect, collectHistory, reset, returned, status } from "./live";
 import type { ServerEvent } from "./sse";
 import type { List, Swap } from "./types";
@@ -71,7 +71,7 @@ async function run(key: string, stopped: AbortSignal): Promise<void> {
     } catch (error) {
       if (error instanceof Problem && error.status === 401) return;
       isRefused = error instanceof Problem && error.status > 0;
-      why = messageOf(error);
+      why = broken.signal.aborted ? AWAY : messageOf(error); // a silence, which the browser calls an abort
     } finally {
       clearTimeout(timer);
       look();
@@ -121,7 +121,7 @@ function whenLongHidden(rest: () => void): () => void {
   };
 }
 
-/** Reads the engines' logs when called: at once, or as soon as the last time is long enough ago. */
+/** Reads the engines' logs when called: at once, or as soon as the last time is long enough ago. What fails is tried again. */
 function history(key: string, stopped: AbortSignal): () => void {
   let [isDue, readAt] = [false, -Infinity];
   const read = async () => {
@@ -132,12 +132,13 @@ function history(key: string, stopped: AbortSignal): () => void {
       const { data } = (await response.json()) as List<Swap>;
       if (!stopped.aborted) collectHistory(data);
     } catch {
-      // The stream goes on without what was before it.
+      past(); // meanwhile the stream goes on without what was before it
     }
   };
-  return () => {
+  const past = () => {
     if (isDue) return;
     isDue = true;
     setTimeout(() => void (stopped.aborted || read()), Math.max(0, readAt + HISTORY_MS - performance.now()));
   };
+  return past;
 }

@@ -104,6 +104,11 @@ export function turnAt(told: Lanes, expert: string, at: number): Span | null {
   return told.turns.find((turn) => turn.expert === expert && turn.since <= at && at <= turn.until) ?? null;
 }
 
+/** The samples, oldest first, that tell how it was at `from` and later. */
+export function samplesSince(samples: readonly Sample[], from: number): readonly Sample[] {
+  return samples.slice(Math.max(0, samples.findLastIndex((sample) => sample.at <= from)));
+}
+
 /** How many were in an expert's queue at a time, by the samples, oldest first. */
 export function queuedAt(samples: readonly Sample[], expert: string, at: number): number {
   return samples.findLast((sample) => sample.at <= at)?.queued[expert] ?? 0;

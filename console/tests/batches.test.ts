@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { emptyLive, learn } from "../src/live";
 import type { Batch, Progress } from "../src/types";
 import { rowsOf, startBatch } from "../src/views/batches";
 import { requests, settled } from "./answers";
@@ -59,6 +60,16 @@ describe("rowsOf", () => {
 
   it("lets nothing that has ended begin again", () => {
     expect(shown({ data: [listed("a", 1, "completed")] }, told(["a", 1, "in_progress"]), heard)).toEqual(["a completed"]);
+  });
+
+  it("is the list where newer ones have pushed a batch out of the stream, which said last how it was long ago", () => {
+    const live = emptyLive();
+    const batch = { ...one("a", 1, "validating"), steps: { total: 0, done: 0 } };
+    learn(live, [{ kind: "batches", data: { ids: ["a"] }, at: 1 }, { kind: "batch", data: batch, at: 1 }]);
+    const list = { data: [listed("b", 2, "in_progress"), listed("a", 1, "in_progress")] };
+    expect(shown(list, live.batches, heard)).toEqual(["b in_progress", "a validating"]);
+    learn(live, [{ kind: "batches", data: { ids: ["b"] }, at: 2 }]);
+    expect(shown(list, live.batches, heard)).toEqual(["b in_progress", "a in_progress"]);
   });
 
   it("has what began since on the newest page, and what is older on its own", () => {

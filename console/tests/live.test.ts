@@ -36,6 +36,14 @@ describe("learn", () => {
     expect(numbers(swapsOf(live, "small"))).toEqual([1, 2]);
   });
 
+  it("forgets batches of which the service tells no more, whatever it said last", () => {
+    const live = emptyLive();
+    const batch = (id: string) => event("batch", { id, status: "in_progress" });
+    learn(live, [event("batches", { ids: ["b", "a"] }), batch("a"), batch("b")]);
+    learn(live, [event("batches", { ids: ["c", "b"] }), batch("c")]);
+    expect([...live.batches.keys()]).toEqual(["b", "c"]);
+  });
+
   it("is bounded by family: a busy one takes no room of a quiet one, which stays whole", () => {
     const live = emptyLive();
     learn(live, [event("swap", swap(1, "quiet")), ...many(MOST_SWAPS + 500, "busy")]);
@@ -82,7 +90,7 @@ describe("a connection that came back", () => {
     const live = before();
     learn(live, [hello("a")]);
     expect([...live.engines.keys()]).toEqual(["small", "gone"]);
-    learn(live, [event("engine", { family: "small" }), event("batch", { id: "new" })]);
+    learn(live, [event("engine", { family: "small" }), event("batches", { ids: ["new"] }), event("batch", { id: "new" })]);
     expect([...live.engines.keys()]).toEqual(["small"]);
     expect([...live.batches.keys()]).toEqual(["new"]);
     learn(live, [event("engine", { family: "other" })]);

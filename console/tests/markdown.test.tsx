@@ -52,4 +52,29 @@ describe("Markdown", () => {
       expect(seen(<Markdown text={text} />).text.length).toBeLessThanOrEqual(text.length);
     },
   );
+
+  it("knows headings that are closed, fences and dividers with spaces behind them, and no table of one column", () => {
+    expect(blocks("## t ##  \n``` sql  \nx\n```")).toEqual([
+      { is: "heading", level: 2, text: "t" },
+      { is: "code", language: "sql", text: "x" },
+    ]);
+    expect(blocks("a | b\n :-- | --: |  \n1 | 2")).toEqual([{ is: "table", head: ["a", "b"], rows: [["1", "2"]] }]);
+    expect(["|a|\n|-|", "a | b\n- | x", "a | b\n    - | -"].map((text) => blocks(text)[0]?.is)).toEqual(["text", "text", "text"]);
+  });
+
+  const wide = " ".repeat(900);
+  it.each([
+    `a|b\n-|-${wide}x`,
+    `a|b\n${"-|".repeat(450)}x`,
+    `\`\`\`${wide}!`,
+    `#${wide}x\u2028y`,
+    `# ${"#".repeat(900)}x`,
+    `---${wide}x`,
+    `-${wide}x\u2028y`,
+  ])("is soon done with thousands of lines that would each keep it busy, as of %j", (line) => {
+    const text = Array(4000).fill(line).join("\n");
+    const began = performance.now();
+    blocks(text);
+    expect(performance.now() - began).toBeLessThan(1000); // it takes some 20 ms
+  });
 });

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
-import { apiKey } from "../src/api";
+import { apiKey, AWAY } from "../src/api";
 import { live, returned, status, swapsOf } from "../src/live";
 import { follow, HIDDEN_MS } from "../src/stream";
 
@@ -30,6 +30,7 @@ interface Asked {
 let page: Page;
 let asked: Asked[];
 let refusal: Response | null;
+let isLogAway: boolean;
 const streams = () => asked.filter(({ path }) => path === "/v1/events");
 const settle = () => vi.advanceTimersByTimeAsync(200);
 
@@ -38,7 +39,7 @@ beforeAll(() => void vi.useFakeTimers({ now: 1_000_000_000, toFake: ["setTimeout
 afterAll(() => void vi.useRealTimers());
 
 beforeEach(() => {
-  [page, asked, refusal] = [new Page(), [], null];
+  [page, asked, refusal, isLogAway] = [new Page(), [], null, false];
   vi.stubGlobal("document", page);
   vi.stubGlobal("requestAnimationFrame", (frame: (now: number) => void) => page.frames.push(frame));
   vi.stubGlobal("fetch", async (path: string, options: RequestInit) => {
@@ -50,6 +51,7 @@ beforeEach(() => {
       to.enqueue(new TextEncoder().encode(`${id ? `id: ${id}\n` : ""}event: ${kind}\ndata: ${JSON.stringify(data)}\n\n`));
     signal.addEventListener("abort", () => to.error(new DOMException("stopped", "AbortError")));
     asked.push({ path, last, signal, write, end: () => to.close() });
+    if (path === "/v1/swaps" && isLogAway) return Response.json({ error: { code: "overloaded", message: "no" } }, { status: 503 });
     if (path === "/v1/swaps") return Response.json({ data: [{ family: "small", number: asked.length, at: asked.length, kind: "swap" }] });
     return refusal ?? new Response(body);
   });
@@ -141,5 +143,22 @@ describe("follow", () => {
     await vi.advanceTimersByTimeAsync(10_000);
     expect(read()).toBe(2);
     expect(swapsOf(live, "small").length).toBe(2);
+  });
+
+  it("reads the engines' logs until it has them: till then nobody knows whether something has happened", async () => {
+    isLogAway = true;
+    follow();
+    await settle();
+    expect(live.past).toBe(false);
+    isLogAway = false;
+    await vi.advanceTimersByTimeAsync(6000);
+    expect([live.past, swapsOf(live, "small").length]).toEqual([true, 1]);
+  });
+
+  it("explains a connection on which nothing comes any more in its own words", async () => {
+    follow();
+    await settle();
+    await vi.advanceTimersByTimeAsync(45_000);
+    expect(status.get()).toEqual({ is: "away", why: AWAY });
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Sample } from "../src/live";
-import { lanes, queuedAt, turnAt } from "../src/timeline";
+import { lanes, queuedAt, samplesSince, turnAt } from "../src/timeline";
 import type { Swap } from "../src/types";
 
 let number = 0;
@@ -88,6 +88,15 @@ describe("lanes with what the engine said", () => {
   it("keep the holder of a family that sleeps", () => {
     const swaps = [event("swap", "a", 110), event("slept", "f", 150), event("woke", "f", 180)];
     expect(turns(swaps, [sample(151, null, 150), sample(181, "a", 180)])).toEqual(["a 110-150", "a 180-200"]);
+  });
+});
+
+describe("the samples of a window", () => {
+  it("are those within it, and the one that tells how it was when it began", () => {
+    const samples = [110, 120, 130, 140].map((at) => sample(at, "a"));
+    const since = (from: number) => samplesSince(samples, from).map(({ at }) => at);
+    expect([100, 110, 125, 130, 150].map(since)).toEqual([[110, 120, 130, 140], [110, 120, 130, 140], [120, 130, 140], [130, 140], [140]]);
+    expect(samplesSince([], 100)).toEqual([]);
   });
 });
 

@@ -1,12 +1,12 @@
-import { beforeEach, describe, expect, it, vi } from "vitest";
+import { beforeEach, describe, expect, it, onTestFinished, vi } from "vitest";
+import { learn, learnHistory, live, reset, status } from "../src/live";
 import { Table } from "../src/parts/table";
 import { Dialog } from "../src/parts/ui";
-import { spoken } from "../src/spoken";
-import { selected, START, type Turn } from "../src/talk";
-import type { Coe } from "../src/types";
 import { Batches } from "../src/views/batches";
-import { TurnView } from "../src/views/chat";
-import { Numeric } from "../src/views/composer";
+import { Decisions } from "../src/views/decisions";
+import { Experts } from "../src/views/experts";
+import { Keys } from "../src/views/keys";
+import { Timeline } from "../src/views/timeline";
 import { type Asked, requests } from "./answers";
 import { focused, page, type Part, seen } from "./page";
 
@@ -50,6 +50,36 @@ describe("a batch beside the list", () => {
     await answered("/v1/batches/batch_b", { error: { code: "not_found", message: "It is gone." } }, 404);
     expect(detail("batch_b").text).toContain("It is gone.");
     expect(detail("batch_b").text).not.toContain("Cancel batch");
+  });
+
+  it("is asked for again while it is under way, though of others alone the stream tells, and no more once it has ended", async () => {
+    onTestFinished(() => status.set({ is: "off" }));
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    const due = () => timers.mock.calls.filter(([, ms]) => ms === 5000).map(([run]) => run as () => void);
+    status.set({ is: "live" });
+    await choose("batch_b");
+    await choose("batch_a");
+    await answered("/v1/batches/batch_a", batch("batch_a", "in_progress"));
+    expect(due().length).toBe(1);
+    due()[0]?.();
+    await answered("/v1/batches/batch_a", batch("batch_a", "completed"));
+    expect(detail("batch_a").text).toContain("completed");
+    expect(due().length).toBe(1);
+    timers.mockRestore();
+  });
+
+  it("fetches answers once, however often that is pressed meanwhile", async () => {
+    await choose("batch_b");
+    await answered("/v1/batches/batch_b", { ...batch("batch_b", "completed"), output_file_id: "file-1" });
+    const button = () => detail("batch_b").all("button").find(({ text }) => /answers|Loading/.test(text)) as Part;
+    const fetched = () => asked.filter(({ path }) => path === "/v1/files/file-1/content").length;
+    for (let n = 0; n < 2; n += 1) {
+      await button().does("click");
+      await seen();
+    }
+    expect([button().text.trim(), fetched()]).toEqual(["Loading", 1]);
+    await answered("/v1/files/file-1/content", { error: { code: "not_found", message: "It is gone." } }, 404);
+    expect([button().text.trim(), detail("batch_b").text.includes("It is gone.")]).toEqual(["answers", true]);
   });
 
   it("takes the focus, which goes back to its row in the end", async () => {
@@ -102,6 +132,136 @@ describe("a list by pages", () => {
   });
 });
 
+describe("the filters of decisions", () => {
+  it("keep what is being typed while newer decisions come", async () => {
+    const asked = requests();
+    const [root, draw] = await page(() => <Decisions />);
+    const written = root.one("input", "Only of this expert");
+    written.value = "sq";
+    asked[0]?.answer({ data: [] });
+    await seen();
+    await draw();
+    expect(written.value).toBe("sq");
+    await written.does("change");
+    await seen();
+    expect(asked.at(-1)?.path).toBe("/v1/routes?limit=50&expert=sq");
+  });
+});
+
+describe("decisions", () => {
+  const row = { id: "req-1", created: 1000, model: "auto", outcome: "ok", expert: "sql", experts: ["sql"], category: null, aggregator: "single" };
+
+  it("are named by their expert too, not by a time that many share", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Decisions />);
+    asked[0]?.answer({ data: [row] });
+    await seen();
+    const button = root.all("button").find(({ text }) => text.endsWith("ago"));
+    expect(button?.attributes.get("aria-label")).toBe(`${button?.text}, sql`);
+  });
+
+  it("of which older ones were not looked at are not said to be none", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Decisions />);
+    await root.one("input", "Only of this expert").does("change", { currentTarget: { value: "poet" } });
+    await seen();
+    asked.at(-1)?.answer({ data: [], has_more: true, last_id: "req-9" });
+    await seen();
+    expect(root.text).toContain("None among those looked at");
+  });
+});
+
+describe("the experts", () => {
+  const expert = { name: "sql", kind: "weights", family: "small", tier: null, circuit: null, active: false, queued: 0, description: "Queries" };
+
+  it("are as the stream tells, and as they were asked for while it is not heard", async () => {
+    onTestFinished(() => {
+      status.set({ is: "off" });
+      reset();
+    });
+    status.set({ is: "live" });
+    learn(live, [
+      { kind: "hello", data: { at: 0, epoch: "a" }, at: 0 },
+      { kind: "engine", data: { family: "small", tiers: { sql: "device" }, active: "sql" }, at: 0 },
+    ]);
+    const asked = requests();
+    const [root, draw] = await page(() => <Experts />);
+    const table = () => root.one("section", "Experts").text;
+    asked.find(({ path }) => path === "/v1/experts")?.answer({ data: [{ ...expert, state: "starting", why: "its worker does not run" }] });
+    await seen();
+    asked.find(({ path }) => path === "/v1/models")?.answer({ data: [{ id: "sql", coe: { kind: "weights", parameters: 7e9, price: { input: 0.4, output: 1.2 } } }] });
+    await seen();
+    expect(root.one("section", "Experts").one("span", "parameters").text).toContain("small, 7B parameters, $ 0.4 / 1.2 per M tokens");
+    expect(table()).toContain("has the turn");
+    status.set({ is: "away", why: "" });
+    await draw();
+    expect(table()).toContain("its worker does not run");
+    status.set({ is: "live" });
+    learn(live, [{ kind: "hello", data: { at: 0, epoch: "a" }, at: 0 }]); // of the engine nothing is told yet
+    await draw();
+    expect(table()).toContain("its worker does not run");
+  });
+});
+
+describe("a key among all", () => {
+  const key = (id: string, more: object = {}) => ({
+    ...{ id, name: `${id}'s`, prefix: "coe-1", created: 1000, expires: null, enabled: true, state: "active", priority: "normal" },
+    ...{ experts: "all", ensembles: "all", admin: false, limits: {}, usage: {}, ...more },
+  });
+
+  it("opens into all that it may do and has used, until it is gone", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Keys />);
+    asked[0]?.answer(key("own", { admin: true }));
+    await seen();
+    asked[1]?.answer({ data: [key("other", { experts: ["sql", "poet"] })] });
+    await seen();
+    await root.one("button", "other's").does("click");
+    await seen();
+    const opened = () => root.one("dl", "Experts").parentNode?.text;
+    expect(opened()).toMatch(/Expertssql, poet.*Endsnever.*Loading usage/);
+    asked.at(-1)?.answer({ error: { code: "key_not_found", message: "there is no such key" } }, 404);
+    await seen();
+    expect(opened()).toContain("there is no such key");
+    expect(opened()).not.toContain("Loading usage");
+  });
+});
+
+describe("a form that was sent", () => {
+  it("is not sent again before the answer, and its button keeps the focus", async () => {
+    const asked = requests();
+    const [root] = await page(() => <Keys />);
+    asked[0]?.answer({ id: "own", name: "own", prefix: "coe-1", created: 1, experts: "all", admin: true, priority: "normal", usage: {} });
+    await seen();
+    await root.one("button", "New key").does("click");
+    await seen();
+    const form = root.one("dialog", "New key").one("form", "New key");
+    const button = form.one("button", "Make key");
+    const sent = () => asked.filter(({ body }) => body !== undefined);
+    for (let n = 0; n < 2; n += 1) {
+      await form.does("submit");
+      await seen();
+    }
+    expect(sent().length).toBe(1);
+    expect([button.attributes.has("disabled"), button.attributes.get("aria-disabled")]).toEqual([false, "true"]);
+    sent()[0]?.answer({ error: { code: "invalid_value", message: "That is no name." } }, 400);
+    await seen();
+    expect([form.text.includes("That is no name."), button.attributes.get("aria-disabled")]).toEqual([true, "false"]);
+  });
+});
+
+describe("the event log", () => {
+  it("says that nothing has happened only when that is known", async () => {
+    onTestFinished(reset);
+    reset();
+    const [root, draw] = await page(() => <Timeline />);
+    expect(root.one("section", "Event log").text).toContain("The log is not there yet");
+    learnHistory(live, []);
+    await draw();
+    expect(root.one("section", "Event log").text).toContain("Nothing has happened yet");
+  });
+});
+
 describe("a dialog", () => {
   it("gives the focus back however it goes, and closes no other one that comes after it", async () => {
     let shown = "";
@@ -123,90 +283,5 @@ describe("a dialog", () => {
     await draw();
     expect([focused()?.localName, focused()?.text]).toEqual(["button", "opens it"]);
     expect(close).not.toHaveBeenCalled();
-  });
-});
-
-const COE = {
-  request_id: "req-1",
-  expert: "sql",
-  experts: ["sql"],
-  category: null,
-  probabilities: {},
-  margin: 0,
-  reason: "sql is the best for data",
-  router: "two_level",
-  aggregator: "single",
-  used: ["sql"],
-  failed: {},
-  calls: [],
-  note: "",
-} satisfies Coe;
-
-const turn = (id: number, more: Partial<Turn> = {}): Turn => ({
-  id,
-  asked: "hi",
-  options: START,
-  text: "an answer",
-  state: "done",
-  answerId: "chatcmpl-1",
-  coe: COE,
-  usage: null,
-  finish: "stop",
-  error: null,
-  began: 0,
-  first: 1,
-  ended: 2,
-  thumbs: null,
-  ...more,
-});
-
-describe("a turn", () => {
-  it("is drawn anew when it changes, and only then", async () => {
-    const reads = vi.fn(() => "an answer");
-    const old = Object.defineProperty(turn(1), "text", { get: reads });
-    let growing = turn(2, { text: "a", state: "streaming", ended: null });
-    const [root, draw] = await page(() => [old, growing].map((each) => <TurnView key={each.id} turn={each} chosen={false} narrow={false} />));
-    const before = reads.mock.calls.length;
-    growing = { ...growing, text: "a b" };
-    await draw();
-    expect(root.text).toContain("a b");
-    expect(reads.mock.calls.length).toBe(before);
-  });
-
-  it("can be chosen by a button, which says why", async () => {
-    const [root] = await page(() => [1, 2].map((id) => <TurnView key={id} turn={turn(id)} chosen={id === 2} narrow={false} />));
-    const whys = root.all("button").filter((button) => button.text === "Why");
-    expect(whys.map((button) => button.attributes.get("aria-pressed"))).toEqual(["false", "true"]);
-    await whys[0]?.does("click");
-    expect([selected.get(), spoken.get()]).toEqual([1, COE.reason]);
-  });
-
-  it("that failed after its route can be chosen too", async () => {
-    const [root] = await page(() => <TurnView turn={turn(1, { state: "failed", error: new Error("no") })} chosen={false} narrow={false} />);
-    expect(root.one("button", "Why").attributes.get("aria-pressed")).toBe("false");
-  });
-
-  it("holds its why where there is no room beside it, once it is opened", async () => {
-    const [root] = await page(() => <TurnView turn={turn(1)} chosen={false} narrow />);
-    expect(root.all("button").some((button) => button.text === "Why")).toBe(false);
-    expect(root.text).not.toContain(COE.reason);
-    await root.one("details", "Why this expert").does("toggle", { currentTarget: { open: true } });
-    await seen();
-    expect(root.text).toContain(COE.reason);
-  });
-});
-
-describe("a field for a number", () => {
-  it("leaves what is being written as it is", async () => {
-    let value: number | null = null;
-    const [root, draw] = await page(() => <Numeric min="0" step="any" value={value} set={(own) => (value = own)} />);
-    const write = async (text: string) => {
-      await root.all("input")[0]?.does("input", { currentTarget: { value: text } });
-      await draw();
-      return [root.all("input")[0]?.value, value];
-    };
-    expect(await write("0.0")).toEqual(["0.0", 0]);
-    expect(await write("0.05")).toEqual(["0.05", 0.05]);
-    expect(await write("")).toEqual(["", null]);
   });
 });

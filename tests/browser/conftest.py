@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from benchmarks.live import service
 from orchestrator.embedded_redis import EmbeddedRedis
@@ -32,6 +32,8 @@ QUIET = (  # it looks for nothing beyond the service; without a GPU, and as root
     "--no-first-run",
 )
 
+PATIENCE_MS = 30_000
+
 Open = Callable[..., Console]
 
 
@@ -40,6 +42,7 @@ def chromium() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
         (pytest.fail if REQUIRED else pytest.skip)("there is no Chromium; install it: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)  # a context's own timeout does not reach it
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=list(QUIET))
         yield browser
@@ -57,13 +60,14 @@ def visit(chromium: Browser) -> Iterator[Open]:
             color_scheme="dark" if dark else "light",
             accept_downloads=True,
         )
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MS)
         opened.append(Console(context, url))
         return opened[-1]
 
     yield visit
     for console in opened:
         console.context.close()
+    for console in opened:
         assert console.problems == []
         assert [each for each in console.asked if not each.startswith((console.url, "blob:" + console.url))] == []
 

@@ -16,18 +16,15 @@ class Console:
         self.asked: list[str] = []
         self.problems: list[str] = []
         self.expected: list[str] = []
-        """Parts of problems that the test makes itself."""
+        """Parts of the texts of problems that the test makes itself."""
         self.page: Page = context.new_page()
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", self._asked)
 
     def _said(self, message: ConsoleMessage) -> None:
-        where = message.location.get("url", "")
-        if message.type in ("error", "warning") and not any(
-            part in f"{message.text} {where}" for part in self.expected
-        ):
-            self.problems.append(f"{message.text} {where}")
+        if message.type in ("error", "warning") and not any(part in message.text for part in self.expected):
+            self.problems.append(f"{message.text} {message.location.get('url', '')}")
 
     def _asked(self, request: Request) -> None:
         self.asked.append(request.url)

@@ -28,6 +28,10 @@ LOG = 512
 """Events that a worker keeps."""
 NEW = 400
 """Events between two looks at most, however late a look is: with LOG, none is gone before it was seen."""
+LEAST_RATE = 400
+"""Events a second that come through, while the page is used."""
+LONGEST_INPUT_MS = 500
+"""From a press or a key to what is seen of it."""
 REDRAWS = 12
 """A second, at most: ten, and of each a frame before its time."""
 SPANS = ("30 s", "10 min", "2 min")
@@ -90,7 +94,7 @@ def flood(redis_server: EmbeddedRedis) -> Iterator[tuple[str, str, Flooding]]:
 
 
 MEASURE = """
-window.measured = {frames: 0, worst_frame_ms: 0, long_tasks_ms: 0, worst_input_ms: 0, redraws: 0, clicks: 0};
+window.measured = {frames: 0, worst_frame_ms: 0, long_tasks_ms: 0, worst_input_ms: 0, redraws: 0};
 let last = performance.now();
 const frame = now => {
     measured.frames += 1;
@@ -114,7 +118,6 @@ new MutationObserver(() => {
     measured.first_ms ??= performance.now();
     measured.last_ms = performance.now();
 }).observe(document.body, {subtree: true, childList: true, characterData: true});
-document.addEventListener("click", () => { measured.clicks += 1; }, true);
 """
 
 
@@ -154,5 +157,7 @@ def test_a_thousand_events_a_second(flood: tuple[str, str, Flooding], visit: Ope
     measured = console.value("measured") | {"seconds": spent, "events": made, "cores": os.cpu_count()}
     (artifacts / "flood.json").write_text(json.dumps(measured, indent=2))
     page.screenshot(path=artifacts / "flood.png")
-    assert measured["clicks"] == 4 * len(SPANS) + 2
+    # Wide bounds, so that a busy machine breaks none; the file has what it was.
+    assert made / spent > LEAST_RATE
+    assert measured["worst_input_ms"] < LONGEST_INPUT_MS
     assert 2 <= measured["redraws"] <= 2 + REDRAWS * (measured["last_ms"] - measured["first_ms"]) / 1000

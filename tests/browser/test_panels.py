@@ -45,18 +45,19 @@ def album(live: Pool, visit: Open, artifacts: Path, look: str) -> Album:
 
 def test_the_door_where_a_key_is_refused(live: Pool, album: Album) -> None:
     console = album.console
-    console.expected.append("401")
+    console.expected.append("status of 401")
     console.page.goto(f"{live.url}/console/")
     console.page.get_by_label("API key").fill("coe-nonsense")
     console.page.get_by_role("button", name="Sign in").click()
     album.add("door-refused", console.page.get_by_role("alert"))
+    expect(console.page.get_by_role("button", name="Sign in")).to_be_focused()
     assert album.faults == {}
 
 
 def test_the_chat_with_its_options_and_with_an_error(live: Pool, album: Album) -> None:
     console = album.console.sign_in(live.key)
     page = console.page
-    console.expected.append("400")
+    console.expected.append("status of 400")
     page.get_by_role("button", name="More options").click()
     tokens = page.get_by_label("Tokens at most")
     album.add("chat-options", tokens)
@@ -94,6 +95,7 @@ def test_the_dialogs_of_keys(live: Pool, album: Album) -> None:
     page.get_by_role("button", name="Done").click()
     row = page.get_by_role("row").filter(has_text=name)
     row.get_by_role("button", name=name).click()
+    expect(page.get_by_role("definition").filter(has_text="never")).to_be_visible()  # at any width
     album.add("key-opened", page.get_by_role("region", name="All keys"))
     rotate = row.get_by_role("button", name="Rotate")
     if rotate.is_visible():
@@ -109,7 +111,7 @@ def test_the_dialogs_of_keys(live: Pool, album: Album) -> None:
 
 def test_the_banner_of_a_lost_connection(live: Pool, album: Album) -> None:
     console = album.console
-    console.expected.append("/v1/events")
+    console.expected.append("ERR_FAILED")
     console.context.route("**/v1/events", lambda route: route.abort())
     console.sign_in(live.key)
     album.add("banner", console.page.get_by_text("The connection to the service is lost"))

@@ -50,6 +50,6 @@ async def kinds(reader: Reader) -> list[tuple[str, Any]]:
     """What waits for him: kinds, with the image or what else tells events apart."""
     found = []
     for event in await reader.take(5):
-        what = {"swap": "image", "engine": "active", "lost": "swaps", "batch": "status"}[event.kind]
+        what = {"swap": "image", "engine": "active", "lost": "swaps", "batch": "status", "batches": "ids"}[event.kind]
         found.append((event.kind, event.data[what]))
     return found

@@ -45,6 +45,20 @@ async def test_a_reader_sees_nothing_that_names_an_expert_that_its_key_may_not_u
     assert b'"queued":{"sql":1}' in told
 
 
+async def test_a_reader_whose_key_has_scopes_is_told_that_its_engine_is_gone_and_that_it_is_back() -> None:
+    reader = Reader(Grant(experts=("sql",)), "a")
+    reader.see(stats(active="sql"))
+    assert await kinds(reader) == [("engine", "sql")]
+    for _ in range(2):
+        reader.see({"small": "its worker does not answer: Actor of math died", "other": "its worker does not answer"})
+    assert [event.data for event in await reader.take(5)] == [{"family": "small", "why": "its worker does not answer"}]
+    reader.see(stats(active="sql"))
+    assert await kinds(reader) == [("engine", "sql")]
+    reader.grant = Grant(experts=("poet",))
+    reader.see(stats(active="sql"))
+    assert [event.data["why"] for event in await reader.take(5)] == ["this key may use none of its experts"]
+
+
 def test_an_engine_tells_up_to_where_its_log_goes() -> None:
     last = [engine_field("small", told)["last_event"] for told in (stats(swap(1), swap(2))["small"], stats()["small"])]
     assert last == [1002.0, None]

@@ -7,6 +7,8 @@ export interface Column<T> {
   /** Of the heading and of each cell. */
   class?: string;
   cell: (row: T) => ComponentChildren;
+  /** Of the button that the cell is where a row can be chosen: its name, where what is seen of it is none. */
+  label?: (row: T) => string;
   /** A smaller line below. */
   sub?: (row: T) => ComponentChildren;
 }
@@ -56,7 +58,13 @@ export function Table<T>(props: {
                     return (
                       <Cell key={index} class={column.class} scope={Cell === "th" ? "row" : undefined}>
                         {pick && index === 0 ? (
-                          <button type="button" class="plain-link" aria-current={isChosen || undefined} onClick={pick}>
+                          <button
+                            type="button"
+                            class="plain-link"
+                            aria-label={column.label?.(row)}
+                            aria-current={isChosen || undefined}
+                            onClick={pick}
+                          >
                             {column.cell(row)}
                           </button>
                         ) : (

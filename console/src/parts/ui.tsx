@@ -251,12 +251,13 @@ export interface Loaded<T> {
 
 /**
  * What `load` gives: anew when one of `inputs` changes, when the connection is back, and every `everyMs` while the page is
- * seen. An old answer stays while a new one comes.
+ * seen, until it is `final`. An old answer stays while a new one comes.
  */
 export function useLoaded<T>(
   load: (signal: AbortSignal) => Promise<T>,
   inputs: readonly unknown[],
   everyMs = 0,
+  final: (value: T) => boolean = () => false,
 ): Loaded<T> {
   const [state, setState] = useState<Omit<Loaded<T>, "again">>({ value: null, error: null, loading: true });
   const [turn, setTurn] = useState(0);
@@ -268,6 +269,7 @@ export function useLoaded<T>(
       try {
         const value = await load(stopped.signal);
         if (!stopped.signal.aborted) setState({ value, error: null, loading: false });
+        if (final(value)) return;
       } catch (error) {
         if (!stopped.signal.aborted) setState((old) => ({ ...old, error, loading: false }));
       }

@@ -144,6 +144,7 @@ function BatchDetail({ id, close }: { id: string; close: () => void }): JSX.Elem
     (signal) => get<Batch>(`/v1/batches/${encodeURIComponent(id)}`, signal),
     [id, told?.status, told?.steps.done],
     hears && told ? 0 : AGAIN_MS.unheard,
+    (batch) => !isUnderWay(batch),
   );
   const [problem, setProblem] = useState<unknown>(null);
   const cancel = () => {
@@ -230,8 +231,12 @@ const Groups = ({ groups }: { groups: Plan["groups"] }): JSX.Element => (
 );
 
 function Download({ id, name }: { id: string; name: string }): JSX.Element {
+  const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<unknown>(null);
   const fetchIt = async () => {
+    if (busy) return;
+    setBusy(true);
+    setProblem(null);
     try {
       const content = await (await call(`/v1/files/${encodeURIComponent(id)}/content`)).blob();
       const link = document.createElement("a");
@@ -242,11 +247,12 @@ function Download({ id, name }: { id: string; name: string }): JSX.Element {
     } catch (error) {
       setProblem(error);
     }
+    setBusy(false);
   };
   return (
     <>
-      <button type="button" class="button" onClick={fetchIt}>
-        <Icon name="download" /> {name}
+      <button type="button" class="button" aria-disabled={busy} onClick={fetchIt}>
+        <Icon name="download" /> {busy ? "Loading" : name}
       </button>
       {problem ? <Failure error={problem} /> : null}
     </>
@@ -274,6 +280,7 @@ function NewBatch({ close, made }: { close: () => void; made: (id: string) => vo
   const [problem, setProblem] = useState<unknown>(null);
   const submit = async (event: Event) => {
     event.preventDefault();
+    if (busy) return;
     const chosen = file.current?.files?.[0];
     if (!chosen) {
       setProblem(new Error("Choose a file of requests first."));
@@ -314,7 +321,7 @@ function NewBatch({ close, made }: { close: () => void; made: (id: string) => vo
           <button type="button" class="button" onClick={close}>
             Cancel
           </button>
-          <button type="submit" class="button primary" disabled={busy}>
+          <button type="submit" class="button primary" aria-disabled={busy}>
             {busy ? "Uploading" : "Start"}
           </button>
         </div>

@@ -34,6 +34,8 @@ export function Chat(): JSX.Element {
   const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
   const scroller = useRef<HTMLDivElement>(null);
   const follows = useRef(true);
+  // Before the next one, which scrolls: who asks wants to see the answer, wherever he was.
+  useEffect(() => void (follows.current = true), [turns.length]);
   useEffect(() => {
     const box = scroller.current;
     if (box && follows.current) box.scrollTop = box.scrollHeight;

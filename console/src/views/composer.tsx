@@ -24,6 +24,10 @@ export function Composer({ models }: { models: Model[] }): JSX.Element {
     box.style.height = "auto";
     box.style.height = `${box.scrollHeight + 2}px`;
   }, [text]);
+  const isGone = own.model !== "auto" && models.length > 0 && !models.some(({ id }) => id === own.model);
+  useEffect(() => {
+    if (isGone) talk.options.set({ ...own, model: "auto" }); // another configuration came meanwhile
+  }, [isGone]);
   const set = (change: Partial<talk.Options>) => talk.options.set({ ...own, ...change });
   const go = (how: (asked: string) => Promise<void>) => {
     if (!ready) return;

@@ -29,6 +29,7 @@ export function Decisions(): JSX.Element {
     [query.toString()],
     pages.number > 1 ? 0 : 5000,
   );
+  const none = list.value?.has_more ? "None among those looked at" : "None like that";
   const set = (name: keyof Filter) => (event: Event) => {
     pages.newest();
     choose(null);
@@ -39,8 +40,9 @@ export function Decisions(): JSX.Element {
       <div class="page-head">
         <h1 class="grow">Decisions</h1>
         <div class="row wrap">
-          <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" value={filter.expert} onChange={set("expert")} />
-          <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" value={filter.category} onChange={set("category")} />
+          {/* Without `value`, which each new list would write back over what is being typed. */}
+          <input class="input" style={{ width: "150px" }} placeholder="expert" aria-label="Only of this expert" onChange={set("expert")} />
+          <input class="input" style={{ width: "130px" }} placeholder="category" aria-label="Only of this category" onChange={set("category")} />
           <select class="input" aria-label="Only with this outcome" value={filter.outcome} onChange={set("outcome")}>
             <option value="">any outcome</option>
             {["ok", "routed", "client_gone", "engine_died", "deadline", "expert_unavailable"].map((name) => (
@@ -59,7 +61,7 @@ export function Decisions(): JSX.Element {
         columns={COLUMNS}
         picking={{ chosen, choose }}
         empty={
-          <Empty title={Object.values(filter).some(Boolean) ? "None like that" : "No decisions yet"}>
+          <Empty title={Object.values(filter).some(Boolean) ? none : "No decisions yet"}>
             <p>Each routed request leaves one.</p>
           </Empty>
         }
@@ -69,11 +71,19 @@ export function Decisions(): JSX.Element {
   );
 }
 
+const whoOf = (row: RouteSummary): string => row.expert ?? row.experts.join(", ");
+
 const COLUMNS: Column<RouteSummary>[] = [
-  { title: "When", class: "nowrap", cell: (row) => format.ago(row.created), sub: (row) => row.model },
+  {
+    title: "When",
+    class: "nowrap",
+    cell: (row) => format.ago(row.created),
+    label: (row) => `${format.ago(row.created)}, ${whoOf(row)}`,
+    sub: (row) => row.model,
+  },
   {
     title: "Expert",
-    cell: (row) => <Expert name={row.expert ?? row.experts.join(", ")} />,
+    cell: (row) => <Expert name={whoOf(row)} />,
     sub: (row) => (row.aggregator === "single" ? null : `${row.aggregator} of ${row.experts.length}`),
   },
   { title: "Category", cell: ({ category }) => (category ? <Tag tone="accent">{category}</Tag> : <span class="muted">–</span>) },

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { get } from "../api";
 import * as format from "../format";
-import { live, shown } from "../live";
+import { live, shown, status } from "../live";
 import { type Column, Table } from "../parts/table";
 import { Empty, Expert, Failure, Meter, Tag, type Tone, useLoaded, Waiting } from "../parts/ui";
 import { useStore } from "../store";
@@ -14,11 +14,13 @@ const REFRESH_MS = 15_000;
 
 export function Experts(): JSX.Element {
   useStore(shown);
+  const hears = useStore(status).is === "live";
   const rows = useLoaded((signal) => get<List<ExpertRow>>("/v1/experts", signal), [], REFRESH_MS);
   const models = useLoaded((signal) => get<List<Model>>("/v1/models", signal), []);
   const router = useLoaded((signal) => get<RouterShown>("/v1/router", signal), []);
   const facts = new Map(models.value?.data.map((model) => [model.id, model.coe]));
-  const experts = rows.value?.data.map((row) => withLive(row, live.engines.get(row.family))) ?? [];
+  const told = (family: string) => (hears && !live.stale.has(family) ? live.engines.get(family) : undefined);
+  const experts = rows.value?.data.map((row) => withLive(row, told(row.family))) ?? [];
   const engines = [...live.engines.values()];
   return (
     <div class="page">
@@ -51,7 +53,16 @@ export function Experts(): JSX.Element {
 }
 
 const columnsOf = (facts: ReadonlyMap<string, Model["coe"]>): Column<ExpertRow>[] => [
-  { title: "Expert", cell: ({ name }) => <Expert name={name} />, sub: (row) => row.description || row.kind },
+  {
+    title: "Expert",
+    cell: ({ name }) => <Expert name={name} />,
+    sub: (row) => (
+      <>
+        {row.description || row.kind}
+        <span class="narrow">{[row.family, ...figuresOf(facts.get(row.name))].join(", ")}</span>
+      </>
+    ),
+  },
   { title: "State", cell: (row) => <State row={row} /> },
   { title: "Queue", class: "num", cell: ({ queued }) => queued || <span class="muted">0</span> },
   { title: "Family", class: "wide nowrap", cell: ({ family }) => family, sub: ({ kind }) => kind },
@@ -63,6 +74,12 @@ const columnsOf = (facts: ReadonlyMap<string, Model["coe"]>): Column<ExpertRow>[
 function priceOf(coe: Model["coe"] | undefined): string {
   const { input, output } = coe?.price ?? { input: 0, output: 0 };
   return input + output > 0 ? `${input} / ${output}` : "–";
+}
+
+/** Size and price in words, where they are known. */
+function figuresOf(coe: Model["coe"] | undefined): string[] {
+  const price = priceOf(coe);
+  return [coe?.parameters ? `${format.short(coe.parameters)} parameters` : "", price === "–" ? "" : `$ ${price} per M tokens`].filter(Boolean);
 }
 
 /** The row with what the stream of events has told since. */

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, Problem, send } from "../api";
+import { get, send } from "../api";
 import * as format from "../format";
 import { Icon } from "../parts/icons";
 import { type Column, Table } from "../parts/table";
@@ -159,7 +159,7 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
           rows={keys}
           columns={columns}
           idOf={({ id }) => id}
-          below={({ id }) => (chosen === id ? <KeyUsage id={id} /> : null)}
+          below={(key) => (chosen === key.id ? <Opened info={key} /> : null)}
         />
       </section>
       {ask?.is === "new" ? <NewKey close={() => setAsk(null)} made={(secret, name) => (setAsk({ is: "made", secret, name }), list.again())} /> : null}
@@ -172,10 +172,34 @@ function AllKeys({ ownId }: { ownId: string }): JSX.Element {
   );
 }
 
-function KeyUsage({ id }: { id: string }): JSX.Element {
-  const { value, error, again } = useLoaded((signal) => get<{ usage: Record<string, Used> }>(`/admin/v1/keys/${id}/usage`, signal), [id], 5000);
-  if (error && !(error instanceof Problem && error.status === 404)) return <Failure error={error} again={again} />;
-  return value ? <UsageView usage={value.usage} /> : <Waiting what="Loading usage" />;
+const named = (scope: string[] | "all"): string => (scope === "all" ? "all" : scope.join(", ") || "none");
+
+/** All of a key, also what a narrow table has no room for. */
+function Opened({ info }: { info: Key }): JSX.Element {
+  const { value, error, again } = useLoaded(
+    (signal) => get<{ usage: Record<string, Used> }>(`/admin/v1/keys/${info.id}/usage`, signal),
+    [info.id],
+    5000,
+  );
+  return (
+    <div class="stack">
+      <dl class="facts">
+        <dt>Experts</dt>
+        <dd>{named(info.experts)}</dd>
+        <dt>Ensembles</dt>
+        <dd>{named(info.ensembles)}</dd>
+        <dt>Manages keys</dt>
+        <dd>{info.admin ? "yes" : "no"}</dd>
+        <dt>Priority</dt>
+        <dd>{info.priority}</dd>
+        <dt>Made</dt>
+        <dd>{format.day(info.created)}</dd>
+        <dt>Ends</dt>
+        <dd>{info.expires ? format.day(info.expires) : "never"}</dd>
+      </dl>
+      {error ? <Failure error={error} again={again} /> : value ? <UsageView usage={value.usage} /> : <Waiting what="Loading usage" />}
+    </div>
+  );
 }
 
 function useAction(action: () => Promise<void>): { busy: boolean; problem: unknown; run: (event: Event) => void } {
@@ -183,6 +207,7 @@ function useAction(action: () => Promise<void>): { busy: boolean; problem: unkno
   const [problem, setProblem] = useState<unknown>(null);
   const run = (event: Event) => {
     event.preventDefault();
+    if (busy) return;
     setBusy(true);
     setProblem(null);
     action().catch((error: unknown) => {
@@ -237,7 +262,7 @@ const Ends = ({ close, busy, text, danger }: { close: () => void; busy: boolean;
     <button type="button" class="button" onClick={close}>
       Cancel
     </button>
-    <button type="submit" class={danger ? "button danger" : "button primary"} disabled={busy}>
+    <button type="submit" class={danger ? "button danger" : "button primary"} aria-disabled={busy}>
       {text}
     </button>
   </div>

@@ -8,7 +8,7 @@ import { isWhole, live, type Sample, shown, status, swapsOf } from "../live";
 import { type Column, Table } from "../parts/table";
 import { Empty, Expert, Segments, Tag, type Tone, Waiting } from "../parts/ui";
 import { useStore } from "../store";
-import { lanes, type Lanes, queuedAt, turnAt } from "../timeline";
+import { lanes, type Lanes, queuedAt, samplesSince, turnAt } from "../timeline";
 import type { Engine, Swap } from "../types";
 
 const ROW = 30;
@@ -102,11 +102,13 @@ function FamilyLanes({ engine, span }: { engine: Engine; span: number }): JSX.El
       const pixelMs = (1000 * seconds) / Math.max(1, box.clientWidth);
       if (now - last < Math.max(33, pixelMs) && drawn === look) return;
       if (now - last < 33) return;
+      const { top, bottom } = box.getBoundingClientRect();
+      if (bottom < 0 || top > window.innerHeight) return; // nobody sees it
       last = now;
       drawn = look;
       const to = Date.now() / 1000 + live.ahead;
       const told = toldOf(own.family, to - seconds, to);
-      paint(box, told, names, live.samples.get(own.family) ?? [], to - seconds, to);
+      paint(box, told, names, samplesSince(live.samples.get(own.family) ?? [], to - seconds), to - seconds, to);
     };
     again = requestAnimationFrame(draw);
     return () => cancelAnimationFrame(again);
@@ -195,6 +197,7 @@ const Legend = (): JSX.Element => (
   </div>
 );
 
+/** samples: those since `from`. */
 function paint(
   canvas: HTMLCanvasElement,
   told: Lanes,
@@ -212,7 +215,8 @@ function paint(
   const style = getComputedStyle(document.documentElement);
   const token = (name: string) => style.getPropertyValue(name).trim();
   const [light, chroma, line, muted] = [token("--light"), token("--chroma"), token("--line"), token("--muted")];
-  const colour = (name: string) => `oklch(${light} ${chroma} ${HUES[colourOf(name)]})`;
+  const colours = new Map(experts.map((name) => [name, `oklch(${light} ${chroma} ${HUES[colourOf(name)]})`]));
+  const colour = (name: string) => colours.get(name) ?? "";
   const x = (at: number) => ((at - from) / (to - from)) * width;
   const row = new Map(experts.map((name, index) => [name, index]));
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -241,16 +245,16 @@ function paint(
     pen.lineTo(width, index * ROW + 0.5);
     pen.stroke();
   }
-  const most = Math.max(4, ...samples.map((sample) => Math.max(0, ...Object.values(sample.queued))));
+  let most = 4;
+  for (const { queued } of samples) most = Math.max(most, ...Object.values(queued));
   pen.globalAlpha = 0.35;
-  for (const [index, name] of experts.entries()) {
-    pen.fillStyle = colour(name);
-    for (const [at, sample] of samples.entries()) {
-      const queued = sample.queued[name] ?? 0;
-      const until = samples[at + 1]?.at ?? to;
-      if (!queued || until < from) continue;
-      const [left, right] = [Math.max(0, x(sample.at)), x(until)];
+  for (const [at, sample] of samples.entries()) {
+    const [left, right] = [Math.max(0, x(sample.at)), x(samples[at + 1]?.at ?? to)];
+    for (const [name, queued] of Object.entries(sample.queued)) {
+      const index = row.get(name);
+      if (index === undefined || !queued) continue;
       const tall = Math.max(2, (queued / most) * (ROW - BAR - 8));
+      pen.fillStyle = colour(name);
       pen.fillRect(left, (index + 1) * ROW - 4 - BAR - tall, Math.max(1.5, right - left), tall);
     }
   }
@@ -308,6 +312,8 @@ function Log({ logs }: { logs: (readonly Swap[])[] }): JSX.Element {
           columns={COLUMNS}
           idOf={(swap) => `${swap.family} ${swap.number} ${swap.at} ${swap.kind}`}
         />
+      ) : !live.past ? (
+        <Empty title="The log is not there yet" />
       ) : (
         <Empty title="Nothing has happened yet">
           <p>The first request to another expert makes a swap, which shows here.</p>
