@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The tests have a data folder of their own, which keeps the starter models between runs.
 TEST_HOME := $(or $(COE_TEST_HOME),$(CURDIR)/.cache/coe)
+# Two files at a time, in the order of tests/conftest.py.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
 # Arguments may choose no test of one ring, which is pytest's exit code 5.
 NONE := $(if $(ARGS),|| test $$? = 5)
 
@@ -22,14 +24,14 @@ serve: setup ## set up, then serve in the foreground (ARGS="--port 9000" is hand
 
 test: lint ## lint, then run all tests (ARGS="-k name" is handed to pytest)
 	@COE_HOME="$(TEST_HOME)" $(BIN)/coe setup
-	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "not service and not engine and not browser" $(ARGS) $(NONE)
-	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "service and not engine and not browser" $(ARGS) $(NONE)
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest $(BESIDE) -m "not service and not engine and not browser" $(ARGS) $(NONE)
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest $(BESIDE) -m "service and not engine and not browser" $(ARGS) $(NONE)
 	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -m "browser" $(ARGS) $(NONE)
-	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest -n 2 --dist loadfile -m "engine" $(ARGS) $(NONE)
+	@COE_TEST_HOME="$(TEST_HOME)" $(BIN)/python -m pytest $(BESIDE) -m "engine" $(ARGS) $(NONE)
 
 test-fast: ## run the tests that start neither a service, an engine nor a browser
 	@$(PYTHON) scripts/setup.py --dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not service and not engine and not browser" $(ARGS)
+	@$(BIN)/python -m pytest $(BESIDE) -m "not service and not engine and not browser" $(ARGS)
 
 lint: ## ruff and mypy
 	@$(PYTHON) scripts/setup.py --dev

@@ -6,6 +6,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+LONGEST = (
+    "test_shared_cluster.py",
+    "test_real_service.py",
+    "test_vllm_engine.py",
+    "test_vllm_faults.py",
+    "test_placement.py",
+    "test_vllm_differential.py",
+    "test_vllm_adopt.py",
+    "test_rayservice.py",
+    "test_vllm_forms.py",
+)
+"""Files that take minutes, the longest first: begun last, one would run while the other process is idle."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_configure(config: pytest.Config) -> None:
