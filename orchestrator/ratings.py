@@ -15,7 +15,7 @@ class Export:
     rows: list[dict[str, Any]]
     without_prompt: int
     without_expert: int
-    without_category: int = 0
+    without_category: int
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ def labelled_rows(ratings: Sequence[Mapping[str, Any]], prompts: Mapping[str, st
             own = rated.setdefault(prompt, _Rated())
             own.category = rating["category"]
             own.scores.setdefault(expert, []).append(rating["score"])
-    without_category = sum(own.category is None for own in rated.values())
+    without_category = sum(not own.category for own in rated.values())
     rows = [
         {
             "prompt_id": _id(prompt),

@@ -137,7 +137,10 @@ def export_command(
             fail(f"--out: got {out.name!r}; the name must end in .jsonl")
         known = {} if prompts is None else _prompts(prompts)
         rows = target(config, host, port, api_key).ask("GET", "/v1/feedback?prompts=true")["data"]
-        found = labelled_rows([row for row in rows if row["category"] or not with_category], known)
+        kept = [row for row in rows if row["category"] or not with_category]
+        if len(kept) < len(rows):
+            typer.echo(f"{len(rows) - len(kept)} ratings have no category and are left out", err=True)
+        found = labelled_rows(kept, known)
         if found.without_prompt:
             typer.echo(
                 f"{found.without_prompt} ratings have no prompt: set records.content to true in coe.yaml for those to "

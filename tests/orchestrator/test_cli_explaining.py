@@ -190,6 +190,20 @@ async def test_of_other_keys_only_an_admin_exports(running: Served, monkeypatch:
     assert (await coe("router", "export", "--out", "rated.jsonl"))[0] == 0
 
 
+@keeping
+async def test_a_prompt_without_a_category_takes_them_from_all_or_is_left_out(running: Served, tmp_path: Path) -> None:
+    await asked(running, "some sql", 1.0)
+    await asked(running, "some math", 0.0, model=MATH)
+    code, _, told = await coe("router", "export", "--out", "rated.jsonl")
+    assert (code, told.split(",")[0]) == (0, "1 prompts have no category")
+    rows = [json.loads(line) for line in (tmp_path / "rated.jsonl").read_text().splitlines()]
+    assert [(row["expert"], "category" in row) for row in rows] == [(SQL, False), (MATH, False)]
+    code, _, told = await coe("router", "export", "--out", "rated.jsonl", "--with-category")
+    assert (code, told) == (0, "1 ratings have no category and are left out\n")
+    rows = [json.loads(line) for line in (tmp_path / "rated.jsonl").read_text().splitlines()]
+    assert [(row["expert"], "category" in row) for row in rows] == [(SQL, True)]
+
+
 async def test_prompts_come_from_ones_own_log_where_none_are_kept(running: Served, tmp_path: Path) -> None:
     first = await asked(running, "some sql", 1.0)
     await asked(running, "some math", 0.0)
