@@ -49,6 +49,10 @@ class _Spending:
     own: Use = field(default_factory=Use)
     refused: bool = False
 
+    def waited(self) -> float:
+        """Seconds since it came; a clock that was set back meanwhile makes none."""
+        return max(0, time.time_ns() - self.came) / 1e9
+
     @property
     def use(self) -> Use:
         used = self.ledger.used if self.ledger else self.own
@@ -112,14 +116,12 @@ class Pipeline:
         Raises, before the first event: LimitReached, Overloaded, UnknownExpert, NoCandidate (Excluded where trying
         again is of no use), TimeoutError (no route in time), StoreUnavailable (a limit cannot be told).
         """
-        came = time.perf_counter()
         async with (
             self._seen(ask),
             self._allowed(ask, self._routing.most_used) as spending,
             self._admitted(ask, spending.came) as place,
         ):
-            waited = time.perf_counter() - came
-            with self._recorder.of(ask, waited) as record:
+            with self._recorder.of(ask, spending.waited()) as record:
                 routed = replace(ask.decided or await self._routed(ask), allowance=spending.allowance)
                 self._timely(ask, routed)
                 record.see(routed)
@@ -140,9 +142,8 @@ class Pipeline:
 
     async def decide(self, ask: Ask) -> Routed:
         """The route alone; nothing is generated. Raises as `run` does."""
-        came = time.perf_counter()
         async with self._allowed(ask, lambda _: Use()) as spending, self._admitted(ask, spending.came):
-            with self._recorder.of(ask, time.perf_counter() - came, "decision") as record:
+            with self._recorder.of(ask, spending.waited(), "decision") as record:
                 routed = replace(await self._routed(ask), allowance=spending.allowance)
                 record.see(routed)
                 record.outcome = ROUTED
@@ -152,10 +153,10 @@ class Pipeline:
     async def counted(self, ask: Ask, tokens: int) -> AsyncIterator[None]:
         """A request that asks no expert and reads so many tokens: limits and admission are as for any other. Raises
         LimitReached, Overloaded, StoreUnavailable."""
-        came, use = time.perf_counter(), Use(tokens=tokens)
+        use = Use(tokens=tokens)
         async with self._allowed(ask, lambda _: use) as spending, self._admitted(ask, spending.came):
             spending.own = use
-            with self._recorder.of(ask, time.perf_counter() - came, "embedding") as record:
+            with self._recorder.of(ask, spending.waited(), "embedding") as record:
                 record.read = tokens
                 yield
                 record.outcome = "ok"
